@@ -1,0 +1,28 @@
+# make grade: set up, then grade the winner on the embedded task.   make test: set up, then run all tests.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+SUBMISSION ?= fanchuan
+TASK ?= digits
+RUNS ?= 64
+
+.PHONY: grade test bench clean
+
+grade: $(VENV)/installed
+	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
+
+test: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(RUN) -m pytest
+
+bench: $(VENV)/installed
+	$(RUN) -m local_eval bench
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf outputs $(VENV)

@@ -1,0 +1,169 @@
+"""The contract between a submission and the grader. This page is the authority.
+
+A submission is one file with
+
+    def unlearning(net, retain_loader, forget_loader, val_loader):
+
+What you get
+    net             the original model: a torchvision resnet18 (or a network with its module names), already on the
+                    device to use (`next(net.parameters()).device`). On Kaggle one net object serves all 512 runs, so
+                    it is in train mode in run 0 and in whatever mode you left it afterwards (eval, here) in the rest:
+                    call `net.train()` and `net.eval()` yourself.
+    retain_loader   training examples to keep;   forget_loader   training examples to forget;
+    val_loader      examples never trained on.
+                    Shuffled, batches of 64, dicts with `image` (float32 [B, 3, H, W], raw 0-255 pixels in the
+                    competition), `image_id`, `age_group` (the class, int64), `age`, `person_id`. Wrap
+                    `loader.dataset` in a DataLoader of your own for another batch size.
+
+What you must do
+    * Edit `net` in place. What you return is ignored, on Kaggle and here.
+    * Leave a state dict with the same names and shapes, all values finite.
+    * Be random: the graders compare the spread of N runs with that of N retrained models, and a deterministic method
+      scores 0. Every run is seeded from (seed, run number), for torch, numpy and random.
+    * Finish in time: all 512 runs had 8 hours on one Kaggle GPU, 56.25 s each.
+
+What you may not assume
+    * that anything survives from one run to the next: the file is imported anew for every run;
+    * a run number, the internet, the repository's files, or packages beyond torch, torchvision, numpy, the standard
+      library and `common`;
+    * that `image_id`, `age` and `person_id` mean more than they do in the competition.
+    You may not change the data of the loaders in place: the run is then thrown away.
+
+How to check a file: python -m local_eval check my_method.py
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parent.parent
+SUBMISSIONS = ROOT / "submissions"
+COMMON = ROOT / "common"
+ARGUMENTS = ("net", "retain_loader", "forget_loader", "val_loader")
+SIGNATURE = f"unlearning({', '.join(ARGUMENTS)})"
+
+
+class SubmissionError(ValueError):
+    """The submission breaks the contract; the message says where and what to change."""
+
+
+def submission_path(name: str) -> Path:
+    """The file of a submission given by name ('fanchuan') or by path ('my_method.py').
+
+    Raises:
+        SubmissionError: there is none; the message lists the names that exist.
+    """
+    path = Path(name) if name.endswith(".py") else SUBMISSIONS / f"{name}.py"
+    if not path.is_file():
+        raise SubmissionError(
+            f"no submission {name!r}: {path} does not exist. Known: {', '.join(submission_names())}, or a path to a .py file"
+        )
+    return path.resolve()
+
+
+def submission_names() -> list[str]:
+    """Names of the submissions that come with the kit."""
+    return sorted(p.stem for p in SUBMISSIONS.glob("*.py") if not p.stem.startswith("_"))
+
+
+def source_files(path: Path) -> list[Path]:
+    """The submission's file and the files of `common` that it imports, directly or not, in a fixed order."""
+    found, waiting = [], [path]
+    while waiting:
+        file = waiting.pop(0)
+        if file not in found:
+            found.append(file)
+            waiting += _common_imports(file)
+    return [path, *sorted(set(found) - {path})]
+
+
+def _common_imports(file: Path) -> list[Path]:
+    names = []
+    for node in ast.walk(_parse(file)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+    parts = [name.split(".") for name in names if name.split(".")[0] == "common"]
+    files = [COMMON.joinpath(*p[1:]).with_suffix(".py") if p[1:] else COMMON / "__init__.py" for p in parts]
+    return [f for f in files if f.is_file()]
+
+
+def _parse(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), filename=str(file))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise SubmissionError(f"{file}{f', line {line}' if line else ''}: not valid Python ({error})") from error
+
+
+def source_hash(path: Path) -> str:
+    """Short hash of everything of ours that the submission runs: its own file and what it uses of `common`."""
+    sha = hashlib.sha256()
+    for file in source_files(path):
+        sha.update(f"{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
+    return sha.hexdigest()[:12]
+
+
+def load_submission(path: Path) -> Callable:
+    """Import the file anew and return its `unlearning`.
+
+    Raises:
+        SubmissionError: it does not parse, has no such function, or one with another signature.
+        Exception: whatever its import raises.
+    """
+    _parse(path)
+    if str(ROOT) not in sys.path:  # for `import common`
+        sys.path.insert(0, str(ROOT))
+    spec = importlib.util.spec_from_file_location(f"submission_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, "unlearning", None)
+    if not callable(function):
+        raise SubmissionError(f"{path}: no function {SIGNATURE}; define it at the top level")
+    _check_signature(function, path)
+    return function
+
+
+def _check_signature(function: Callable, path: Path) -> None:
+    try:
+        inspect.signature(function).bind(*ARGUMENTS)
+    except TypeError as error:
+        found = f"unlearning{inspect.signature(function)}"
+        raise SubmissionError(f"{path}: {found} cannot be called as {SIGNATURE}: {error}") from error
+
+
+def check_result(net: nn.Module, returned: object, original: dict[str, torch.Tensor]) -> None:
+    """What must hold of a net after `unlearning`.
+
+    Raises:
+        SubmissionError: another module was returned, names or shapes changed, or a value is not finite.
+    """
+    if isinstance(returned, nn.Module) and returned is not net:
+        raise SubmissionError(
+            "unlearning() returned another module. Only the net passed in is graded, so the result would be lost: "
+            "edit it in place, for instance with net.load_state_dict(other.state_dict())"
+        )
+    state = net.state_dict()
+    wrong = sorted(state.keys() ^ original.keys())
+    wrong += [f"{k} {tuple(original[k].shape)} -> {tuple(state[k].shape)}" for k in state.keys() & original.keys()
+              if state[k].shape != original[k].shape]  # fmt: skip
+    if wrong:
+        raise SubmissionError(
+            f"the state dict no longer fits the original network: {', '.join(wrong[:4])}. "
+            "Keep the layers' names and shapes: change weights, do not replace layers or leave wrappers behind"
+        )
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise SubmissionError(
+            f"the net holds NaN or infinite values in {', '.join(broken[:4])}: lower the learning rate?"
+        )

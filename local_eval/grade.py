@@ -1,0 +1,99 @@
+"""Grade a submission: the stages in order, each going on from what the one before left on disk.
+
+    <out>/<task>-<fingerprint>/original.pt                        the original model
+                               oracles/0000.npz ...               shared by all submissions
+                               <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
+
+How to run it: python -m local_eval grade fanchuan --task digits --runs 64
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from local_eval.oracles import OraclePlan, finish_oracles, finish_original
+from local_eval.pool import Failure
+from local_eval.records import Record, read_records, versions
+from local_eval.report import save_score
+from local_eval.runs import RunPlan, finish_runs
+from local_eval.score import Score, ScoreError, check_runs, compute_score
+from local_eval.task import Task, load_task
+
+
+@dataclass(frozen=True)
+class Grader:
+    """Where, on what and with how much the stages work. Seconds are wall-clock."""
+
+    task_spec: str = "digits"
+    out: Path = Path("outputs")
+    runs: int = 64
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 1
+    timeout: float = 900.0  # after which a model counts as hanging
+
+    @cached_property
+    def task(self) -> Task:
+        return load_task(self.task_spec)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.task.fingerprint()
+
+    @property
+    def folder(self) -> Path:
+        """Everything that belongs to this task, in this exact form."""
+        return Path(self.out).resolve() / f"{self.task.name}-{self.fingerprint}"
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.task.forget), self.task.num_classes
+
+    @property
+    def _oracle_plan(self) -> OraclePlan:
+        return OraclePlan(self.task_spec, self.fingerprint, self.device)
+
+    def run_plan(self, submission: str) -> RunPlan:
+        """What the runs of a submission are made from; raises SubmissionError if there is none."""
+        original = self.folder / "original.pt"
+        return RunPlan.of(submission, self.task_spec, self.fingerprint, original, self.seed, self.device)
+
+    def finish_oracles(self, count: int | None = None) -> list[Record]:
+        """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
+        finish_original(self.task, self.fingerprint, self.folder / "original.pt", self.device)
+        count, folder = count or self.runs, self.folder / "oracles"
+        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.timeout)
+
+    def finish_runs(self, submission: str) -> tuple[dict[int, Record], dict[int, Failure]]:
+        """Make the runs of a submission that are missing; returns the finished ones and why others failed."""
+        check_runs(self.runs)
+        finish_original(self.task, self.fingerprint, self.folder / "original.pt", self.device)
+        plan = self.run_plan(submission)
+        folder = self.folder / plan.folder_name
+        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout)
+
+    def score(self, submission: str, allow_missing: bool = False) -> tuple[Score, Path]:
+        """Score what is on disk; returns the score and the path of score.json.
+
+        Raises:
+            ScoreError: runs or oracles are missing (runs may be, if `allow_missing`), or fewer than 16 are there.
+            MetricError: confidences that cannot be scored.
+        """
+        check_runs(self.runs)
+        plan = self.run_plan(submission)
+        folder = self.folder / plan.folder_name
+        done = read_records(folder, plan.identity, self.runs, self._shape)
+        missing = [i for i in range(self.runs) if i not in done]
+        if missing and not allow_missing:
+            raise ScoreError(
+                f"{len(missing)} of {self.runs} runs are missing ({', '.join(map(str, missing[:8]))}); "
+                "finish them with the same command, or pass --allow-missing, which is noted on the score"
+            )
+        oracles = read_records(self.folder / "oracles", self._oracle_plan.identity, self.runs, self._shape)
+        forget = self.task.forget
+        pool = [oracles[k] for k in sorted(oracles)]
+        score = compute_score(done, pool, forget.labels.cpu().numpy(), forget.person_id.cpu().numpy(), missing)
+        comparable = plan.identity(-1) | {"index": None, "out": str(folder), **versions(self.device)}
+        return score, save_score(score, folder, plan.submission.stem, self.task.name, comparable)

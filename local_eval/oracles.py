@@ -1,0 +1,113 @@
+"""The original model, and the oracles: models retrained from scratch without the forget set.
+
+Both depend on the task alone, so they are made once per task fingerprint, shared by all submissions, and extended when
+more are asked for. Of an oracle only what the score needs is kept: the forget set's logits and the two accuracies.
+
+How to run this stage: python -m local_eval oracles --task digits --runs 64
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from local_eval.pool import Failure, run_jobs
+from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
+from local_eval.task import Task, load_task
+from local_eval.train import evaluate, train
+
+ORIGINAL_SEED = 0
+FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
+
+
+@dataclass(frozen=True)
+class OraclePlan:
+    """What a worker needs to train oracle k."""
+
+    task: str
+    task_fingerprint: str
+    device: str
+
+    def identity(self, index: int) -> dict:
+        """What must agree for a cached oracle to be this one."""
+        return {"kind": "oracle", "task": self.task_fingerprint, "index": index}
+
+
+def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Path:
+    """Train the original model on retain and forget unless `path` holds it already; returns the path.
+
+    Raises:
+        OutputError: the folder is in use, read-only or full.
+    """
+    with locked(path.parent):
+        if path.exists() and _is_original(path, task, fingerprint):
+            return path
+        print("training the original model")
+        task = task.to(device)
+        net = train(task, task.retain + task.forget, ORIGINAL_SEED)
+        state = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+        buffer = io.BytesIO()
+        torch.save({"fingerprint": fingerprint, "state": state}, buffer)
+        write_atomically(path, buffer.getvalue())
+    return path
+
+
+def load_original(path: Path, device: str) -> dict[str, torch.Tensor]:
+    """The original model's state dict."""
+    return torch.load(path, map_location=device, weights_only=True)["state"]
+
+
+def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        task.make_net().load_state_dict(content["state"])
+        if content["fingerprint"] == fingerprint:
+            return True
+        reason = "belongs to another task"
+    except Exception as error:  # torch.load has no common base for what a damaged file can raise
+        reason = f"is damaged ({type(error).__name__})"
+    print(f"{path} {reason}; training it again")
+    return False
+
+
+def finish_oracles(
+    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int, timeout: float
+) -> list[Record]:
+    """Train the oracles 0..count-1 that are not in `folder` yet, and return all.
+
+    Raises:
+        RuntimeError: an oracle could not be trained; the others are kept.
+        OutputError: the folder is in use, read-only or full; what was finished is kept.
+    """
+    with locked(folder):
+        done = read_records(folder, plan.identity, count, shape)
+        missing = [k for k in range(count) if k not in done]
+        failures = {}
+        for index, result in run_jobs(one_oracle, plan, missing, workers, timeout, "oracles"):
+            if isinstance(result, Failure):
+                failures[index] = result
+            else:
+                save_record(record_path(folder, index), result)
+                done[index] = result
+    if failures:
+        index, failure = next(iter(failures.items()))
+        raise RuntimeError(
+            f"{len(failures)} of {count} oracles failed; oracle {index}: {failure.reason}\n{failure.traceback}"
+        )
+    return [done[k] for k in range(count)]
+
+
+def one_oracle(plan: OraclePlan, index: int) -> Record:
+    """Train and evaluate oracle `index`, in this process."""
+    task = _task(plan.task, plan.device)
+    net = train(task, task.retain, FIRST_ORACLE_SEED + index)
+    return Record(evaluate(net, task), plan.identity(index), versions(plan.device))
+
+
+@lru_cache(maxsize=1)
+def _task(spec: str, device: str) -> Task:
+    return load_task(spec).to(device)

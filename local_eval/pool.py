@@ -1,0 +1,105 @@
+"""Many independent jobs on a pool of processes, with time limits and crash detection (pebble does the work).
+
+A job that raises, hangs or kills its process becomes a `Failure`, and the others go on. Results arrive in the parent,
+one at a time, in the order in which they finish.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as JobTimeout
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pebble import ProcessExpired, ProcessPool
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job gave no result: one line, and the traceback where there is one."""
+
+    reason: str
+    traceback: str = ""
+
+
+def default_workers(device: str) -> int:
+    """How many processes to use: one per usable core on a CPU, one on a GPU."""
+    if torch.device(device).type != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(
+    function: Callable[[Any, int], Any], argument: Any, indices: list[int], workers: int, timeout: float, title: str
+) -> Iterator[tuple[int, Any]]:
+    """Yield (index, function(argument, index) or Failure) for every index, as they finish, with a progress bar.
+
+    `function` must be importable (a module's top level) and should catch what it can explain better. Leaving the
+    iteration early, by an exception or Ctrl-C, stops the workers.
+    """
+    if not indices:
+        return
+    # Spawned, not forked: CUDA and OpenMP do not survive a fork, and no state leaks from the parent.
+    pool = ProcessPool(
+        max_workers=min(workers, len(indices)),
+        context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(os.getpid(),),
+    )
+    finished: queue.SimpleQueue = queue.SimpleQueue()
+    try:
+        for index in indices:
+            future = pool.schedule(function, args=(argument, index), timeout=timeout)
+            future.add_done_callback(lambda future, index=index: finished.put((index, future)))
+        # disable=None: no bar when the output is not a terminal
+        for _ in tqdm(indices, desc=title, unit="model", disable=None, dynamic_ncols=True, smoothing=0.05):
+            index, future = finished.get()
+            yield index, _outcome(future, timeout)
+        pool.close()
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _outcome(future, timeout: float) -> Any:
+    try:
+        return future.result()
+    except JobTimeout:
+        return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
+    except ProcessExpired as error:
+        return Failure(f"its process died ({_exit_reason(error.exitcode)})")
+    except Exception as error:  # the job function itself is at fault, or its result did not travel
+        return Failure(f"{type(error).__name__}: {error}")
+
+
+def _exit_reason(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"signal {name}" + (", out of memory perhaps" if name == "SIGKILL" else "")
+    return f"exit code {code}"
+
+
+def _start_worker(parent: int) -> None:
+    """Make a worker quiet, single-threaded and mortal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    os.environ["MPLBACKEND"] = "Agg"  # plots go nowhere
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    # The number of threads changes the order of additions, so it must not follow the number of workers.
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
+
+
+def _die_with_parent(parent: int) -> None:
+    """A killed parent cannot stop its workers, so they watch for it."""
+    while os.getppid() == parent:
+        threading.Event().wait(1.0)
+    os._exit(1)

@@ -1,0 +1,168 @@
+"""N independent unlearning runs from the original model, on a pool of processes.
+
+Run i depends on (seed, i) alone, never on the number of workers, the order or an interruption. Every finished run is on
+disk before the next is counted, so the same command goes on where the last one stopped.
+
+How to run this stage: python -m local_eval run fanchuan --task digits --runs 64
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from local_eval.contract import SubmissionError, check_result, load_submission, source_hash, submission_path
+from local_eval.loaders import make_loaders
+from local_eval.oracles import load_original
+from local_eval.pool import Failure, run_jobs
+from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
+from local_eval.task import Task, load_task
+from local_eval.train import evaluate
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a worker needs to make run i; everything in it travels to other processes."""
+
+    task: str  # name or path
+    task_fingerprint: str
+    original: Path  # state dict of the original model
+    submission: Path
+    submission_hash: str
+    seed: int
+    device: str
+
+    @classmethod
+    def of(cls, submission: str, task: str, fingerprint: str, original: Path, seed: int, device: str) -> RunPlan:
+        """The plan for a submission by name or path; raises SubmissionError if there is none."""
+        path = submission_path(submission)
+        return cls(task, fingerprint, original, path, source_hash(path), seed, device)
+
+    def identity(self, index: int) -> dict:
+        """What must agree for a finished run to count as this plan's run `index`."""
+        return {
+            "kind": "run",
+            "task": self.task_fingerprint,
+            "submission": self.submission_hash,
+            "seed": self.seed,
+            "index": index,
+        }
+
+    @property
+    def folder_name(self) -> str:
+        """Results of a changed submission or of another seed go to a folder of their own."""
+        return f"{self.submission.stem}-{self.submission_hash}-seed{self.seed}"
+
+
+def finish_runs(
+    plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int], workers: int, timeout: float
+) -> tuple[dict[int, Record], dict[int, Failure]]:
+    """Make the runs 0..runs-1 that are not in `folder` yet; returns all finished ones, and why others failed.
+
+    Args:
+        shape: (E, C) of the forget set's logits.
+        timeout: seconds after which a run counts as hanging.
+    Raises:
+        OutputError: the folder is in use, read-only or full; what was finished is kept.
+    """
+    with locked(folder):
+        done = read_records(folder, plan.identity, runs, shape)
+        failures = {}
+        missing = [i for i in range(runs) if i not in done]
+        for index, result in run_jobs(one_run, plan, missing, workers, timeout, f"runs of {plan.submission.stem}"):
+            failed = folder / f"{index:04d}.failed.txt"
+            if isinstance(result, Failure):
+                failures[index] = result
+                write_atomically(failed, f"{result.reason}\n\n{result.traceback}".encode())
+            else:
+                save_record(record_path(folder, index), result)
+                failed.unlink(missing_ok=True)
+                done[index] = result
+    return done, failures
+
+
+def one_run(plan: RunPlan, index: int) -> Record | Failure:
+    """Run `index` of a plan, in this process. Whatever the submission does short of killing it ends in a Failure."""
+    try:
+        return unlearn_and_evaluate(plan, index)
+    except SubmissionError as error:
+        return Failure(str(error))
+    except SystemExit as error:
+        return Failure(f"the submission called exit({error.code!r}); return from the function instead")
+    except BaseException as error:
+        _workplace.cache_clear()  # the data may have been left half changed
+        text = traceback.format_exc()
+        return Failure(f"{type(error).__name__}: {error}", text)
+
+
+def unlearn_and_evaluate(plan: RunPlan, index: int) -> Record:
+    """Load, seed, unlearn, check, evaluate.
+
+    Raises:
+        SubmissionError: the contract is broken.
+        BaseException: whatever the submission raises.
+    """
+    task, original, digests = _workplace(plan.task, plan.original, plan.device)
+    net = task.make_net().to(plan.device)
+    net.load_state_dict(original)
+    net.train(index == 0)  # the official driver's quirk; see contract.py
+    loaders = make_loaders(task)
+    unlearning = load_submission(plan.submission)
+    seed_everything(plan.seed, index)
+    seconds, returned = timed(plan.device, lambda: unlearning(net, *loaders))
+    check_result(net, returned, original)
+    check_data(task, digests)
+    identity, facts = plan.identity(index), {"seconds": seconds, **versions(plan.device)}
+    return Record(evaluate(as_loaded(task, net, plan.device), task), identity, facts)
+
+
+def as_loaded(task: Task, net: nn.Module, device: str) -> nn.Module:
+    """What the grader sees: a fresh network with the net's state dict, so hooks and modes do not count."""
+    fresh = task.make_net().to(device)
+    fresh.load_state_dict(net.state_dict())
+    return fresh
+
+
+def timed(device: str, work: Callable) -> tuple[float, object]:
+    """Seconds that `work()` takes, GPU work included, and what it returns."""
+    start = time.perf_counter()
+    result = work()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, result
+
+
+def seed_everything(seed: int, index: int) -> None:
+    """Seed torch, numpy and random from (seed, index) alone."""
+    words = np.random.SeedSequence([seed, index]).generate_state(3)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    random.seed(int(words[2]))
+
+
+def check_data(task: Task, digests: dict[str, str]) -> None:
+    """Raise SubmissionError if a split was changed in place, and forget the spoilt copy."""
+    changed = [name for name, split in task.splits.items() if split.digest() != digests[name]]
+    if changed:
+        _workplace.cache_clear()
+        raise SubmissionError(
+            f"the data of the {' and '.join(changed)} set was changed in place; later runs would see it. "
+            "Copy what you change: images = batch['image'].clone()"
+        )
+
+
+@lru_cache(maxsize=1)
+def _workplace(task_spec: str, original: Path, device: str) -> tuple[Task, dict, dict[str, str]]:
+    """A worker's task, original weights and the digests of its data; loaded once per process."""
+    task = load_task(task_spec).to(device)
+    state = load_original(original, device)
+    return task, state, {name: split.digest() for name, split in task.splits.items()}

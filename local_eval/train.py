@@ -1,0 +1,81 @@
+"""Train one network by the task's recipe, and measure a network as the grader does.
+
+The recipe is the organisers': Adam with coupled weight decay, cosine per epoch, class-weighted cross-entropy, no
+augmentation, last-epoch weights. Everything random depends on `seed` alone: the initial weights and the order of the
+examples. This loop is the readable one; anything faster must take the same steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from local_eval.task import Split, Task
+
+TRAINING_VERSION = 1  # raise it when training changes its results: cached originals and oracles are then retrained
+
+
+def initial_net(task: Task, seed: int) -> nn.Module:
+    """The untrained network of this seed, drawn on the CPU so that every device starts from the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return task.make_net()
+
+
+def epoch_orders(examples: int, epochs: int, seed: int) -> Tensor:
+    """int64 [epochs, examples]: the order in which the network of this seed sees the examples, epoch by epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randperm(examples, generator=generator) for _ in range(epochs)])
+
+
+def train(task: Task, examples: Split, seed: int) -> nn.Module:
+    """Train a fresh network on `examples`, which may lie on any device; returns it in eval mode."""
+    recipe, device = task.recipe, examples.images.device
+    net = initial_net(task, seed).to(device, memory_format=torch.channels_last).train()
+    weights = task.class_weights()
+    weights = None if weights is None else weights.to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs)
+    for order in epoch_orders(len(examples), recipe.epochs, seed).to(device):
+        for batch in order.split(recipe.batch_size):
+            loss = F.cross_entropy(net(examples.pixels(batch)), examples.labels[batch], weight=weights)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        scheduler.step()
+    return net.eval()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that a score needs of one model."""
+
+    forget_logits: np.ndarray  # float32 [E, C]
+    retain_accuracy: float
+    test_accuracy: float
+
+
+def evaluate(net: nn.Module, task: Task, batch_size: int = 512) -> Evaluation:
+    """Measure a network, in eval mode and float32, on the forget, retain and test sets."""
+    net.eval()
+    return Evaluation(
+        forget_logits=predict(net, task.forget, batch_size).cpu().numpy(),
+        retain_accuracy=accuracy(predict(net, task.retain, batch_size), task.retain.labels),
+        test_accuracy=accuracy(predict(net, task.test, batch_size), task.test.labels),
+    )
+
+
+@torch.inference_mode()
+def predict(net: nn.Module, split: Split, batch_size: int = 512) -> Tensor:
+    """Logits float32 [n, C] of every example of a split, in its order."""
+    starts = range(0, len(split), batch_size)
+    return torch.cat([net(split.pixels(slice(start, start + batch_size))) for start in starts])
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of right answers, 0 to 1."""
+    return float((logits.argmax(dim=1) == labels).float().mean())

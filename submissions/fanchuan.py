@@ -1,0 +1,62 @@
+"""Rank 1: fanchuan. Flatten the forget set's outputs, then alternate contrastive forgetting and repair.
+
+Team:     fanchuan
+Rank:     1
+Scores:   private 0.0984971060 (a late re-run of the same code by others: 0.0914); public about 0.091
+Source:   kaggle.com/code/fanchuan/2nd-place-machine-unlearning-solution and the team's write-up
+Idea:     One pass makes the outputs on the forget set uniform. Then, eight times, a forget round makes forget examples
+          equally similar to all retain examples of a batch, and a retain epoch repairs the damage. The retain batches
+          of a forget round are drawn anew each time, which acts like an ensemble over the runs.
+Uncertain: the slides say batch "258" (256 in code and write-up) and "maximise" the contrastive loss (the code minimises
+          its negative mean, as here). The forward pass of the retain batch is in train mode, so it also moves the
+          batch-norm statistics, as in the code.
+"""
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from common.loaders import rebatch
+from common.losses import contrastive_dissimilarity, kl_to_uniform
+
+EPOCHS = 8
+RETAIN_BATCH = 256
+UNIFORM_LR = 5e-3
+FORGET_LR = 3e-4
+FORGET_LR_END = 1e-6
+RETAIN_LR = 1e-3 * RETAIN_BATCH / 64
+RETAIN_WEIGHT_DECAY = 1e-2
+MOMENTUM = 0.9
+TEMPERATURE = 1.15
+
+
+def unlearning(net, retain_loader, forget_loader, val_loader):
+    """Edit `net` in place; three optimisers over all parameters keep their own momentum throughout."""
+    device = next(net.parameters()).device
+    pair_loader, repair_loader = rebatch(retain_loader, RETAIN_BATCH), rebatch(retain_loader, RETAIN_BATCH)
+    uniform = torch.optim.SGD(net.parameters(), lr=UNIFORM_LR, momentum=MOMENTUM)
+    forget = torch.optim.SGD(net.parameters(), lr=FORGET_LR, momentum=MOMENTUM)
+    retain = torch.optim.SGD(net.parameters(), lr=RETAIN_LR, momentum=MOMENTUM, weight_decay=RETAIN_WEIGHT_DECAY)
+    schedule = CosineAnnealingLR(forget, T_max=EPOCHS * len(forget_loader), eta_min=FORGET_LR_END)
+    cross_entropy = nn.CrossEntropyLoss()
+    net.train()
+
+    for batch in forget_loader:
+        step(uniform, kl_to_uniform(net(batch["image"].to(device))))
+
+    for _ in range(EPOCHS):
+        for forget_batch, retain_batch in zip(forget_loader, pair_loader):
+            forget_logits = net(forget_batch["image"].to(device))
+            retain_logits = net(retain_batch["image"].to(device)).detach()
+            step(forget, contrastive_dissimilarity(forget_logits, retain_logits, TEMPERATURE))
+            schedule.step()
+        for batch in repair_loader:
+            step(retain, cross_entropy(net(batch["image"].to(device)), batch["age_group"].to(device)))
+    net.eval()
+
+
+def step(optimizer, loss):
+    """One optimisation step."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
