@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from local_eval.bench import print_metric
 from local_eval.check import check_submission
 from local_eval.contract import SubmissionError, submission_names, submission_path
 from local_eval.grade import Grader
@@ -89,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command=_list)
+    bench = commands.add_parser("bench", help="Time the kit against the plain way on this machine.")
+    bench.set_defaults(command=_bench)
+    bench.add_argument("--models", type=int, default=512, metavar="N", help="models on each side (%(default)s)")
     return parser
 
 
@@ -154,6 +158,11 @@ def _list(options: argparse.Namespace) -> int:
     for name in task_names():
         task = load_task(name)
         print(f"  {name}: " + ", ".join(f"{len(split)} {part}" for part, split in task.splits.items()))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    print_metric(options.models)
     return 0
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from local_eval.contract import SubmissionError, _parse, check_result, load_submission, submission_path
+from local_eval.contract import SubmissionError, check_result, load_submission, parse_source, submission_path
 from local_eval.loaders import make_loaders
 from local_eval.pool import Failure, run_jobs
-from local_eval.runs import check_data, seed_everything, timed
+from local_eval.runs import attempt, check_data, seed_everything, timed
 from local_eval.task import Task, load_task
 
 TWO_BATCHES = 128  # examples of each loader
@@ -57,7 +57,7 @@ def check_submission(name: str, task: str, device: str) -> list[str]:
 def foreign_imports(path: Path) -> list[str]:
     """Remarks on imports that a stand-alone notebook cannot take along."""
     remarks = []
-    for node in ast.walk(_parse(path)):
+    for node in ast.walk(parse_source(path)):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names = [node.module or "."] if isinstance(node, ast.ImportFrom) else names
         for name in names:
@@ -68,19 +68,14 @@ def foreign_imports(path: Path) -> list[str]:
 
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     """Two runs with different seeds, in train and then in eval mode as on Kaggle; returns remarks."""
-    try:
-        task = _two_batches(load_task(plan.task)).to(plan.device)
-        original = task.make_net().to(plan.device)
-        first, printed, seconds = _dry_once(plan, task, original, 0)
-        second, _, _ = _dry_once(plan, task, original, 1)
-    except SubmissionError as error:
-        return Failure(str(error))
-    except SystemExit as error:
-        return Failure(f"the submission called exit({error.code!r}); return from the function instead")
-    except BaseException as error:
-        import traceback
+    return attempt(lambda: _dry_run(plan))
 
-        return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+def _dry_run(plan: CheckPlan) -> list[str]:
+    task = _two_batches(load_task(plan.task)).to(plan.device)
+    original = task.make_net().to(plan.device)
+    first, printed, seconds = _dry_once(plan, task, original, 0)
+    second, _, _ = _dry_once(plan, task, original, 1)
     remarks = []
     if all(torch.equal(first[k], second[k]) for k in first):
         remarks.append("two seeds gave the same net: a deterministic method scores 0, because its runs have no spread")

@@ -65,7 +65,8 @@ def submission_path(name: str) -> Path:
     path = Path(name) if name.endswith(".py") else SUBMISSIONS / f"{name}.py"
     if not path.is_file():
         raise SubmissionError(
-            f"no submission {name!r}: {path} does not exist. Known: {', '.join(submission_names())}, or a path to a .py file"
+            f"no submission {name!r}: {path} does not exist. Known: {', '.join(submission_names())}, "
+            "or a path to a .py file"
         )
     return path.resolve()
 
@@ -88,7 +89,7 @@ def source_files(path: Path) -> list[Path]:
 
 def _common_imports(file: Path) -> list[Path]:
     names = []
-    for node in ast.walk(_parse(file)):
+    for node in ast.walk(parse_source(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -98,7 +99,8 @@ def _common_imports(file: Path) -> list[Path]:
     return [f for f in files if f.is_file()]
 
 
-def _parse(file: Path) -> ast.Module:
+def parse_source(file: Path) -> ast.Module:
+    """The file's syntax tree; raises SubmissionError, with the line, if it is not Python."""
     try:
         return ast.parse(file.read_bytes(), filename=str(file))
     except (SyntaxError, ValueError) as error:
@@ -121,7 +123,7 @@ def load_submission(path: Path) -> Callable:
         SubmissionError: it does not parse, has no such function, or one with another signature.
         Exception: whatever its import raises.
     """
-    _parse(path)
+    parse_source(path)
     if str(ROOT) not in sys.path:  # for `import common`
         sys.path.insert(0, str(ROOT))
     spec = importlib.util.spec_from_file_location(f"submission_{path.stem}", path)
@@ -155,8 +157,9 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
         )
     state = net.state_dict()
     wrong = sorted(state.keys() ^ original.keys())
-    wrong += [f"{k} {tuple(original[k].shape)} -> {tuple(state[k].shape)}" for k in state.keys() & original.keys()
-              if state[k].shape != original[k].shape]  # fmt: skip
+    for name in sorted(state.keys() & original.keys()):
+        if state[name].shape != original[name].shape:
+            wrong.append(f"{name} {tuple(original[name].shape)} -> {tuple(state[name].shape)}")
     if wrong:
         raise SubmissionError(
             f"the state dict no longer fits the original network: {', '.join(wrong[:4])}. "

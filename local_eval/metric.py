@@ -2,12 +2,12 @@
 
 Confidences of N unlearned and N retrained models go in, one epsilon per forget example comes out; the mean of
 the points `2 ** -floor(epsilon / 0.5)` is the forgetting quality. The rule, the grids and the quirks are those of the
-organisers' released grader (google-deepmind/unlearning_evaluation, metric.py); `tests/reference_metric.py`
-spells the same rule out over the whole grid and the tests hold the two equal to the bit.
+organisers' released grader (google-deepmind/unlearning_evaluation, metric.py). `local_eval/metric_twin.py` spells the
+same rule out over the whole grid, and the tests hold the two equal to the bit.
 
-Why it is fast. An attack is a threshold, or an interval, laid over two samples of N confidences, and its error rates are
-counts over N. So sort both samples, count by binary search, and read epsilon from a table with one entry per pair of
-counts. Only thresholds at which a count changes matter, so neither time nor memory grows with the grid.
+Why it is fast. An attack is a threshold, or an interval, laid over two samples of N confidences, and its error rates
+are counts over N. So sort both samples, count by binary search, and read epsilon from a table with one entry per pair
+of counts. Only thresholds at which a count changes matter, so neither time nor memory grows with the grid.
 
 How to time it: python -m local_eval bench
 """
@@ -81,7 +81,7 @@ def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray
 
 
 def forgetting_points(epsilons: np.ndarray, models: int) -> np.ndarray:
-    """Points of each example, [E]: 1, 1/2, 1/4 ... by buckets of 0.5, and 0 past the last of `models` models' buckets."""
+    """Points [E]: 1, 1/2, 1/4 ... by buckets of 0.5, and 0 past the last bucket that N = `models` gives."""
     # The last bucket ends at ceil(ln(N-1)): about the largest finite epsilon that N models can show.
     last = np.ceil(np.log(models - 1))
     bucket = np.floor(np.asarray(epsilons) / BUCKET)
@@ -176,13 +176,13 @@ def _useful_thresholds(low: float, high: float, samples: np.ndarray) -> np.ndarr
     """The grid's first threshold, and those next above a sample: between them no count changes. float32 [6N+1]."""
     count = int(np.ceil((high - low) * THRESHOLDS_PER_UNIT))
     step = (high - low) / max(count - 1, 1)
-    # Rounding may put the next threshold one place off the estimate, so its neighbours are taken too (values stay below 1e4).
+    # Rounding may put the next threshold one place off the estimate (values stay below 1e4): neighbours are taken too.
     near = np.floor((samples - low) / step).astype(np.int64)[:, None] + np.arange(3)
     return _linspace32(low, high, count, np.append(np.clip(near, 0, count - 1), 0))
 
 
 def _linspace32(low: float, high: float, count: int, index: np.ndarray) -> np.ndarray:
-    """Entries `index` of torch.linspace(low, high, count) in float32: counted from the nearer end, one rounding each."""
+    """Entries `index` of torch.linspace(low, high, count) in float32: from the nearer end, one rounding each."""
     low, high = np.float32(low), np.float32(high)
     if count == 1:
         return np.full(index.shape, low)
@@ -229,9 +229,9 @@ def _left_ends(centre: np.ndarray, lowest: float, highest: float) -> np.ndarray:
     """
     start, stop = centre - INTERVAL_BUFFER, centre + INTERVAL_BUFFER
     step = (stop - start) / (LEFT_ENDS - 1)
-    first = int((lowest - start[-1, 0]) / step[-1, 0]) - 2
-    end = int((highest - start[0, 0]) / step[0, 0]) + 3
-    columns = np.arange(LEFT_ENDS, dtype=np.float64)[max(first, 0) : max(end, 1)]
+    first = min(max(int((lowest - start[-1, 0]) / step[-1, 0]) - 2, 0), LEFT_ENDS - 1)
+    end = max(int((highest - start[0, 0]) / step[0, 0]) + 3, first + 1)
+    columns = np.arange(LEFT_ENDS, dtype=np.float64)[first:end]
     left = columns * step
     left += start
     if columns[-1] == LEFT_ENDS - 1:

@@ -7,6 +7,7 @@ and never mixed in.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -82,10 +83,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove_quietly(path: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the write's own error is the one to tell
         path.unlink(missing_ok=True)
-    except OSError:
-        pass  # the write's own error is the one to tell
 
 
 def save_record(path: Path, record: Record) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,16 +93,22 @@ def finish_runs(
 
 def one_run(plan: RunPlan, index: int) -> Record | Failure:
     """Run `index` of a plan, in this process. Whatever the submission does short of killing it ends in a Failure."""
+    result = attempt(lambda: unlearn_and_evaluate(plan, index))
+    if isinstance(result, Failure):
+        _workplace.cache_clear()  # the data may have been left half changed
+    return result
+
+
+def attempt(work: Callable[[], Any]) -> Any | Failure:
+    """The result of `work()`, or a Failure that says what the submission did."""
     try:
-        return unlearn_and_evaluate(plan, index)
+        return work()
     except SubmissionError as error:
         return Failure(str(error))
     except SystemExit as error:
         return Failure(f"the submission called exit({error.code!r}); return from the function instead")
     except BaseException as error:
-        _workplace.cache_clear()  # the data may have been left half changed
-        text = traceback.format_exc()
-        return Failure(f"{type(error).__name__}: {error}", text)
+        return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def unlearn_and_evaluate(plan: RunPlan, index: int) -> Record:
@@ -150,10 +157,9 @@ def seed_everything(seed: int, index: int) -> None:
 
 
 def check_data(task: Task, digests: dict[str, str]) -> None:
-    """Raise SubmissionError if a split was changed in place, and forget the spoilt copy."""
+    """Raise SubmissionError if a split was changed in place."""
     changed = [name for name, split in task.splits.items() if split.digest() != digests[name]]
     if changed:
-        _workplace.cache_clear()
         raise SubmissionError(
             f"the data of the {' and '.join(changed)} set was changed in place; later runs would see it. "
             "Copy what you change: images = batch['image'].clone()"

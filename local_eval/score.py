@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from local_eval.metric import (
     EPSILON_CAP,
@@ -66,7 +66,8 @@ def check_runs(runs: int) -> None:
     """Raise ScoreError for a number of runs that cannot give a usable score."""
     if runs < LEAST_RUNS:
         raise ScoreError(
-            f"--runs {runs} is too few: below {LEAST_RUNS} the metric ranks methods wrongly. Use 64 for screening, 512 to compare"
+            f"--runs {runs} is too few: below {LEAST_RUNS} the metric ranks methods wrongly. "
+            "Use 64 for screening, 512 to compare"
         )
 
 
@@ -158,7 +159,7 @@ def cluster_interval(points: np.ndarray, persons: np.ndarray, level: float = LEV
     drawn = np.random.default_rng(0).integers(0, clusters, size=(RESAMPLES, clusters))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     error = means.std(ddof=1) * np.sqrt(clusters / (clusters - 1))
-    reach = stats.t.ppf((1 + level) / 2, clusters - 1) * error
+    reach = stdtrit(clusters - 1, (1 + level) / 2) * error
     return max(float(points.mean() - reach), 0.0), min(float(points.mean() + reach), 1.0)
 
 
