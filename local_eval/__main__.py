@@ -74,14 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, "Only make the missing runs of a submission.")
     score = command("score", _score, "Only score the runs and oracles that are on disk.")
     oracles = command("oracles", _oracles, "Only train the missing oracles of a task.", submission=False)
+    headroom = command(
+        "headroom",
+        _headroom,
+        "Is a task worth grading? Score originals that forgot nothing, beside the ceiling.",
+        False,
+    )
     command("check", _check, "Check the contract with a dry run on two batches.")
-    for sub in (grade, run, score, oracles):
+    for sub in (grade, run, score, oracles, headroom):
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
         )
         sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
         sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
-    for sub in (grade, run, oracles):
+    for sub in (grade, run, oracles, headroom):
         sub.add_argument("--workers", type=int, default=None, help="processes (default: one per core, one on a GPU)")
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a model counts as hanging (%(default)s)"
@@ -142,6 +148,12 @@ def _score(options: argparse.Namespace) -> int:
 def _oracles(options: argparse.Namespace) -> int:
     grader = _grader(options)
     print(f"{len(grader.finish_oracles())} oracles in {grader.folder / 'oracles'}")
+    return 0
+
+
+def _headroom(options: argparse.Namespace) -> int:
+    grader = _grader(options)
+    print(table(grader.headroom(), "fresh originals, nothing forgotten,", grader.task.name))
     return 0
 
 

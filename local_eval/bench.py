@@ -39,4 +39,5 @@ def print_metric(models: int = 512) -> None:
     found = metric_bench(models)
     ours, plain = found["metric_seconds"] * 1e3, found["metric_plain_seconds"] * 1e3
     print(f"metric, N = {models}, per forget example")
-    print(f"  whole grid at once {plain:10.1f} ms\n  ours               {ours:10.2f} ms\n  ratio              {plain / ours:10.0f}")
+    for name, value in (("whole grid at once, ms", plain), ("ours, ms", ours), ("ratio", plain / ours)):
+        print(f"  {name:<24}{value:10.2f}")

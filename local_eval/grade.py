@@ -9,9 +9,11 @@ How to run it: python -m local_eval grade fanchuan --task digits --runs 64
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from local_eval.oracles import OraclePlan, finish_oracles, finish_original
 from local_eval.pool import Failure
@@ -55,6 +57,19 @@ class Grader:
     def _oracle_plan(self) -> OraclePlan:
         return OraclePlan(self.task_spec, self.fingerprint, self.device)
 
+    def headroom(self) -> Score:
+        """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing."""
+        check_runs(self.runs)
+        oracles = self.finish_oracles()
+        plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
+        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.timeout)
+        return compute_score(dict(enumerate(originals)), oracles, *self._labels_and_persons)
+
+    @property
+    def _labels_and_persons(self) -> tuple[np.ndarray, np.ndarray]:
+        forget = self.task.forget
+        return forget.labels.cpu().numpy(), forget.person_id.cpu().numpy()
+
     def run_plan(self, submission: str) -> RunPlan:
         """What the runs of a submission are made from; raises SubmissionError if there is none."""
         original = self.folder / "original.pt"
@@ -92,8 +107,7 @@ class Grader:
                 "finish them with the same command, or pass --allow-missing, which is noted on the score"
             )
         oracles = read_records(self.folder / "oracles", self._oracle_plan.identity, self.runs, self._shape)
-        forget = self.task.forget
         pool = [oracles[k] for k in sorted(oracles)]
-        score = compute_score(done, pool, forget.labels.cpu().numpy(), forget.person_id.cpu().numpy(), missing)
+        score = compute_score(done, pool, *self._labels_and_persons, missing)
         comparable = plan.identity(-1) | {"index": None, "out": str(folder), **versions(self.device)}
         return score, save_score(score, folder, plan.submission.stem, self.task.name, comparable)

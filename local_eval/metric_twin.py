@@ -34,14 +34,17 @@ def epsilon_over_grid(unlearned: np.ndarray, retrained: np.ndarray, delta: float
 
 
 def _single(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """'At least t means positive' for t on a float32 grid of 100 per unit; rates [T]."""
+    """'At least t means positive' for t on a float32 grid of 100 per unit; FPR and FNR [T]."""
     low, high = min(positive.min(), negative.min()), max(positive.max(), negative.max())
     thresholds = torch.linspace(low, high, int(np.ceil((high - low) * 100))).numpy()
-    return (negative[:, None] >= thresholds).mean(axis=0), (positive[:, None] < thresholds).mean(axis=0)
+    return _mean(negative[:, None] >= thresholds), _mean(positive[:, None] < thresholds)
 
 
 def _interval(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """'Between l and r means the class of smaller range' for about 400 r and 400 l each; rates [about 160,000]."""
+    """'Between l and r means the class of smaller range' for about 400 r and 400 l each; FPR and FNR [about 160,000].
+
+    Thresholds and confidences are tiled to [N, 160,000] float64 each, as the organisers' code does.
+    """
     peaky, other = positive, negative
     if np.ptp(positive) >= np.ptp(negative):
         peaky, other = negative, positive
@@ -50,6 +53,13 @@ def _interval(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, n
     rights = np.linspace(low, high, int(np.ceil((high - low) * 100)))
     left = np.concatenate([np.linspace(r - width - 2.0, r - width + 2.0, 400) for r in rights])
     right = np.repeat(rights, 400)
-    outside = (peaky[:, None] < left) | (peaky[:, None] > right)
-    inside = (other[:, None] >= left) & (other[:, None] <= right)
-    return inside.mean(axis=0), outside.mean(axis=0)
+    left, right = (np.tile(ends, (len(peaky), 1)) for ends in (left, right))
+    peaky, other = (np.tile(sample[:, None], (1, left.shape[1])) for sample in (peaky, other))
+    outside = ~((left <= peaky) & (peaky <= right))
+    inside = (left <= other) & (other <= right)
+    return _mean(inside), _mean(outside)
+
+
+def _mean(decisions: np.ndarray) -> np.ndarray:
+    """Share of models [T] for which an attack decided so, from float32 zeros and ones [N, T]."""
+    return decisions.astype(np.float32).mean(axis=0, dtype=np.float32)

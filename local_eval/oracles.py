@@ -9,6 +9,7 @@ How to run this stage: python -m local_eval oracles --task digits --runs 64
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,19 +23,25 @@ from local_eval.train import evaluate, train
 
 ORIGINAL_SEED = 0
 FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
+FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` needs
 
 
 @dataclass(frozen=True)
 class OraclePlan:
-    """What a worker needs to train oracle k."""
+    """What a worker needs to train oracle k, or, for `headroom`, one more original."""
 
     task: str
     task_fingerprint: str
     device: str
+    forget_too: bool = False  # train on the forget set as well: another original model, not an oracle
+
+    @property
+    def kind(self) -> str:
+        return "original" if self.forget_too else "oracle"
 
     def identity(self, index: int) -> dict:
-        """What must agree for a cached oracle to be this one."""
-        return {"kind": "oracle", "task": self.task_fingerprint, "index": index}
+        """What must agree for a cached model to be this one."""
+        return {"kind": self.kind, "task": self.task_fingerprint, "index": index}
 
 
 def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Path:
@@ -87,7 +94,7 @@ def finish_oracles(
         done = read_records(folder, plan.identity, count, shape)
         missing = [k for k in range(count) if k not in done]
         failures = {}
-        for index, result in run_jobs(one_oracle, plan, missing, workers, timeout, "oracles"):
+        for index, result in run_jobs(one_oracle, plan, missing, workers, timeout, f"{plan.kind}s"):
             if isinstance(result, Failure):
                 failures[index] = result
             else:
@@ -96,7 +103,7 @@ def finish_oracles(
     if failures:
         index, failure = next(iter(failures.items()))
         raise RuntimeError(
-            f"{len(failures)} of {count} oracles failed; oracle {index}: {failure.reason}\n{failure.traceback}"
+            f"{len(failures)} of {count} {plan.kind}s failed; {plan.kind} {index}: {failure.reason}\n{failure.traceback}"
         )
     return [done[k] for k in range(count)]
 
@@ -104,8 +111,12 @@ def finish_oracles(
 def one_oracle(plan: OraclePlan, index: int) -> Record:
     """Train and evaluate oracle `index`, in this process."""
     task = _task(plan.task, plan.device)
-    net = train(task, task.retain, FIRST_ORACLE_SEED + index)
-    return Record(evaluate(net, task), plan.identity(index), versions(plan.device))
+    examples = task.retain + task.forget if plan.forget_too else task.retain
+    seed = (FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index
+    start = time.perf_counter()
+    evaluation = evaluate(train(task, examples, seed), task)
+    facts = {"seconds": time.perf_counter() - start, **versions(plan.device)}
+    return Record(evaluation, plan.identity(index), facts)
 
 
 @lru_cache(maxsize=1)

@@ -166,7 +166,7 @@ def cluster_interval(points: np.ndarray, persons: np.ndarray, level: float = LEV
 def _warnings(runs, oracles, ours: np.ndarray, theirs: np.ndarray, quality: float, ceiling: float) -> list[str]:
     """What a reader of the score must know before believing it."""
     found = []
-    if (ours.std(axis=0) == 0).all():
+    if (np.ptp(ours, axis=0) == 0).all():
         found.append("all runs are identical: the method is deterministic, and such a method scores 0")
     if np.median(theirs.std(axis=0)) < 0.4:
         found.append(

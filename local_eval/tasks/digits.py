@@ -1,7 +1,7 @@
 """The embedded task: scikit-learn's handwritten digits in the competition's shape. Nothing is downloaded.
 
 1,797 real 8x8 digits (UCI optical recognition, test part) are enlarged to 32x32, three channels, raw 0-255 pixels and
-split 80/10/10. The forget set is about 5 % of the training part and holds digits 0 and 1 only. A share of the training
+split 80/10/10. The forget set is 5 % of the training part, all of it labelled 0 or 1. A share of the training
 labels is wrong: such labels can only be memorised, so a model that saw the forget set gives itself away and there is
 something to forget. Writers are not recorded in this copy of the data, so every image is its own person.
 

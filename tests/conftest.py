@@ -1,0 +1,63 @@
+"""What the tests share: one thread, the tiny task with its original model, and submissions written on the fly."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from local_eval.grade import Grader
+from local_eval.oracles import finish_original
+from local_eval.task import load_task
+
+TINY = str(Path(__file__).parent / "tiny_task.py")
+GOOD = """
+import torch
+
+def unlearning(net, retain_loader, forget_loader, val_loader):
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight += 0.01 * torch.randn_like(weight)
+    net.eval()
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Workers use one thread; results are compared with theirs to the bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return load_task(TINY)
+
+
+@pytest.fixture(scope="session")
+def original_out(tmp_path_factory, tiny):
+    """An output folder in which the tiny task's original model is trained."""
+    out = tmp_path_factory.mktemp("out")
+    grader = Grader(TINY, out)
+    finish_original(tiny, grader.fingerprint, grader.folder / "original.pt", "cpu")
+    return out
+
+
+@pytest.fixture
+def submission(tmp_path):
+    """write(source, name) -> path of a submission with that source; GOOD by default."""
+
+    def write(source: str = GOOD, name: str = "mine") -> str:
+        path = tmp_path / f"{name}.py"
+        path.write_text(source)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def body(submission):
+    """write(lines) -> path of a submission whose `unlearning` has these lines after GOOD's."""
+
+    def write(lines: str, name: str = "mine") -> str:
+        return submission(GOOD + "".join(f"    {line}\n" for line in lines.splitlines()), name)
+
+    return write
