@@ -103,7 +103,8 @@ def finish_oracles(
     if failures:
         index, failure = next(iter(failures.items()))
         raise RuntimeError(
-            f"{len(failures)} of {count} {plan.kind}s failed; {plan.kind} {index}: {failure.reason}\n{failure.traceback}"
+            f"{len(failures)} of {count} {plan.kind}s failed; {plan.kind} {index}: {failure.reason}\n"
+            f"{failure.traceback}"
         )
     return [done[k] for k in range(count)]
 
