@@ -13,11 +13,12 @@ import torch
 
 from local_eval.bench import print_metric
 from local_eval.check import check_submission
+from local_eval.compare import as_json, compare, markdown, write_between_markers
 from local_eval.contract import SubmissionError, submission_names, submission_path
 from local_eval.grade import Grader
 from local_eval.metric import MetricError
 from local_eval.pool import Failure, default_workers
-from local_eval.records import OutputError
+from local_eval.records import OutputError, write_atomically
 from local_eval.report import table
 from local_eval.score import ScoreError, check_runs
 from local_eval.task import TaskError, load_task, task_names
@@ -80,14 +81,18 @@ def _parser() -> argparse.ArgumentParser:
         "Is a task worth grading? Score originals that forgot nothing, beside the ceiling.",
         False,
     )
+    compare = command("compare", _compare, "Grade several submissions with the same N and print one table.", False)
+    compare.add_argument("names", nargs="*", help="submissions (default: all)")
+    compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
+    compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     command("check", _check, "Check the contract with a dry run on two batches.")
-    for sub in (grade, run, score, oracles, headroom):
+    for sub in (grade, run, score, oracles, headroom, compare):
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
         )
         sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
         sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
-    for sub in (grade, run, oracles, headroom):
+    for sub in (grade, run, oracles, headroom, compare):
         sub.add_argument("--workers", type=int, default=None, help="processes (default: one per core, one on a GPU)")
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a model counts as hanging (%(default)s)"
@@ -155,6 +160,23 @@ def _headroom(options: argparse.Namespace) -> int:
     grader = _grader(options)
     print(table(grader.headroom(), "fresh originals, nothing forgotten,", grader.task.name))
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    grader = _grader(options)
+    names = options.names or submission_names()
+    for name in names:
+        submission_path(name)  # a wrong name should not wait for the others
+    scores, failed = compare(grader, names)
+    for name, reason in failed.items():
+        print(f"{name} is not in the table: {reason}", file=sys.stderr)
+    if scores:
+        print(markdown(scores, grader))
+    if scores and options.save:
+        write_atomically(options.save, as_json(scores, grader).encode())
+    if scores and options.write:
+        write_between_markers(options.write, f"table {grader.task.name}", markdown(scores, grader))
+    return 1 if failed else 0
 
 
 def _check(options: argparse.Namespace) -> int:

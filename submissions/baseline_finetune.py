@@ -2,7 +2,7 @@
 
 Team:     the organisers (starter notebook `run-unlearn-finetune`)
 Rank:     the baseline; 40 % of all entries beat it
-Scores:   public 0.0464 +- 0.0031 (mean of repeats by team Forget), private about 0.058 to 0.061
+Scores:   public 0.0464 +- 0.0031 (mean of repeats by team Forget), private 0.0609 (mean of 3)
 Source:   the competition's starting notebook
 Idea:     Training on without the forget set lets the network drift away from what it memorised of it. The dose is
           small, so utility is kept. Every run sees another order of the data, which is all the spread there is.
