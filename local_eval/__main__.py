@@ -13,7 +13,7 @@ import torch
 
 from local_eval.bench import print_metric
 from local_eval.check import check_submission
-from local_eval.compare import as_json, compare, markdown, write_between_markers
+from local_eval.compare import around_markers, as_json, compare, markdown, write_between_markers
 from local_eval.contract import SubmissionError, submission_names, submission_path
 from local_eval.grade import Grader
 from local_eval.metric import MetricError
@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
         sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
     for sub in (grade, run, oracles, headroom, compare):
-        sub.add_argument("--workers", type=int, default=None, help="processes (default: one per core, one on a GPU)")
+        sub.add_argument(
+            "--workers", type=_at_least_one, default=None, help="processes (default: one per core, one on a GPU)"
+        )
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a model counts as hanging (%(default)s)"
         )
@@ -105,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(command=_bench)
     bench.add_argument("--models", type=int, default=512, metavar="N", help="models on each side (%(default)s)")
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of processes; give 1 or more")
+    return int(text)
 
 
 def _grader(options: argparse.Namespace) -> Grader:
@@ -167,6 +175,8 @@ def _compare(options: argparse.Namespace) -> int:
     names = options.names or submission_names()
     for name in names:
         submission_path(name)  # a wrong name should not wait for the others
+    if options.write:
+        around_markers(options.write, f"table {grader.task.name}")  # so should a file that cannot take the table
     scores, failed = compare(grader, names)
     for name, reason in failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from local_eval.contract import ROOT, parse_source, submission_path
 from local_eval.grade import Grader
-from local_eval.records import versions, write_atomically
+from local_eval.records import OutputError, versions, write_atomically
 from local_eval.score import Score
 
 HEAD = (
@@ -104,16 +104,21 @@ def as_json(scores: dict[str, Score], grader: Grader) -> str:
     return json.dumps({**about, **provenance(grader), "ceiling": ceiling, "methods": methods}, indent=1) + "\n"
 
 
-def write_between_markers(path: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- name -->` and `<!-- end name -->` in a file.
+def around_markers(path: Path, name: str) -> tuple[str, str]:
+    """What a file holds up to and with `<!-- name -->`, and from `<!-- end name -->` on.
 
     Raises:
-        ValueError: the file has no such markers.
+        OutputError: there is no such file, or it has no such markers.
     """
-    content = path.read_text()
     start, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
+    content = path.read_text() if path.is_file() else ""
     if start not in content or end not in content:
-        raise ValueError(f"{path} has no lines {start.strip()} and {end}; add them where the table should go")
+        raise OutputError(f"{path} has no lines {start.strip()} and {end}; add them where the table should go")
     before, rest = content.split(start, 1)
-    after = rest.split(end, 1)[1]
-    write_atomically(path, f"{before}{start}{text}\n{end}{after}".encode())
+    return before + start, end + rest.split(end, 1)[1]
+
+
+def write_between_markers(path: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- end name -->` in a file; raises OutputError."""
+    before, after = around_markers(path, name)
+    write_atomically(path, f"{before}{text}\n{after}".encode())
