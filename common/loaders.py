@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
+
+
+def shuffled(dataset: Dataset, batch_size: int) -> DataLoader:
+    """A shuffled loader. A last batch of one example is left out: at 1x1, batch norm cannot train on it."""
+    return DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=len(dataset) % batch_size == 1)
 
 
 def rebatch(loader: DataLoader, batch_size: int) -> DataLoader:
     """A shuffled loader over the same data with another batch size."""
-    return DataLoader(loader.dataset, batch_size=batch_size, shuffle=True)
+    return shuffled(loader.dataset, batch_size)
 
 
 def random_subset(loader: DataLoader, size: int) -> DataLoader:
     """A shuffled loader, same batch size, over `size` examples drawn without replacement (all, if there are fewer)."""
     chosen = torch.randperm(len(loader.dataset))[:size].tolist()
-    return DataLoader(Subset(loader.dataset, chosen), batch_size=loader.batch_size, shuffle=True)
+    return shuffled(Subset(loader.dataset, chosen), loader.batch_size)
 
 
 def all_labels(loader: DataLoader) -> Tensor:
@@ -27,7 +32,7 @@ def all_labels(loader: DataLoader) -> Tensor:
 def only_classes(loader: DataLoader, classes: tuple[int, ...]) -> DataLoader:
     """A shuffled loader, same batch size, over the examples of some classes."""
     chosen = torch.isin(all_labels(loader), torch.tensor(classes)).nonzero().flatten().tolist()
-    return DataLoader(Subset(loader.dataset, chosen), batch_size=loader.batch_size, shuffle=True)
+    return shuffled(Subset(loader.dataset, chosen), loader.batch_size)
 
 
 def endless(loader: DataLoader):

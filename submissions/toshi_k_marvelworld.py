@@ -17,8 +17,9 @@ import copy
 
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset
 
+from common.loaders import shuffled
 from common.losses import entropy
 from common.reinit import transpose_kernels, untrained_copy
 from common.training import inputs, one_epoch
@@ -44,7 +45,7 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
         fit(scratch, retain_loader, PSEUDO["scratch_epochs"])
         wrong = pseudo_labelled(net.eval(), light, scratch, forget_loader)
         mixed = ConcatDataset([retain_loader.dataset, wrong])
-        fit(net, DataLoader(mixed, batch_size=retain_loader.batch_size, shuffle=True), PSEUDO["final_epochs"])
+        fit(net, shuffled(mixed, retain_loader.batch_size), PSEUDO["final_epochs"])
 
 
 def fit(net, loader, epochs):

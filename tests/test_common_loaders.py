@@ -18,6 +18,12 @@ def test_rebatch_keeps_the_data_and_shuffles_anew(tiny):
     assert ids(loader) != ids(loader)
 
 
+def test_a_last_batch_of_one_is_left_out_and_one_of_two_is_not(tiny):
+    loader = make_loader(tiny.retain)
+    assert [len(b["image"]) for b in rebatch(loader, 95)] == [95]
+    assert [len(b["image"]) for b in rebatch(loader, 94)] == [94, 2]
+
+
 def test_a_random_subset_has_its_size_no_repeats_and_is_drawn_anew(tiny):
     one, two = (random_subset(make_loader(tiny.retain), 16) for _ in range(2))
     assert len(ids(one)) == len(set(ids(one))) == 16

@@ -1,0 +1,12 @@
+"""`digits` with a seventh of its retain set, so that grading every method fits into a test run."""
+
+from dataclasses import replace
+
+from local_eval.task import Task
+from local_eval.tasks import digits
+
+
+def task() -> Task:
+    """200 of 1,365 retain images; everything else is as in `digits`."""
+    whole = digits.task()
+    return replace(whole, name="short digits", retain=whole.retain[slice(0, 200)])
