@@ -15,6 +15,7 @@ from local_eval.bench import print_metric
 from local_eval.check import check_submission
 from local_eval.contract import SubmissionError, submission_names, submission_path
 from local_eval.grade import Grader
+from local_eval.kaggle_commands import add_kaggle_commands
 from local_eval.metric import MetricError
 from local_eval.pool import Failure, default_workers
 from local_eval.records import OutputError
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="Time the kit against the plain way on this machine.")
     bench.set_defaults(command=_bench)
     bench.add_argument("--models", type=int, default=512, metavar="N", help="models on each side (%(default)s)")
+    add_kaggle_commands(commands)
     return parser
 
 
