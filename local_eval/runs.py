@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from local_eval.checkpoints import save_checkpoint
+from local_eval.checkpoints import kept_checkpoints, save_checkpoint
 from local_eval.contract import SubmissionError, check_result, load_submission, source_hash, submission_path
 from local_eval.loaders import make_loaders
 from local_eval.oracles import load_original
@@ -80,7 +80,8 @@ def finish_runs(
     with locked(folder):
         done = read_records(folder, plan.identity, runs, shape)
         failures = {}
-        missing = [i for i in range(runs) if i not in done]
+        kept = kept_checkpoints(plan.checkpoints)
+        missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
         for index, result in run_jobs(one_run, plan, missing, workers, timeout, f"runs of {plan.submission.stem}"):
             failed = folder / f"{index:04d}.failed.txt"
             if isinstance(result, Failure):
