@@ -1,4 +1,4 @@
-"""The commands that lead to Kaggle: export writes notebooks.
+"""The commands that lead to Kaggle: budget asks whether a method fits, export writes its notebook.
 
 How to run them: python -m local_eval export fanchuan
 """
@@ -8,7 +8,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from local_eval.budget import REPEATS, Cost, measure, project, report
+from local_eval.budget_table import BEGIN, END, budget_table, write_table
+from local_eval.commands import OVER_BUDGET, device_of
 from local_eval.contract import SubmissionError, submission_names, submission_path
+from local_eval.records import versions
+from local_eval.score import ScoreError
+
+VERDICTS = {"fits": 0, "does not fit": OVER_BUDGET, "cannot tell": 4}  # exit codes
 
 
 def add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
@@ -19,6 +26,48 @@ def add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py files")
     export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
     export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
+    text = "Will 512 models fit into 8 hours on Kaggle? Exit codes: 0 fits, 3 does not fit, 4 cannot tell."
+    budget = commands.add_parser("budget", help=text, description=text)
+    budget.set_defaults(command=_budget)
+    budget.add_argument("submission", nargs="?", help="name in submissions/, or path to a .py file")
+    budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
+    budget.add_argument(
+        "--readme", type=Path, help=f"with --all: write the table between {BEGIN} and {END} in this file"
+    )
+    budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
+    budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    budget.add_argument("--repeats", type=int, default=REPEATS, help="counted runs (%(default)s)")
+    budget.add_argument("--stock-epoch-seconds", type=float, metavar="S", help="from a notebook's calibration cell")
+    budget.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
+
+
+def _budget(options: argparse.Namespace) -> int:
+    stock = options.stock_epoch_seconds
+    if options.repeats < 1 or (stock is not None and not stock > 0):
+        raise ScoreError("--repeats and --stock-epoch-seconds must be above 0")
+    if bool(options.submission) == options.all:
+        raise SubmissionError(f"name a submission, or give --all. Known: {', '.join(submission_names())}")
+    if options.all:
+        return _budget_of_all(options)
+    cost = _measured(options, options.submission)
+    projection = project(cost, stock)
+    print(report(submission_path(options.submission).stem, cost, projection))
+    return VERDICTS[projection.verdict]
+
+
+def _budget_of_all(options: argparse.Namespace) -> int:
+    costs = {name: _measured(options, name) for name in submission_names()}
+    where = f"{options.task}, {versions(device_of(options))['device']}"
+    table = budget_table(costs, where, options.stock_epoch_seconds)
+    print(table)
+    if options.readme:
+        write_table(options.readme, table)
+        print(f"written to {options.readme}")
+    return 0
+
+
+def _measured(options: argparse.Namespace, name: str) -> Cost:
+    return measure(name, options.task, device_of(options), options.repeats, options.timeout)
 
 
 def _export(options: argparse.Namespace) -> int:
