@@ -1,4 +1,4 @@
-"""The commands that lead to Kaggle: budget asks whether a method fits, export writes its notebook.
+"""The commands that lead to Kaggle: budget asks whether a method fits, export writes its notebook, submit sends it.
 
 How to run them: python -m local_eval export fanchuan
 """
@@ -39,6 +39,24 @@ def add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     budget.add_argument("--repeats", type=int, default=REPEATS, help="counted runs (%(default)s)")
     budget.add_argument("--stock-epoch-seconds", type=float, metavar="S", help="from a notebook's calibration cell")
     budget.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
+    text = "Push a submission's notebook to Kaggle, wait for it, and submit it to the competition."
+    submit = commands.add_parser("submit", help=text, description=text)
+    submit.set_defaults(command=_submit)
+    submit.add_argument("submission", help="name in submissions/, or path to a .py file")
+    submit.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
+    submit.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")
+    submit.add_argument("--poll-seconds", type=float, default=30, help="between looks at the notebook (%(default)s)")
+    submit.add_argument("--wait-hours", type=float, default=12, help="for the notebook to finish (%(default)s)")
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from local_eval.submit import describe, submit  # here, so that grading does not need the kaggle package
+
+    if options.dry_run:
+        print(describe(options.submission, options.message, options.poll_seconds))
+    else:
+        submit(options.submission, options.message, options.poll_seconds, options.wait_hours)
+    return 0
 
 
 def _budget(options: argparse.Namespace) -> int:

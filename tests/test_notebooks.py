@@ -19,6 +19,7 @@ from local_eval.export import submission_notebook
 from local_eval.pool import Failure
 from local_eval.runs import RunPlan, one_run
 from tests.competition import make_competition
+from tests.conftest import TINY
 
 ALONE = """
 import importlib.util, os
@@ -34,19 +35,29 @@ def competition(tmp_path_factory):
     return make_competition(tmp_path_factory.mktemp("kaggle"))
 
 
-def execute(text: str, folder, parameters: dict, **more: str) -> None:
-    """Run a notebook in an empty folder, its parameters replaced, in a fresh kernel that sees nothing of ours."""
+def execute(text: str, folder, parameters: dict, first: str = "", **more: str) -> str:
+    """Run a notebook in a folder and a fresh kernel, parameters replaced, `first` before all; returns what it printed.
+
+    Of our environment the kernel gets neither paths nor a GPU, and it computes with one thread, as the workers do.
+    """
     notebook = nbformat.reads(text, as_version=4)
     (place,) = [k for k, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])]
     replaced = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
     notebook.cells.insert(place + 1, new_code_cell(replaced))
-    notebook.cells.insert(0, new_code_cell(ALONE))
-    folder.mkdir()
-    hidden = ("PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "CUDA_VISIBLE_DEVICES")
+    notebook.cells.insert(0, new_code_cell(first))
+    hidden = ("PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME")
     env = {k: v for k, v in os.environ.items() if k not in hidden}
     env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONNOUSERSITE": "1", **more}
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     client.execute(env=env)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+@pytest.fixture
+def empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
 
 
 def parameters(competition, tmp_path) -> dict:
@@ -61,9 +72,9 @@ def parameters(competition, tmp_path) -> dict:
 
 
 @pytest.mark.parametrize("name", submission_names())
-def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, competition, tmp_path):
+def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, competition, tmp_path, empty):
     _, task, original = competition
-    execute(submission_notebook(submission_path(name)), tmp_path / "empty", parameters(competition, tmp_path))
+    execute(submission_notebook(submission_path(name)), empty, parameters(competition, tmp_path), ALONE)
     ours = tmp_path / "ours"
     plan = RunPlan(str(task), "", original, submission_path(name), "", SEED, "cpu", checkpoints=ours)
     for index in range(RUNS):
@@ -81,7 +92,16 @@ def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, comp
         assert archive.namelist() == [f"kaggle/tmp/{checkpoint_name(k)}" for k in range(RUNS)]
 
 
-def test_a_repository_within_reach_would_be_noticed(competition, tmp_path):
+def test_a_repository_within_reach_would_be_noticed(competition, tmp_path, empty):
     text = submission_notebook(submission_path("baseline_finetune"))
     with pytest.raises(CellExecutionError, match=r"AssertionError.*: common"):
-        execute(text, tmp_path / "empty", parameters(competition, tmp_path), PYTHONPATH=str(ROOT))
+        execute(text, empty, parameters(competition, tmp_path), ALONE, PYTHONPATH=str(ROOT))
+
+
+def test_the_walkthrough_runs_in_its_folder_and_shows_score_and_histograms(tmp_path, submission):
+    text = (ROOT / "notebooks" / "walkthrough.ipynb").read_text()
+    changed = {"SUBMISSION": submission(), "TASK": TINY, "RUNS": 16, "OUT": str(tmp_path / "outputs")}
+    said = execute(text, ROOT / "notebooks", changed)
+    assert "ceiling" in said
+    assert "worst forgotten: epsilon" in said
+    assert "retrained  " in said
