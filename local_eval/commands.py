@@ -22,7 +22,7 @@ from local_eval.score import Score, ScoreError, check_runs
 from local_eval.task import load_task, task_names
 
 OVER_BUDGET = 3  # exit code
-CHECKPOINT_WORKERS = 2  # with 45 MB checkpoints each takes about half a gigabyte
+CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
 
 
 def _grader(options: argparse.Namespace) -> Grader:

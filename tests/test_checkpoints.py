@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import stat
+import tracemalloc
 import zipfile
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from local_eval.__main__ import main
 from local_eval.checkpoints import Checkpoints, checkpoint_name
 from local_eval.state_files import CheckpointError
+from local_eval.tasks.digits import NarrowResNet
 from tests.conftest import TINY
 from tests.tiny_task import tiny_net
 
@@ -203,3 +205,18 @@ def test_runs_and_their_checkpoints_give_the_same_score(tmp_path, submission, ca
         archive.writestr(checkpoint_name(17), saved({"a": torch.zeros(1)}))
     assert main(grade(tmp_path, str(kept))) == 2
     assert "checkpoint 17: " in capsys.readouterr().err
+
+
+def test_one_checkpoint_at_a_time_is_in_memory(tmp_path):
+    net, path = NarrowResNet(16, num_classes=10), tmp_path / "submission.zip"
+    content = saved(net.state_dict())
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(8):
+            archive.writestr(checkpoint_name(index), content)
+    tracemalloc.start()
+    checkpoints = Checkpoints.find(path, net)
+    for index in range(8):
+        checkpoints.load(index, net)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(content) < peak < 3 * len(content)
