@@ -1,10 +1,36 @@
-"""Loader helpers."""
+"""Loader helpers. A dataset here is any map-style dataset of the competition's dicts."""
 
 from __future__ import annotations
 
-from torch.utils.data import DataLoader
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
 
 def rebatch(loader: DataLoader, batch_size: int) -> DataLoader:
     """A shuffled loader over the same data with another batch size."""
     return DataLoader(loader.dataset, batch_size=batch_size, shuffle=True)
+
+
+def random_subset(loader: DataLoader, size: int) -> DataLoader:
+    """A shuffled loader, same batch size, over `size` examples drawn without replacement (all, if there are fewer)."""
+    chosen = torch.randperm(len(loader.dataset))[:size].tolist()
+    return DataLoader(Subset(loader.dataset, chosen), batch_size=loader.batch_size, shuffle=True)
+
+
+def all_labels(loader: DataLoader) -> Tensor:
+    """int64 [n]: the class of every example, in the dataset's order."""
+    in_order = DataLoader(loader.dataset, batch_size=256)
+    return torch.cat([batch["age_group"] for batch in in_order]).cpu()
+
+
+def only_classes(loader: DataLoader, classes: tuple[int, ...]) -> DataLoader:
+    """A shuffled loader, same batch size, over the examples of some classes."""
+    chosen = torch.isin(all_labels(loader), torch.tensor(classes)).nonzero().flatten().tolist()
+    return DataLoader(Subset(loader.dataset, chosen), batch_size=loader.batch_size, shuffle=True)
+
+
+def endless(loader: DataLoader):
+    """The loader's batches, again and again; every pass is shuffled anew."""
+    while True:
+        yield from loader

@@ -25,3 +25,51 @@ def contrastive_dissimilarity(forget_logits: Tensor, retain_logits: Tensor, temp
     """
     similarity = forget_logits @ retain_logits.T / temperature
     return -F.log_softmax(similarity, dim=1).mean()
+
+
+def temperature_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """KL(softmax(teacher/T) || softmax(student/T)), mean over the batch, no T^2 factor. [B, C] each -> scalar.
+
+    Source: Algorithmic Amnesiacs (rank 6), T = 5; also the distillation of SCRUB.
+    """
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Mean over the batch of - sum_c softmax(teacher/T)_c log softmax(student/T)_c. [B, C] each -> scalar.
+
+    Its gradient equals that of `temperature_kl`. Source: Algorithmic Amnesiacs (rank 6).
+    """
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    teacher = F.softmax(teacher_logits / temperature, dim=1)
+    return -(teacher * student).sum(dim=1).mean()
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy of softmax(logits) in nats. [B, C] -> [B]."""
+    log_probs = F.log_softmax(logits, dim=1)
+    return -(log_probs.exp() * log_probs).sum(dim=1)
+
+
+def entropy_matching(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean over the batch of (H(student) - H(teacher))^2. [B, C] each -> scalar.
+
+    Source: Sebastian Oleszko (rank 4), who calls it possibly the most important piece.
+    """
+    return F.mse_loss(entropy(student_logits), entropy(teacher_logits))
+
+
+def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean over batch and classes of (student - teacher)^2. [B, C] each -> scalar. Source: Forget (rank 8)."""
+    return F.mse_loss(student_logits, teacher_logits)
+
+
+def batch_weighted_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
+    """mean_i CE_i x mean_i w(y_i): the batch's loss scaled by its mean class weight. [B, C], [B], [C] -> scalar.
+
+    Not the usual weighting of each example: it makes the step depend on how many examples of the heavy class the
+    batch holds. Source: Seif Eddine Achour (rank 3), from the code.
+    """
+    return F.cross_entropy(logits, targets) * class_weights[targets].mean()

@@ -83,15 +83,21 @@ def _parser() -> argparse.ArgumentParser:
         "Is a task worth grading? Score originals that forgot nothing, beside the ceiling.",
         False,
     )
+    compare = command(
+        "compare", do.compare_all, "Grade several submissions with the same N and print one table.", False
+    )
+    compare.add_argument("names", nargs="*", help="submissions (default: all)")
+    compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
+    compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     command("check", do.check, "Check the contract with a dry run on two batches.")
-    for sub in (grade, run, score, oracles, headroom):
+    for sub in (grade, run, score, oracles, headroom, compare):
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
         )
         sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
         sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
-    for sub in (grade, run, oracles, headroom):
-        sub.add_argument("--workers", type=int, default=None, help="processes (default: one per core, one on a GPU)")
+    for sub in (grade, run, oracles, headroom, compare):
+        sub.add_argument("--workers", type=_at_least_one, default=None, help="processes (default: one per core)")
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a model counts as hanging (%(default)s)"
         )
@@ -108,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--models", type=int, default=512, metavar="N", help="models on each side (%(default)s)")
     add_kaggle_commands(commands)
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of processes; give 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,10 @@ How to run it: python -m local_eval budget --all --readme README.md
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from local_eval.budget import Cost, Projection, project
-from local_eval.records import write_atomically
-from local_eval.score import BUDGET_SECONDS, OFFICIAL_RUNS, ScoreError
+from local_eval.score import BUDGET_SECONDS, OFFICIAL_RUNS
 
-BEGIN, END = "<!-- budget table -->", "<!-- end budget table -->"
+MARKER = "budget table"  # the table stands between <!-- budget table --> and <!-- end budget table -->
 REPORTED = {  # by the first word of a submission's name
     "fanchuan": "8 epochs fit with batch 256, at most 6 with 64",
     "seif": "about 6 h",
@@ -41,18 +38,3 @@ def budget_table(costs: dict[str, Cost], where: str, stock_epoch_seconds: float 
 def _hours(found: Projection) -> str:
     low, middle, high = (value * OFFICIAL_RUNS / 3600 for value in (found.low, found.middle, found.high))
     return f"{middle:.1f} h ({low:.1f} to {high:.1f})"
-
-
-def write_table(path: Path, table: str) -> None:
-    """Put the table between its markers in a file.
-
-    Raises:
-        ScoreError: the file or its markers are missing.
-        OutputError: it cannot be written.
-    """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ScoreError(f"{path}: no lines {BEGIN!r} and {END!r} to write the table between")
-    write_atomically(path, f"{before}{BEGIN}\n{table}\n{END}{after}".encode())

@@ -13,10 +13,12 @@ import torch
 
 from local_eval.bench import print_metric
 from local_eval.check import check_submission
+from local_eval.compare import around_markers, as_json, compare, markdown, write_between_markers
 from local_eval.contract import submission_names, submission_path
 from local_eval.grade import Grader
 from local_eval.grade_checkpoints import are_checkpoints, grade_checkpoints
 from local_eval.pool import Failure, default_workers
+from local_eval.records import write_atomically
 from local_eval.report import table
 from local_eval.score import Score, ScoreError, check_runs
 from local_eval.task import load_task, task_names
@@ -101,6 +103,26 @@ def headroom(options: argparse.Namespace) -> int:
     grader = _grader(options)
     print(table(grader.headroom(), "fresh originals, nothing forgotten,", grader.task.name))
     return 0
+
+
+def compare_all(options: argparse.Namespace) -> int:
+    """Several submissions in one table."""
+    grader = _grader(options)
+    names = options.names or submission_names()
+    for name in names:
+        submission_path(name)  # a wrong name should not wait for the others
+    if options.write:
+        around_markers(options.write, f"table {grader.task.name}")  # so should a file that cannot take the table
+    scores, failed = compare(grader, names)
+    for name, reason in failed.items():
+        print(f"{name} is not in the table: {reason}", file=sys.stderr)
+    if scores:
+        print(markdown(scores, grader))
+    if scores and options.save:
+        write_atomically(options.save, as_json(scores, grader).encode())
+    if scores and options.write:
+        write_between_markers(options.write, f"table {grader.task.name}", markdown(scores, grader))
+    return 1 if failed else 0
 
 
 def check(options: argparse.Namespace) -> int:

@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 
 from local_eval.budget import REPEATS, Cost, measure, project, report
-from local_eval.budget_table import BEGIN, END, budget_table, write_table
+from local_eval.budget_table import MARKER, budget_table
 from local_eval.commands import OVER_BUDGET, device_of
+from local_eval.compare import around_markers, write_between_markers
 from local_eval.contract import SubmissionError, submission_names, submission_path
 from local_eval.records import versions
 from local_eval.score import ScoreError
@@ -32,7 +33,7 @@ def add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     budget.add_argument("submission", nargs="?", help="name in submissions/, or path to a .py file")
     budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
     budget.add_argument(
-        "--readme", type=Path, help=f"with --all: write the table between {BEGIN} and {END} in this file"
+        "--readme", type=Path, help=f"with --all: write the table between the marks of the {MARKER!r} in this file"
     )
     budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
     budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
@@ -74,12 +75,14 @@ def _budget(options: argparse.Namespace) -> int:
 
 
 def _budget_of_all(options: argparse.Namespace) -> int:
+    if options.readme:
+        around_markers(options.readme, MARKER)  # a file that cannot take the table should not wait for it
     costs = {name: _measured(options, name) for name in submission_names()}
     where = f"{options.task}, {versions(device_of(options))['device']}"
     table = budget_table(costs, where, options.stock_epoch_seconds)
     print(table)
     if options.readme:
-        write_table(options.readme, table)
+        write_between_markers(options.readme, MARKER, table)
         print(f"written to {options.readme}")
     return 0
 

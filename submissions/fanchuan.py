@@ -13,11 +13,11 @@ Uncertain: the slides say batch "258" (256 in code and write-up) and "maximise" 
 """
 
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from common.loaders import rebatch
 from common.losses import contrastive_dissimilarity, kl_to_uniform
+from common.training import inputs, one_epoch, step
 
 EPOCHS = 8
 RETAIN_BATCH = 256
@@ -32,31 +32,22 @@ TEMPERATURE = 1.15
 
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place; three optimisers over all parameters keep their own momentum throughout."""
-    device = next(net.parameters()).device
     pair_loader, repair_loader = rebatch(retain_loader, RETAIN_BATCH), rebatch(retain_loader, RETAIN_BATCH)
     uniform = torch.optim.SGD(net.parameters(), lr=UNIFORM_LR, momentum=MOMENTUM)
     forget = torch.optim.SGD(net.parameters(), lr=FORGET_LR, momentum=MOMENTUM)
     retain = torch.optim.SGD(net.parameters(), lr=RETAIN_LR, momentum=MOMENTUM, weight_decay=RETAIN_WEIGHT_DECAY)
     schedule = CosineAnnealingLR(forget, T_max=EPOCHS * len(forget_loader), eta_min=FORGET_LR_END)
-    cross_entropy = nn.CrossEntropyLoss()
     net.train()
 
     for batch in forget_loader:
-        step(uniform, kl_to_uniform(net(batch["image"].to(device))))
+        images, _ = inputs(batch, net)
+        step(uniform, kl_to_uniform(net(images)))
 
     for _ in range(EPOCHS):
         for forget_batch, retain_batch in zip(forget_loader, pair_loader):
-            forget_logits = net(forget_batch["image"].to(device))
-            retain_logits = net(retain_batch["image"].to(device)).detach()
+            forget_logits = net(inputs(forget_batch, net)[0])
+            retain_logits = net(inputs(retain_batch, net)[0]).detach()
             step(forget, contrastive_dissimilarity(forget_logits, retain_logits, TEMPERATURE))
             schedule.step()
-        for batch in repair_loader:
-            step(retain, cross_entropy(net(batch["image"].to(device)), batch["age_group"].to(device)))
+        one_epoch(net, repair_loader, retain)
     net.eval()
-
-
-def step(optimizer, loss):
-    """One optimisation step."""
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

@@ -8,8 +8,6 @@ import torch
 from local_eval import budget, kaggle_commands
 from local_eval.__main__ import main
 from local_eval.budget import Cost, Work, counted_passes, project, resized
-from local_eval.budget_table import BEGIN, END, budget_table, write_table
-from local_eval.score import ScoreError
 from tests.conftest import TINY
 from tests.tiny_task import tiny_net
 
@@ -95,17 +93,19 @@ def test_twice_the_epochs_cost_twice_and_a_failing_submission_is_told(submission
     assert "ValueError: bad" in capsys.readouterr().err
 
 
-def test_the_table_ranks_by_cost_and_goes_between_its_markers(tmp_path):
+def test_the_table_ranks_by_cost_and_goes_between_its_markers(tmp_path, monkeypatch, capsys):
     costs = {"fanchuan": Cost((7.0,), 3.0, 9.0, 1.0, 1.0), "seif_achour": COST}
-    table = budget_table(costs, "tiny, a test")
-    assert table.index("seif_achour") < table.index("fanchuan")
-    assert "about 6 h" in table
-    assert "cannot tell" in table
+    monkeypatch.setattr(kaggle_commands, "submission_names", lambda: sorted(costs))
+    monkeypatch.setattr(kaggle_commands, "measure", lambda name, *_: costs[name])
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_table(readme, table)
-    assert readme.read_text() == f"before\n{BEGIN}\n{table}\n{END}\nafter\n"
+    readme.write_text("before\n<!-- budget table -->\nold\n<!-- end budget table -->\nafter\n")
+    assert main(["budget", "--all", "--readme", str(readme), "--device", "cpu"]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- budget table -->\n| submission")
+    assert text.endswith("\n<!-- end budget table -->\nafter\n")
+    assert text.index("seif_achour") < text.index("fanchuan")
+    assert "about 6 h" in text
+    assert "cannot tell" in text
     readme.write_text("no markers")
-    with pytest.raises(ScoreError, match="no lines"):
-        write_table(readme, table)
+    assert main(["budget", "--all", "--readme", str(readme)]) == 1
     assert readme.read_text() == "no markers"

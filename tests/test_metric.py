@@ -9,10 +9,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from local_eval.attacks import epsilon_table
 from local_eval.metric import (
     EPSILON_CAP,
     MetricError,
-    epsilon_table,
     example_epsilons,
     forgetting_points,
     forgetting_quality,

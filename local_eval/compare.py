@@ -1,0 +1,124 @@
+"""Grade several submissions with the same N and write one table: score with interval, accuracies, time, official score.
+
+How to run it: python -m local_eval compare --runs 64 --write README.md --save results/digits.json
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+from local_eval.contract import ROOT, parse_source, submission_path
+from local_eval.grade import Grader
+from local_eval.records import OutputError, versions, write_atomically
+from local_eval.score import Score
+
+HEAD = (
+    "| method | rank | score | 95 % interval | of ceiling | RA | TA | at epsilon 50 | s / run | official private |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def compare(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:
+    """Grade each name; returns the scores, and for those that could not be scored the reason."""
+    grader.finish_oracles()
+    scores, failed = {}, {}
+    for name in names:
+        _, failures = grader.finish_runs(name)
+        if failures:
+            index, failure = next(iter(sorted(failures.items())))
+            failed[name] = f"{len(failures)} of {grader.runs} runs failed; run {index}: {failure.reason}"
+        else:
+            scores[name], _ = grader.score(name)
+    return scores, failed
+
+
+def markdown(scores: dict[str, Score], grader: Grader) -> str:
+    """The table, best score first, with what it was measured on."""
+    rows = [_row(name, score) for name, score in sorted(scores.items(), key=lambda item: -item[1].score)]
+    ceiling = next(iter(scores.values())).ceiling
+    facts = provenance(grader)
+    legend = (
+        f"Ceiling {ceiling:.4f}. Task `{grader.task.name}`, N = {grader.runs}, seed {grader.seed}, "
+        f"{facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; "
+        f"`python -m local_eval compare --task {grader.task_spec} --runs {grader.runs}`."
+    )
+    return "\n".join([HEAD, *rows, "", legend])
+
+
+def _row(name: str, s: Score) -> str:
+    rank, official = rank_and_official_score(submission_path(name))
+    low, high = s.interval
+    return (
+        f"| `{name}` | {rank} | {s.score:.4f} | {low:.4f} to {high:.4f} | {s.score_over_ceiling:.2f} | "
+        f"{s.retain_accuracy:.3f} | {s.test_accuracy:.3f} | {s.share_at_cap:.0%} | {s.seconds_per_run:.2f} | "
+        f"{official} |"
+    )
+
+
+def rank_and_official_score(path: Path) -> tuple[str, str]:
+    """The final rank and the official private score that a submission's docstring states, or '-'."""
+    text = ast.get_docstring(parse_source(path)) or ""
+    rank = re.search(r"^Rank:\s+(\d+)", text, re.MULTILINE)
+    score = re.search(r"private (0\.\d+)", text)
+    return rank.group(1) if rank else "-", f"{float(score.group(1)):.4f}" if score else "-"
+
+
+def provenance(grader: Grader) -> dict[str, str]:
+    """Hardware, versions and commit that a table was measured with."""
+    facts = versions(grader.device)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    device = facts["device"].removeprefix("cuda ") if facts["device"].startswith("cuda") else _processor()
+    return {"hardware": device, "torch": facts["torch"], "commit": commit.strip() or "unknown"}
+
+
+def _processor() -> str:
+    cores, name = os.cpu_count(), platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        name = found.group(1) if found else name
+    return f"{cores} cores of {name}"
+
+
+def as_json(scores: dict[str, Score], grader: Grader) -> str:
+    """The same numbers for programs."""
+    methods = {
+        name: {
+            "score": s.score,
+            "interval": list(s.interval),
+            "forgetting_quality": s.forgetting_quality,
+            "retain_accuracy": s.retain_accuracy,
+            "test_accuracy": s.test_accuracy,
+            "seconds_per_run": s.seconds_per_run,
+            "official_private": rank_and_official_score(submission_path(name))[1],
+        }
+        for name, s in scores.items()
+    }
+    about = {"task": grader.task.name, "fingerprint": grader.fingerprint, "runs": grader.runs, "seed": grader.seed}
+    ceiling = next(iter(scores.values())).ceiling
+    return json.dumps({**about, **provenance(grader), "ceiling": ceiling, "methods": methods}, indent=1) + "\n"
+
+
+def around_markers(path: Path, name: str) -> tuple[str, str]:
+    """What a file holds up to and with `<!-- name -->`, and from `<!-- end name -->` on.
+
+    Raises:
+        OutputError: there is no such file, or it has no such markers.
+    """
+    start, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
+    content = path.read_text() if path.is_file() else ""
+    if start not in content or end not in content:
+        raise OutputError(f"{path} has no lines {start.strip()} and {end}; add them where the table should go")
+    before, rest = content.split(start, 1)
+    return before + start, end + rest.split(end, 1)[1]
+
+
+def write_between_markers(path: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- end name -->` in a file; raises OutputError."""
+    before, after = around_markers(path, name)
+    write_atomically(path, f"{before}{text}\n{after}".encode())
