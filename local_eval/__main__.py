@@ -90,13 +90,31 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     command("check", do.check, "Check the contract with a dry run on two batches.")
-    for sub in (grade, run, score, oracles, headroom, compare):
+    _add_options(grade, run, score, oracles, headroom, compare)
+    listing = commands.add_parser("list", help="List submissions and tasks.")
+    listing.set_defaults(command=do.list_all)
+    bench = commands.add_parser("bench", help="Time the kit against the plain way on this machine.")
+    bench.set_defaults(command=do.bench)
+    bench.add_argument("--models", type=int, default=512, metavar="N", help="models on each side (%(default)s)")
+    add_kaggle_commands(commands)
+    return parser
+
+
+def _add_options(
+    grade: argparse.ArgumentParser,
+    run: argparse.ArgumentParser,
+    score: argparse.ArgumentParser,
+    *others: argparse.ArgumentParser,
+) -> None:
+    """What several of the grading commands take."""
+    making = (grade, run, *others)
+    for sub in (*making, score):
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
         )
         sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
         sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
-    for sub in (grade, run, oracles, headroom, compare):
+    for sub in making:
         sub.add_argument("--workers", type=_at_least_one, default=None, help="processes (default: one per core)")
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a model counts as hanging (%(default)s)"
@@ -107,13 +125,6 @@ def _parser() -> argparse.ArgumentParser:
             "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
         )
         sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
-    listing = commands.add_parser("list", help="List submissions and tasks.")
-    listing.set_defaults(command=do.list_all)
-    bench = commands.add_parser("bench", help="Time the kit against the plain way on this machine.")
-    bench.set_defaults(command=do.bench)
-    bench.add_argument("--models", type=int, default=512, metavar="N", help="models on each side (%(default)s)")
-    add_kaggle_commands(commands)
-    return parser
 
 
 def _at_least_one(text: str) -> int:

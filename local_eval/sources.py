@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local_eval.contract import COMMON, SubmissionError, parse_source
 
-ALLOWED = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)
+TRAVELS = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)
 OPENERS = {
     "open", "read_text", "read_bytes", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "read_csv", "read_json",
     "read_pickle", "read_parquet", "read_image", "get_data",
@@ -97,7 +97,7 @@ class Source:
             raise self.refuse(node.lineno, "a relative import; write `from common.losses import name`")
         modules = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
         for module in modules:
-            if module.split(".")[0] not in ALLOWED:
+            if module.split(".")[0] not in TRAVELS:
                 raise self.refuse(
                     node.lineno,
                     f"imports {module}, which is not sure to be on Kaggle; a notebook can use torch, torchvision, "
