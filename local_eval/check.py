@@ -11,7 +11,6 @@ import ast
 import contextlib
 import copy
 import io
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from local_eval.contract import SubmissionError, check_result, load_submission, 
 from local_eval.loaders import make_loaders
 from local_eval.pool import Failure, run_jobs
 from local_eval.runs import attempt, check_data, seed_everything, timed
+from local_eval.sources import TRAVELS
 from local_eval.task import Task, load_task
 
 TWO_BATCHES = 128  # examples of each loader
 TIME_LIMIT = 60.0  # seconds for the dry runs together
 CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
-TRAVELS = {"torch", "torchvision", "numpy", "common"} | set(sys.stdlib_module_names)
 
 
 @dataclass(frozen=True)

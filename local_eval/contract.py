@@ -24,8 +24,8 @@ What you must do
 
 What you may not assume
     * that anything survives from one run to the next: the file is imported anew for every run;
-    * a run number, the internet, the repository's files, or packages beyond torch, torchvision, numpy, the standard
-      library and `common`;
+    * a run number, the internet, the repository's files, or packages beyond torch, torchvision, numpy, pandas, the
+      standard library and `common`;
     * that `image_id`, `age` and `person_id` mean more than they do in the competition.
     You may not change the data of the loaders in place: the run is then thrown away.
 

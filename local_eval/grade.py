@@ -3,6 +3,7 @@
     <out>/<task>-<fingerprint>/original.pt                        the original model
                                oracles/0000.npz ...               shared by all submissions
                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
+                                                         checkpoints/ submission.zip, where they are kept
 
 How to run it: python -m local_eval grade fanchuan --task digits --runs 64
 """
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.checkpoints import zip_checkpoints
 from local_eval.oracles import OraclePlan, finish_oracles, finish_original
 from local_eval.pool import Failure
 from local_eval.records import Record, read_records, versions
 from local_eval.report import save_score
 from local_eval.runs import RunPlan, finish_runs
-from local_eval.score import Score, ScoreError, check_runs, compute_score
+from local_eval.score import Score, ScoreError, check_runs, compute_score, held_to_budget
 from local_eval.task import Task, load_task
 
 
@@ -63,10 +65,11 @@ class Grader:
         oracles = self.finish_oracles()
         plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
         originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.timeout)
-        return compute_score(dict(enumerate(originals)), oracles, *self._labels_and_persons)
+        return compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons)
 
     @property
-    def _labels_and_persons(self) -> tuple[np.ndarray, np.ndarray]:
+    def labels_and_persons(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and persons of the forget set, int64 [E] each."""
         forget = self.task.forget
         return forget.labels.cpu().numpy(), forget.person_id.cpu().numpy()
 
@@ -81,16 +84,30 @@ class Grader:
         count, folder = count or self.runs, self.folder / "oracles"
         return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.timeout)
 
-    def finish_runs(self, submission: str) -> tuple[dict[int, Record], dict[int, Failure]]:
-        """Make the runs of a submission that are missing; returns the finished ones and why others failed."""
+    def finish_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
+        """Make the runs of a submission that are missing; returns the finished ones and why others failed.
+
+        With `keep`, state dicts go to checkpoints/ in the runs' folder; runs without one there are made again.
+        """
         check_runs(self.runs)
         finish_original(self.task, self.fingerprint, self.folder / "original.pt", self.device)
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
+        plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
         return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout)
 
-    def score(self, submission: str, allow_missing: bool = False) -> tuple[Score, Path]:
+    def zip_checkpoints(self, submission: str) -> Path:
+        """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder. Raises OutputError."""
+        folder = self.folder / self.run_plan(submission).folder_name
+        zip_checkpoints(folder / "checkpoints", folder / "submission.zip", self.runs)
+        return folder / "submission.zip"
+
+    def score(
+        self, submission: str, allow_missing: bool = False, budget_hours: float | None = None
+    ) -> tuple[Score, Path]:
         """Score what is on disk; returns the score and the path of score.json.
+
+        With `budget_hours` the score says whether 512 such runs would take longer on this machine.
 
         Raises:
             ScoreError: runs or oracles are missing (runs may be, if `allow_missing`), or fewer than 16 are there.
@@ -108,6 +125,8 @@ class Grader:
             )
         oracles = read_records(self.folder / "oracles", self._oracle_plan.identity, self.runs, self._shape)
         pool = [oracles[k] for k in sorted(oracles)]
-        score = compute_score(done, pool, *self._labels_and_persons, missing)
+        score = compute_score(done, pool, *self.labels_and_persons, missing)
+        if budget_hours is not None:
+            score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         comparable = plan.identity(-1) | {"index": None, "out": str(folder), **versions(self.device)}
         return score, save_score(score, folder, plan.submission.stem, self.task.name, comparable)

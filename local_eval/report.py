@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,16 @@ def table(score: Score, submission: str, task: str) -> str:
         ("ceiling", f"{score.ceiling:.4f}", "what retrained against retrained gets; not 1"),
         ("score / ceiling", f"{score.score_over_ceiling:.2f}", "1 is as good as retraining"),
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
-        ("seconds per run", f"{score.seconds_per_run:.2f}", f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
+        ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
     ]
     lines = [f"{submission} on {task}, N = {score.runs}"]
     lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
     lines += [f"  note: {text}" for text in notes(score)]
     return "\n".join(lines)
+
+
+def _seconds(score: Score) -> str:
+    return "unknown" if math.isnan(score.seconds_per_run) else f"{score.seconds_per_run:.2f}"
 
 
 def notes(score: Score) -> list[str]:
@@ -40,6 +45,11 @@ def notes(score: Score) -> list[str]:
         found.append(
             f"{len(score.missing)} failed runs are left out of this score: {', '.join(map(str, score.missing[:8]))}"
         )
+    if score.within_budget is False:
+        found.append("NOT A VALID SCORE: 512 such runs take longer than the limit, by the seconds of this machine")
+    if score.over_budget:
+        shown = ", ".join(map(str, score.over_budget[:8]))
+        found.append(f"{len(score.over_budget)} runs took longer than their share of the limit: {shown}")
     return found + list(score.warnings)
 
 
@@ -60,7 +70,9 @@ def save_score(score: Score, folder: Path, submission: str, task: str, comparabl
         "test_accuracy": score.test_accuracy,
         "test_accuracy_ratio": score.test_accuracy_ratio,
         "share_at_epsilon_cap": score.share_at_cap,
-        "seconds_per_run": score.seconds_per_run,
+        "seconds_per_run": None if math.isnan(score.seconds_per_run) else score.seconds_per_run,
+        "within_budget": score.within_budget,
+        "runs_over_budget": list(score.over_budget),
         "runs": score.runs,
         "missing_runs": list(score.missing),
         "submission": submission,

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from local_eval.checkpoints import kept_checkpoints, save_checkpoint
 from local_eval.contract import SubmissionError, check_result, load_submission, source_hash, submission_path
 from local_eval.loaders import make_loaders
 from local_eval.oracles import load_original
@@ -41,6 +42,7 @@ class RunPlan:
     submission_hash: str
     seed: int
     device: str
+    checkpoints: Path | None = None  # folder in which to keep every run's state dict
 
     @classmethod
     def of(cls, submission: str, task: str, fingerprint: str, original: Path, seed: int, device: str) -> RunPlan:
@@ -78,7 +80,8 @@ def finish_runs(
     with locked(folder):
         done = read_records(folder, plan.identity, runs, shape)
         failures = {}
-        missing = [i for i in range(runs) if i not in done]
+        kept = kept_checkpoints(plan.checkpoints)
+        missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
         for index, result in run_jobs(one_run, plan, missing, workers, timeout, f"runs of {plan.submission.stem}"):
             failed = folder / f"{index:04d}.failed.txt"
             if isinstance(result, Failure):
@@ -128,6 +131,8 @@ def unlearn_and_evaluate(plan: RunPlan, index: int) -> Record:
     seconds, returned = timed(plan.device, lambda: unlearning(net, *loaders))
     check_result(net, returned, original)
     check_data(task, digests)
+    if plan.checkpoints is not None:
+        save_checkpoint(net, plan.checkpoints, index)
     identity, facts = plan.identity(index), {"seconds": seconds, **versions(plan.device)}
     return Record(evaluate(as_loaded(task, net, plan.device), task), identity, facts)
 

@@ -11,7 +11,7 @@ How to run this stage: python -m local_eval score fanchuan --task digits --runs 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -55,11 +55,22 @@ class Score:
     seconds_per_run: float
     epsilons: np.ndarray  # [E]
     warnings: tuple[str, ...]
+    within_budget: bool | None = None  # None where no limit was asked for
+    over_budget: tuple[int, ...] = ()  # runs that took longer than their share of the limit
 
     @property
     def score_over_ceiling(self) -> float:
         """1 is as good as retraining, within noise."""
         return self.score / self.ceiling if self.ceiling else float("nan")
+
+
+def held_to_budget(score: Score, seconds: dict[int, float], hours: float) -> Score:
+    """The score with its runs, by their seconds on this machine, held to a limit in hours for the official 512."""
+    if not hours > 0:
+        raise ScoreError(f"--budget-hours {hours:g} is no limit; the competition's is 8")
+    share = hours * 3600 / OFFICIAL_RUNS
+    late = tuple(index for index, taken in sorted(seconds.items()) if taken > share)
+    return replace(score, over_budget=late, within_budget=float(np.mean(list(seconds.values()))) <= share)
 
 
 def check_runs(runs: int) -> None:

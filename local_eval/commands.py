@@ -1,0 +1,161 @@
+"""What the commands that grade do, each with the parsed options; returns the exit code.
+
+How to run them: python -m local_eval --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from local_eval.bench import print_metric
+from local_eval.check import check_submission
+from local_eval.compare import around_markers, as_json, compare, markdown, write_between_markers
+from local_eval.contract import submission_names, submission_path
+from local_eval.grade import Grader
+from local_eval.grade_checkpoints import are_checkpoints, grade_checkpoints
+from local_eval.pool import Failure, default_workers
+from local_eval.records import write_atomically
+from local_eval.report import table
+from local_eval.score import Score, ScoreError, check_runs
+from local_eval.task import load_task, task_names
+
+OVER_BUDGET = 3  # exit code
+CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
+
+
+def _grader(options: argparse.Namespace) -> Grader:
+    check_runs(options.runs)
+    device = device_of(options)
+    return Grader(
+        task_spec=options.task,
+        out=options.out,
+        runs=options.runs,
+        seed=options.seed,
+        device=device,
+        workers=getattr(options, "workers", None) or default_workers(device),
+        timeout=getattr(options, "timeout", 0.0),
+    )
+
+
+def device_of(options: argparse.Namespace) -> str:
+    """The device that was asked for, or the best there is."""
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def grade(options: argparse.Namespace) -> int:
+    """All stages in order; or, for checkpoints that exist already, only their evaluation."""
+    if are_checkpoints(options.submission):
+        return _grade_checkpoints(options)
+    grader = _grader(options)
+    submission_path(options.submission)  # a wrong name should not wait for the oracles
+    for remark in check_submission(options.submission, options.task, grader.device):
+        print(f"check: {remark}")
+    oracles = grader.finish_oracles()
+    print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}")
+    failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]
+    failed = _tell_failures(failures, options.runs)
+    if options.keep_checkpoints and not failed:
+        print(f"checkpoints: {grader.zip_checkpoints(options.submission)}")
+    if failed and not options.allow_missing:
+        return 1
+    return score(options)
+
+
+def _grade_checkpoints(options: argparse.Namespace) -> int:
+    if options.budget_hours is not None or options.keep_checkpoints:
+        raise ScoreError("--budget-hours and --keep-checkpoints need runs that are made here, not finished checkpoints")
+    options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
+    path, grader = Path(options.submission), _grader(options)
+    return _tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Only the runs."""
+    return 1 if _tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Only the score of what is on disk."""
+    grader = _grader(options)
+    found = grader.score(options.submission, options.allow_missing, options.budget_hours)
+    return _tell_score(*found, submission_path(options.submission).stem, grader.task.name)
+
+
+def _tell_score(found: Score, path: Path, submission: str, task: str) -> int:
+    print(table(found, submission, task))
+    print(f"written to {path}")
+    return OVER_BUDGET if found.within_budget is False else 0
+
+
+def oracles(options: argparse.Namespace) -> int:
+    """Only the oracles."""
+    grader = _grader(options)
+    print(f"{len(grader.finish_oracles())} oracles in {grader.folder / 'oracles'}")
+    return 0
+
+
+def headroom(options: argparse.Namespace) -> int:
+    """Score originals that forgot nothing."""
+    grader = _grader(options)
+    print(table(grader.headroom(), "fresh originals, nothing forgotten,", grader.task.name))
+    return 0
+
+
+def compare_all(options: argparse.Namespace) -> int:
+    """Several submissions in one table."""
+    grader = _grader(options)
+    names = options.names or submission_names()
+    for name in names:
+        submission_path(name)  # a wrong name should not wait for the others
+    if options.write:
+        around_markers(options.write, f"table {grader.task.name}")  # so should a file that cannot take the table
+    scores, failed = compare(grader, names)
+    for name, reason in failed.items():
+        print(f"{name} is not in the table: {reason}", file=sys.stderr)
+    if scores:
+        print(markdown(scores, grader))
+    if scores and options.save:
+        write_atomically(options.save, as_json(scores, grader).encode())
+    if scores and options.write:
+        write_between_markers(options.write, f"table {grader.task.name}", markdown(scores, grader))
+    return 1 if failed else 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check the contract."""
+    for remark in check_submission(options.submission, options.task, device_of(options)):
+        print(f"check: {remark}")
+    print(f"{options.submission} keeps the contract")
+    return 0
+
+
+def list_all(options: argparse.Namespace) -> int:
+    """Submissions and tasks."""
+    print("submissions:", *submission_names(), sep="\n  ")
+    print("tasks:")
+    for name in task_names():
+        task = load_task(name)
+        print(f"  {name}: " + ", ".join(f"{len(split)} {part}" for part, split in task.splits.items()))
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Time the metric."""
+    print_metric(options.models)
+    return 0
+
+
+def _tell_failures(failures: dict[int, Failure], runs: int) -> int:
+    for index, failure in sorted(failures.items())[:5]:
+        print(f"run {index} failed: {failure.reason}", file=sys.stderr)
+    if failures:
+        print(
+            f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
+            "The same command tries them again; --allow-missing scores without them",
+            file=sys.stderr,
+        )
+    return len(failures)

@@ -1,0 +1,95 @@
+"""Grade checkpoints that someone else made: a submission.zip from Kaggle, or a folder of them.
+
+One checkpoint is in memory at a time, in a process of its own, so 512 of 45 MB grade in well under 2 GB and a file
+that crashes torch does not take the grader along.
+
+How to run it: python -m local_eval grade submission.zip --task digits
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from local_eval.checkpoints import Checkpoints
+from local_eval.grade import Grader
+from local_eval.pool import Failure, run_jobs
+from local_eval.records import Record, versions
+from local_eval.report import save_score
+from local_eval.score import Score, check_runs, compute_score
+from local_eval.state_files import CheckpointError
+from local_eval.task import Task, load_task
+from local_eval.train import evaluate
+
+TOLD = 5  # wrong checkpoints after which to stop and tell
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """What a worker needs to evaluate checkpoint i."""
+
+    task: str
+    checkpoints: Checkpoints
+    device: str
+
+
+def are_checkpoints(name: str) -> bool:
+    """Does this argument of `grade` name a zip or a folder, rather than a submission?"""
+    return name.endswith(".zip") or Path(name).is_dir()
+
+
+def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
+    """Score the checkpoints in a zip or folder; their number is N. Returns the score and the path of score.json.
+
+    Raises:
+        CheckpointError: wrong names, numbers or contents; the message names the file.
+        ScoreError: fewer than 16.
+        OutputError: the output folder cannot be used.
+    """
+    checkpoints = Checkpoints.find(path, grader.task.make_net())
+    grader = replace(grader, runs=len(checkpoints.names))
+    check_runs(grader.runs)
+    oracles = grader.finish_oracles()
+    records = evaluate_checkpoints(grader, checkpoints)
+    score = compute_score(records, oracles, *grader.labels_and_persons)
+    folder = grader.folder / f"checkpoints-{checkpoints.digest}"
+    about = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
+    about |= {"out": str(folder), **versions(grader.device)}
+    return score, save_score(score, folder, path.name, grader.task.name, about)
+
+
+def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints) -> dict[int, Record]:
+    """Every checkpoint as the grader sees it; raises CheckpointError with the first few that cannot be used."""
+    plan, records, wrong = CheckpointPlan(grader.task_spec, checkpoints, grader.device), {}, []
+    indices = list(range(len(checkpoints.names)))
+    with closing(run_jobs(one_checkpoint, plan, indices, grader.workers, grader.timeout, "checkpoints")) as results:
+        for index, result in results:
+            if isinstance(result, Failure):
+                wrong.append(f"checkpoint {index}: {result.reason}")
+            else:
+                records[index] = result
+            if len(wrong) == TOLD:
+                break
+    if wrong:
+        raise CheckpointError("\n".join(sorted(wrong)))
+    return dict(sorted(records.items()))
+
+
+def one_checkpoint(plan: CheckpointPlan, index: int) -> Record | Failure:
+    """Load and evaluate checkpoint `index`, in this process."""
+    task = _task(plan.task, plan.device)
+    net = task.make_net().to(plan.device)
+    try:
+        plan.checkpoints.load(index, net)
+    except CheckpointError as error:
+        return Failure(str(error))
+    facts = {"seconds": math.nan, **versions(plan.device)}
+    return Record(evaluate(net, task), {"kind": "checkpoint", "index": index}, facts)
+
+
+@lru_cache(maxsize=1)
+def _task(spec: str, device: str) -> Task:
+    return load_task(spec).to(device)
