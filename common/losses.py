@@ -30,7 +30,7 @@ def contrastive_dissimilarity(forget_logits: Tensor, retain_logits: Tensor, temp
 def temperature_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """KL(softmax(teacher/T) || softmax(student/T)), mean over the batch, no T^2 factor. [B, C] each -> scalar.
 
-    Source: Algorithmic Amnesiacs (rank 6), T = 5; also the distillation of SCRUB.
+    Source: Algorithmic Amnesiacs (rank 6), T = 5. SCRUB multiplies it by T^2.
     """
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)

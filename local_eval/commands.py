@@ -21,7 +21,7 @@ from local_eval.pool import Failure, default_workers
 from local_eval.records import write_atomically
 from local_eval.report import table
 from local_eval.score import Score, ScoreError, check_runs
-from local_eval.task import load_task, task_names
+from local_eval.task import TaskError, load_task, task_names
 
 OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
@@ -42,8 +42,14 @@ def _grader(options: argparse.Namespace) -> Grader:
 
 
 def device_of(options: argparse.Namespace) -> str:
-    """The device that was asked for, or the best there is."""
-    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    """The device that was asked for, or the best there is. Raises TaskError if it cannot be used."""
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TaskError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
+    return device
 
 
 def grade(options: argparse.Namespace) -> int:
@@ -52,6 +58,7 @@ def grade(options: argparse.Namespace) -> int:
         return _grade_checkpoints(options)
     grader = _grader(options)
     submission_path(options.submission)  # a wrong name should not wait for the oracles
+    load_task(options.task)  # nor should a wrong task be blamed on the submission
     for remark in check_submission(options.submission, options.task, grader.device):
         print(f"check: {remark}")
     oracles = grader.finish_oracles()
@@ -127,6 +134,8 @@ def compare_all(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Check the contract."""
+    submission_path(options.submission)
+    load_task(options.task)  # a wrong task should not be blamed on the submission
     for remark in check_submission(options.submission, options.task, device_of(options)):
         print(f"check: {remark}")
     print(f"{options.submission} keeps the contract")
@@ -150,8 +159,12 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _tell_failures(failures: dict[int, Failure], runs: int) -> int:
-    for index, failure in sorted(failures.items())[:5]:
-        print(f"run {index} failed: {failure.reason}", file=sys.stderr)
+    by_reason: dict[str, list[int]] = {}
+    for index, failure in sorted(failures.items()):
+        by_reason.setdefault(failure.reason, []).append(index)
+    for reason, indices in by_reason.items():
+        runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
+        print(f"{runs_named} failed: {reason}", file=sys.stderr)
     if failures:
         print(
             f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from local_eval.contract import ROOT, parse_source, submission_path
 from local_eval.grade import Grader
+from local_eval.metric import MetricError
 from local_eval.records import OutputError, versions, write_atomically
-from local_eval.score import Score
+from local_eval.score import Score, ScoreError
 
 HEAD = (
     "| method | rank | score | 95 % interval | of ceiling | RA | TA | at epsilon 50 | s / run | official private |\n"
@@ -33,8 +34,11 @@ def compare(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[st
         if failures:
             index, failure = next(iter(sorted(failures.items())))
             failed[name] = f"{len(failures)} of {grader.runs} runs failed; run {index}: {failure.reason}"
-        else:
+            continue
+        try:
             scores[name], _ = grader.score(name)
+        except (MetricError, ScoreError) as error:  # one method without an answer leaves the others theirs
+            failed[name] = str(error)
     return scores, failed
 
 
@@ -72,7 +76,11 @@ def rank_and_official_score(path: Path) -> tuple[str, str]:
 def provenance(grader: Grader) -> dict[str, str]:
     """Hardware, versions and commit that a table was measured with."""
     facts = versions(grader.device)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    except OSError:  # no git here
+        commit = ""
     device = facts["device"].removeprefix("cuda ") if facts["device"].startswith("cuda") else _processor()
     return {"hardware": device, "torch": facts["torch"], "commit": commit.strip() or "unknown"}
 

@@ -23,7 +23,9 @@ What you must do
     * Finish in time: all 512 runs had 8 hours on one Kaggle GPU, 56.25 s each.
 
 What you may not assume
-    * that anything survives from one run to the next: the file is imported anew for every run;
+    * that anything survives from one run to the next: the file, and `common`, are imported anew for every run;
+    * where batches lie. With a GPU, the grader's are on it already, so move them with `.to(device)`, take `.cpu()`
+      before `.numpy()`, and do not ask a DataLoader of your own for `pin_memory` or `num_workers`;
     * a run number, the internet, the repository's files, or packages beyond torch, torchvision, numpy, pandas, the
       standard library and `common`;
     * that `image_id`, `age` and `person_id` mean more than they do in the competition.
@@ -126,8 +128,11 @@ def load_submission(path: Path) -> Callable:
     parse_source(path)
     if str(ROOT) not in sys.path:  # for `import common`
         sys.path.insert(0, str(ROOT))
+    for name in [n for n in sys.modules if n.split(".")[0] == "common"]:
+        del sys.modules[name]  # imported anew as well, so that nothing kept there survives
     spec = importlib.util.spec_from_file_location(f"submission_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     function = getattr(module, "unlearning", None)
     if not callable(function):

@@ -84,6 +84,13 @@ class Grader:
         count, folder = count or self.runs, self.folder / "oracles"
         return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.timeout)
 
+    def cached_oracles(self) -> list[Record]:
+        """All oracles on disk, verified; more than `runs` make for a better ceiling."""
+        folder = self.folder / "oracles"
+        count = max(self.runs, len(list(folder.glob("*.npz"))))
+        oracles = read_records(folder, self._oracle_plan.identity, count, self._shape)
+        return [oracles[k] for k in sorted(oracles)]
+
     def finish_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
         """Make the runs of a submission that are missing; returns the finished ones and why others failed.
 
@@ -123,8 +130,7 @@ class Grader:
                 f"{len(missing)} of {self.runs} runs are missing ({', '.join(map(str, missing[:8]))}); "
                 "finish them with the same command, or pass --allow-missing, which is noted on the score"
             )
-        oracles = read_records(self.folder / "oracles", self._oracle_plan.identity, self.runs, self._shape)
-        pool = [oracles[k] for k in sorted(oracles)]
+        pool = self.cached_oracles()
         score = compute_score(done, pool, *self.labels_and_persons, missing)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)

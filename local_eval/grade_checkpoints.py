@@ -52,9 +52,9 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     checkpoints = Checkpoints.find(path, grader.task.make_net())
     grader = replace(grader, runs=len(checkpoints.names))
     check_runs(grader.runs)
-    oracles = grader.finish_oracles()
+    grader.finish_oracles()
     records = evaluate_checkpoints(grader, checkpoints)
-    score = compute_score(records, oracles, *grader.labels_and_persons)
+    score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons)
     folder = grader.folder / f"checkpoints-{checkpoints.digest}"
     about = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
     about |= {"out": str(folder), **versions(grader.device)}

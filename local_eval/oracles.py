@@ -8,17 +8,20 @@ How to run this stage: python -m local_eval oracles --task digits --runs 64
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from local_eval.pool import Failure, run_jobs
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
-from local_eval.task import Task, load_task
+from local_eval.task import Task, TaskError, load_task
 from local_eval.train import evaluate, train
 
 ORIGINAL_SEED = 0
@@ -68,6 +71,19 @@ def load_original(path: Path, device: str) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location=device, weights_only=True)["state"]
 
 
+@lru_cache(maxsize=8)
+def _digest_of(path: Path, changed_ns: int) -> str:
+    sha = hashlib.sha256()
+    for name, value in load_original(path, "cpu").items():
+        sha.update(name.encode() + value.contiguous().numpy().tobytes())
+    return sha.hexdigest()[:12]
+
+
+def original_digest(path: Path) -> str:
+    """Short hash of the original model's weights: runs from another original are not comparable."""
+    return _digest_of(path, path.stat().st_mtime_ns)
+
+
 def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -94,12 +110,14 @@ def finish_oracles(
         done = read_records(folder, plan.identity, count, shape)
         missing = [k for k in range(count) if k not in done]
         failures = {}
-        for index, result in run_jobs(one_oracle, plan, missing, workers, timeout, f"{plan.kind}s"):
-            if isinstance(result, Failure):
-                failures[index] = result
-            else:
-                save_record(record_path(folder, index), result)
-                done[index] = result
+        jobs = run_jobs(one_oracle, plan, missing, workers, timeout, f"{plan.kind}s")
+        with contextlib.closing(jobs):  # an error in here stops the workers at once
+            for index, result in jobs:
+                if isinstance(result, Failure):
+                    failures[index] = result
+                else:
+                    save_record(record_path(folder, index), result)
+                    done[index] = result
     if failures:
         index, failure = next(iter(failures.items()))
         raise RuntimeError(
@@ -116,6 +134,8 @@ def one_oracle(plan: OraclePlan, index: int) -> Record:
     seed = (FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index
     start = time.perf_counter()
     evaluation = evaluate(train(task, examples, seed), task)
+    if not np.isfinite(evaluation.forget_logits).all():
+        raise TaskError(f"{plan.kind} {index} diverged: its outputs are NaN or infinite. Change the task's recipe")
     facts = {"seconds": time.perf_counter() - start, **versions(plan.device)}
     return Record(evaluation, plan.identity(index), facts)
 

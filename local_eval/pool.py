@@ -20,6 +20,8 @@ import torch
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
+GPU_BROKEN = 70  # exit code of a worker whose CUDA context is spoilt
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -76,10 +78,12 @@ def _outcome(future, timeout: float) -> Any:
     except ProcessExpired as error:
         return Failure(f"its process died ({_exit_reason(error.exitcode)})")
     except Exception as error:  # the job function itself is at fault, or its result did not travel
-        return Failure(f"{type(error).__name__}: {error}")
+        return Failure(f"{type(error).__name__}: {error}", getattr(error, "traceback", ""))
 
 
 def _exit_reason(code: int) -> str:
+    if code == GPU_BROKEN:
+        return "a CUDA error left the GPU unusable for it; a wrong class index, perhaps, or out of memory"
     if code < 0:
         name = signal.Signals(-code).name
         return f"signal {name}" + (", out of memory perhaps" if name == "SIGKILL" else "")

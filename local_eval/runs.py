@@ -8,6 +8,8 @@ How to run this stage: python -m local_eval run fanchuan --task digits --runs 64
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import time
 import traceback
@@ -24,8 +26,8 @@ from torch import nn
 from local_eval.checkpoints import kept_checkpoints, save_checkpoint
 from local_eval.contract import SubmissionError, check_result, load_submission, source_hash, submission_path
 from local_eval.loaders import make_loaders
-from local_eval.oracles import load_original
-from local_eval.pool import Failure, run_jobs
+from local_eval.oracles import load_original, original_digest
+from local_eval.pool import GPU_BROKEN, Failure, run_jobs
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
 from local_eval.task import Task, load_task
 from local_eval.train import evaluate
@@ -56,6 +58,7 @@ class RunPlan:
             "kind": "run",
             "task": self.task_fingerprint,
             "submission": self.submission_hash,
+            "original": original_digest(self.original),
             "seed": self.seed,
             "index": index,
         }
@@ -82,15 +85,17 @@ def finish_runs(
         failures = {}
         kept = kept_checkpoints(plan.checkpoints)
         missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
-        for index, result in run_jobs(one_run, plan, missing, workers, timeout, f"runs of {plan.submission.stem}"):
-            failed = folder / f"{index:04d}.failed.txt"
-            if isinstance(result, Failure):
-                failures[index] = result
-                write_atomically(failed, f"{result.reason}\n\n{result.traceback}".encode())
-            else:
-                save_record(record_path(folder, index), result)
-                failed.unlink(missing_ok=True)
-                done[index] = result
+        jobs = run_jobs(one_run, plan, missing, workers, timeout, f"runs of {plan.submission.stem}")
+        with contextlib.closing(jobs):  # an error in here stops the workers at once
+            for index, result in jobs:
+                failed = folder / f"{index:04d}.failed.txt"
+                if isinstance(result, Failure):
+                    failures[index] = result
+                    write_atomically(failed, f"{result.reason}\n\n{result.traceback}".encode())
+                else:
+                    save_record(record_path(folder, index), result)
+                    failed.unlink(missing_ok=True)
+                    done[index] = result
     return done, failures
 
 
@@ -99,7 +104,25 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
     result = attempt(lambda: unlearn_and_evaluate(plan, index))
     if isinstance(result, Failure):
         _workplace.cache_clear()  # the data may have been left half changed
+        _leave_a_broken_gpu(plan.device)
     return result
+
+
+def _leave_a_broken_gpu(device: str) -> None:
+    """A device-side assertion spoils CUDA for the whole process; a fresh worker can go on."""
+    if torch.device(device).type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError:
+            os._exit(GPU_BROKEN)
+
+
+def clean_slate() -> None:
+    """Undo settings of torch that an earlier run may have left behind in this process."""
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
 
 
 def attempt(work: Callable[[], Any]) -> Any | Failure:
@@ -126,15 +149,21 @@ def unlearn_and_evaluate(plan: RunPlan, index: int) -> Record:
     net.load_state_dict(original)
     net.train(index == 0)  # the official driver's quirk; see contract.py
     loaders = make_loaders(task)
+    clean_slate()
     unlearning = load_submission(plan.submission)
+    if source_hash(plan.submission) != plan.submission_hash:
+        raise SubmissionError(f"{plan.submission} was edited while it was being graded; run the same command again")
     seed_everything(plan.seed, index)
     seconds, returned = timed(plan.device, lambda: unlearning(net, *loaders))
     check_result(net, returned, original)
     check_data(task, digests)
     if plan.checkpoints is not None:
         save_checkpoint(net, plan.checkpoints, index)
-    identity, facts = plan.identity(index), {"seconds": seconds, **versions(plan.device)}
-    return Record(evaluate(as_loaded(task, net, plan.device), task), identity, facts)
+    clean_slate()
+    evaluation = evaluate(as_loaded(task, net, plan.device), task)
+    if not np.isfinite(evaluation.forget_logits).all():
+        raise SubmissionError("the net's weights are finite, but its outputs on the forget set are NaN or infinite")
+    return Record(evaluation, plan.identity(index), {"seconds": seconds, **versions(plan.device)})
 
 
 def as_loaded(task: Task, net: nn.Module, device: str) -> nn.Module:

@@ -45,6 +45,9 @@ class Score:
     interval: tuple[float, float]  # 95 %, over forget examples
     forgetting_quality: float
     ceiling: float  # forgetting quality of oracles against oracles
+    ceiling_runs: (
+        int  # models on each side of the ceiling: at most `runs`, fewer if the pool is smaller than twice that
+    )
     retain_accuracy: float
     retain_accuracy_ratio: float
     test_accuracy: float
@@ -112,13 +115,14 @@ def compute_score(
     ra, ta = mean_accuracies(runs)
     oracle_ra, oracle_ta = mean_accuracies(oracles[: len(runs)])
     utility = (ra / oracle_ra) * (ta / oracle_ta)
-    quality, ceiling = float(points.mean()), pool_ceiling(all_theirs)
+    quality, ceiling = float(points.mean()), pool_ceiling(all_theirs, most=len(runs))
     low, high = cluster_interval(points, persons)
     return Score(
         score=quality * utility,
         interval=(low * utility, high * utility),
         forgetting_quality=quality,
         ceiling=ceiling,
+        ceiling_runs=min(len(oracles) // 2, len(runs)),
         retain_accuracy=ra,
         retain_accuracy_ratio=ra / oracle_ra,
         test_accuracy=ta,
@@ -144,9 +148,12 @@ def mean_accuracies(records: Sequence[Record]) -> tuple[float, float]:
     return float(ra), float(ta)
 
 
-def pool_ceiling(oracles: np.ndarray, splits: int = CEILING_SPLITS) -> float:
-    """What perfect unlearning gets: oracles [N, E] against oracles, disjoint halves, averaged over several halvings."""
-    half, total = len(oracles) // 2, 0.0
+def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = CEILING_SPLITS) -> float:
+    """What perfect unlearning gets: oracles [M, E] against oracles, averaged over several ways to halve the pool.
+
+    The halves are disjoint and of at most `most` models, so a pool of twice as many gives the ceiling at the score's N.
+    """
+    half, total = min(len(oracles) // 2, most), 0.0
     rng = np.random.default_rng(0)
     for _ in range(splits):
         order = rng.permutation(len(oracles))

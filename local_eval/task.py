@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -152,6 +153,7 @@ def load_task(spec: str) -> Task:
     path = task_path(spec)
     module_spec = importlib.util.spec_from_file_location(f"task_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses look their module up there
     module_spec.loader.exec_module(module)
     if not hasattr(module, "task"):
         raise TaskError(f"{path} defines no function task(); see local_eval/tasks/digits.py")

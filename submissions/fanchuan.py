@@ -2,7 +2,8 @@
 
 Team:     fanchuan
 Rank:     1
-Scores:   private 0.0984971060 (a late re-run of the same code by others: 0.0914); public about 0.091
+Scores:   private 0.0984971060 (a late re-run of the same code by others: 0.0914); the final public
+          score is not known (0.091 at one step of tuning)
 Source:   kaggle.com/code/fanchuan/2nd-place-machine-unlearning-solution and the team's write-up
 Idea:     One pass makes the outputs on the forget set uniform. Then, eight times, a forget round makes forget examples
           equally similar to all retain examples of a batch, and a retain epoch repairs the damage. The retain batches

@@ -28,8 +28,8 @@ EXCLUDED = ("fc", "downsample")
 IMAGE_NOISE = 0.01
 LR = 1e-3
 T_MAX = 2
-# Ours: the optimiser is the starter's; optimiser and cosine start anew in each cycle, since one cosine over five epochs
-# would have a learning rate of zero in the third.
+# Ours: the optimiser is the starter's, batch 64 too; optimiser and cosine start anew in each cycle, since one cosine
+# over five epochs would have a learning rate of zero in the third; layers are redrawn as torchvision initialises them.
 CHOICES = {"momentum": 0.9, "weight_decay": 5e-4}
 
 

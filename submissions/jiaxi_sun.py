@@ -4,8 +4,9 @@ Team:     Jiaxi Sun (Deep Unlearn: RNI)
 Rank:     7
 Scores:   not published; between ranks 6 and 8, so at most 0.0783 private
 Source:   kaggle.com/code/sunkroos/noise-injection-unlearning-8th-place-solution and the author's write-up
-Idea:     Reset the last layer. For five epochs train only nine randomly chosen tensors and the batch norms, adding
-          noise to six of the nine first, each tensor at most once. Then train everything for four epochs.
+Idea:     Reset the last layer. For five epochs train only nine randomly chosen tensors and the batch norms; in the
+          last four of these, add noise to six of the nine first, each tensor at most once. Then train everything for
+          four epochs.
 Uncertain: all constants are from the code. The write-up says the first epoch trains the whole model; the code trains
           nine random tensors in it too (as here). Nine epochs at batch 64 do not fit Kaggle's time limit with the stock
           loader, and the list of fine learning rates has six entries for four epochs, so the ranked notebook may have

@@ -2,7 +2,7 @@
 
 Team:     [kookmin Univ] LD&BGW&KJH (Deep Unlearn calls the method MSG, Masked Small Gradients)
 Rank:     2
-Scores:   private 0.0902000292
+Scores:   private 0.0902000292; public not known
 Source:   kaggle.com/code/nuod8260/targeted-re-initialization-3rd-on-private-lb and the team's write-up
 Idea:     Collect the gradient of (retain loss - forget loss) without stepping. In each convolution, redraw the 30 % of
           weights with the smallest gradient. Retrain on the retain set with the kept weights on a tenth of the step.

@@ -2,7 +2,7 @@
 
 Team:     songxinkuan
 Rank:     none; not among the eight winners
-Scores:   the author's README claims public 0.0795 and private 0.0937, which nobody confirmed
+Scores:   the author's README claims 0.0795 public and 0.0937 private, which nobody confirmed
 Source:   github.com/songxinkuan/Machine-unlearning-random-mask
 Idea:     Zero every weight outside batch norm with probability one half. Five epochs of Adam on the retain set bring
           the network back.

@@ -50,4 +50,4 @@ def compare(net, teacher, batch):
     with torch.no_grad():
         teacher_logits = teacher(images)
     logits = net(images)
-    return temperature_kl(logits, teacher_logits, TEMPERATURE), logits, targets
+    return TEMPERATURE**2 * temperature_kl(logits, teacher_logits, TEMPERATURE), logits, targets

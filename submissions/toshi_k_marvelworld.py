@@ -2,8 +2,8 @@
 
 Team:     toshi_k & marvelworld (Deep Unlearn has the first half: CT, Convolution Transpose)
 Rank:     5
-Scores:   private 0.0785184178 (246 models by the first method, 266 by the second); public 0.0720386947 (all by the
-          first), 0.0707241647 (all by the second)
+Scores:   private 0.0785184178 (246 models by the first method, 266 by the second), 0.0756313425 the other way round;
+          public 0.0720386947 (all by the first), 0.0707241647 (all by the second)
 Source:   kaggle.com/code/marvelworld/toshi-k-rotate-and-marvel-pseudo-blend48-52 and the team's write-up
 Idea:     (1) Transpose all convolution kernels and retrain three epochs. (2) Find forget examples on which a fine-tuned
           or an untrained-then-trained network goes wrong, and fine-tune on the retain set plus these wrong answers.

@@ -103,8 +103,17 @@ def test_too_few_runs_are_bad_input(runs, submission, capsys):
 def test_unknown_names_are_bad_input_and_list_what_there_is(capsys):
     assert main(["grade", "nobody", "--task", TINY]) == 2
     assert "Known: " in capsys.readouterr().err
-    assert main(["grade", "fanchuan", "--task", "nothing"]) == 2
-    assert "digits" in capsys.readouterr().err
+    for command in ("grade", "check"):
+        assert main([command, "fanchuan", "--task", "nothing"]) == 2
+        said = capsys.readouterr().err
+        assert "Known: digits" in said
+        assert "fanchuan" not in said, "the submission is not to blame"
+        assert "Traceback" not in said
+
+
+def test_a_device_that_is_not_there_is_bad_input(capsys):
+    assert main(["check", "fanchuan", "--task", TINY, "--device", "cuda:99"]) == 2
+    assert "--device cuda:99 cannot be used here" in capsys.readouterr().err
 
 
 def test_an_unusable_output_folder_is_told(tmp_path, submission, capsys):

@@ -45,14 +45,22 @@ def test_a_truncated_file_is_named_not_trusted(tmp_path, keep):
         load_record(path, IDENTITY, (4, 3))
 
 
-def test_a_flipped_byte_is_noticed(tmp_path):
+def test_a_flipped_byte_is_noticed_or_harmless_wherever_it_is(tmp_path):
     path = tmp_path / "0.npz"
     save_record(path, record(forget_logits=np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)))
-    content = bytearray(path.read_bytes())
-    content[content.index(b"NUMPY") + 130] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(RecordError, match="damaged"):
-        load_record(path, IDENTITY, (4, 3))
+    whole = path.read_bytes()
+    good = load_record(path, IDENTITY, (4, 3))
+    noticed = 0
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = load_record(path, IDENTITY, (4, 3))
+        except RecordError:
+            noticed += 1
+        else:  # a byte of the archive's own bookkeeping, dates for instance
+            assert (found.evaluation.forget_logits == good.evaluation.forget_logits).all()
+            assert found.evaluation.test_accuracy == good.evaluation.test_accuracy
+    assert noticed > len(whole) / 3 / 2
 
 
 @pytest.mark.parametrize(
@@ -108,11 +116,17 @@ def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
         pass
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="Permission denied"), locked(tmp_path / "out"):
+def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
+    """Root may write anywhere, so the refusal is played."""
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(type(tmp_path), "mkdir", refuse)
+    with pytest.raises(OutputError, match="Permission denied.*choose another --out"), locked(tmp_path / "out"):
         pass
+    with pytest.raises(OutputError, match="Permission denied"):
+        write_atomically(tmp_path / "out" / "score.json", b"")
 
 
 def test_a_second_grader_is_refused_at_once(tmp_path):

@@ -1,11 +1,13 @@
 """Runs depend on (seed, i) alone, survive interruption, and every kind of bad submission is told apart."""
 
+import errno
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ import torch
 
 from local_eval.grade import Grader
 from local_eval.pool import Failure
-from local_eval.records import record_path
+from local_eval.records import OutputError, record_path
 from local_eval.runs import one_run, seed_everything
-from tests.conftest import TINY
+from tests.conftest import GOOD, TINY
 
 
 def plan_of(out, path, seed=0):
@@ -62,6 +64,7 @@ def test_the_net_is_in_train_mode_in_run_0_only_as_in_the_official_driver(origin
         ("return torch.nn.Linear(1, 1)", "returned another module"),
         ("net.fc = torch.nn.Linear(16, 5)", "no longer fits"),
         ("net.fc.weight.data[0, 0] = float('nan')", "NaN or infinite values in fc.weight"),
+        ("net.bn1.running_var.fill_(-1)", "outputs on the forget set are NaN"),
         ("retain_loader.dataset.split.images[0] = 0", "data of the retain set was changed"),
         ("exit()", "called exit"),
         ("import sys; sys.exit(3)", r"exit\(3\)"),
@@ -88,6 +91,85 @@ def test_hooks_and_modes_left_behind_do_not_count(original_out, submission, body
     plain = one_run(plan_of(original_out, submission(name="mine")), 1)
     hooked = body("net.train(); net.fc.register_forward_hook(lambda m, i, o: o * 0)", name="hooked")
     assert (logits(one_run(plan_of(original_out, hooked), 1)) == logits(plain)).all()
+
+
+def test_a_file_edited_during_grading_is_not_mixed_in(original_out, submission):
+    plan = plan_of(original_out, submission())
+    submission(GOOD + "    net.fc.bias.data += 1\n")
+    result = one_run(plan, 1)
+    assert isinstance(result, Failure)
+    assert "edited while it was being graded" in result.reason
+
+
+def test_runs_from_another_original_are_not_mixed_in(original_out, submission, tmp_path):
+    plan = plan_of(original_out, submission())
+    content = torch.load(plan.original, weights_only=True)
+    content["state"]["fc.bias"][0] += 1
+    torch.save(content, tmp_path / "other.pt")
+    assert replace(plan, original=tmp_path / "other.pt").identity(1) != plan.identity(1)
+
+
+def test_settings_of_torch_left_behind_do_not_reach_the_next_run(original_out, submission, body):
+    good = plan_of(original_out, submission(name="good"))
+    before = logits(one_run(good, 1))
+    one_run(plan_of(original_out, body("torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)")), 1)
+    assert (logits(one_run(good, 1)) == before).all()
+    assert torch.is_grad_enabled()
+
+
+def test_dataclasses_with_postponed_annotations_work_in_a_submission(original_out, submission):
+    head = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass C:\n    x: int = 1\n"
+    )
+    logits(one_run(plan_of(original_out, submission(head + GOOD)), 1))
+
+
+def test_hanging_dying_and_chatty_runs_are_told_apart_and_the_others_finish(original_out, body):
+    kinds = body(
+        "import os, sys, time, random, warnings\n"
+        "kind = {KINDS}.get(torch.initial_seed())\n"
+        "if kind == 'hang': time.sleep(600)\n"
+        "if kind == 'die': os.kill(os.getpid(), 9)\n"
+        "print('x' * 200000); print('x' * 200000, file=sys.stderr)".replace("{KINDS}", str(kinds_by_seed()))
+    )
+    grader = Grader(TINY, original_out, runs=16, workers=2, timeout=25)
+    done, failures = grader.finish_runs(kinds)
+    assert sorted(failures) == [3, 5]
+    assert len(done) == 14
+    assert "limit of 25 s" in failures[3].reason
+    assert "SIGKILL" in failures[5].reason
+    folder = grader.folder / grader.run_plan(kinds).folder_name
+    assert "SIGKILL" in (folder / "0005.failed.txt").read_text()
+
+
+def kinds_by_seed():
+    """Which run does what, by the torch seed that it will find: run 3 hangs, run 5 dies."""
+    seeds = {}
+    for index, kind in ((3, "hang"), (5, "die")):
+        seed_everything(0, index)
+        seeds[torch.initial_seed()] = kind
+    return seeds
+
+
+def test_a_disk_that_fills_up_loses_no_finished_run(original_out, body, monkeypatch):
+    path = body("pass", name="full")
+    grader = Grader(TINY, original_out, runs=16, workers=2)
+    real, written = os.replace, []
+
+    def fills_up(source, target):
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fills_up)
+    with pytest.raises(OutputError, match="No space left"):
+        grader.finish_runs(path)
+    monkeypatch.setattr(os, "replace", real)
+    folder = grader.folder / grader.run_plan(path).folder_name
+    assert len(list(folder.glob("*.npz"))) == 4
+    done, failures = grader.finish_runs(path)
+    assert (len(done), failures) == (16, {})
 
 
 def grade(out, path, *more, runs=16, **kwargs):
