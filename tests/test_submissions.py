@@ -204,7 +204,7 @@ def test_toshi_pseudo_labels_wrong_directions_and_confident_mistakes():
     original, light = Table([0, 0, 1, 0], 9.0), Table([0, 2, 2, 0], 9.0)
     sure, unsure = Table([0, 0, 0, 1], 9.0), Table([0, 0, 0, 1], 0.1)
     found = namespace["pseudo_labelled"](original, light, sure, [batch])
-    # 1: was right, is now 2. 2: was wrong already, so its new answer does not count. 3: the scratch model is surely wrong.
+    # 1 was right and is now 2; 2 was wrong already, so its new answer does not count; on 3 scratch is surely wrong.
     assert [(int(e["image"].item()), e["age_group"]) for e in found] == [(1, 2), (3, 1)]
     assert len(namespace["pseudo_labelled"](original, light, unsure, [batch])) == 1
 
