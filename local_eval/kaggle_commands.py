@@ -6,6 +6,7 @@ How to run them: python -m local_eval export fanchuan
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from local_eval.budget import REPEATS, Cost, measure, project, report
@@ -77,7 +78,10 @@ def _budget(options: argparse.Namespace) -> int:
 def _budget_of_all(options: argparse.Namespace) -> int:
     if options.readme:
         around_markers(options.readme, MARKER)  # a file that cannot take the table should not wait for it
-    costs = {name: _measured(options, name) for name in submission_names()}
+    costs = {}
+    for name in submission_names():
+        costs[name] = _measured(options, name)
+        print(f"{name}: {costs[name].middle:.1f} stock epochs", file=sys.stderr)
     where = f"{options.task}, {versions(device_of(options))['device']}"
     table = budget_table(costs, where, options.stock_epoch_seconds)
     print(table)
