@@ -70,6 +70,12 @@ def test_the_hash_follows_the_file_and_what_it_uses_of_common_only(tmp_path, mon
     assert source_hash(path) != after
 
 
+@pytest.mark.parametrize("line", ["from submissions.fanchuan import LR", "import local_eval.metric as m"])
+def test_code_that_the_hash_cannot_follow_is_refused(submission, line):
+    with pytest.raises(SubmissionError, match="copy what you need into your file"):
+        source_hash(submission_path(submission(line + "\n")))
+
+
 def test_every_import_is_fresh_so_nothing_survives_a_run(submission):
     path = submission_path(
         submission("runs = []\ndef unlearning(a, b, c, d):\n    runs.append(1)\n    return len(runs)\n")
