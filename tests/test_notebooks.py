@@ -5,6 +5,7 @@ Each notebook runs in a kernel of its own that cannot import the repository, on 
 
 import os
 import zipfile
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -76,7 +77,7 @@ def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, comp
     _, task, original = competition
     execute(submission_notebook(submission_path(name)), empty, parameters(competition, tmp_path), ALONE)
     ours = tmp_path / "ours"
-    plan = RunPlan(str(task), "", original, submission_path(name), "", SEED, "cpu", checkpoints=ours)
+    plan = replace(RunPlan.of(name, str(task), "", original, SEED, "cpu"), checkpoints=ours)
     for index in range(RUNS):
         result = one_run(plan, index)
         assert not isinstance(result, Failure), result
