@@ -20,28 +20,29 @@ def epsilon_over_grid(unlearned: np.ndarray, retrained: np.ndarray, delta: float
         if min(ranges) / max(ranges) < 0.01:
             return 50.0
     rates = [_single(positive, negative), _interval(positive, negative)]
-    false_positive = np.concatenate([r[0] for r in rates]).astype(np.float32)
-    false_negative = np.concatenate([r[1] for r in rates]).astype(np.float32)
+    false_positive, false_negative, true_positive, true_negative = (np.concatenate(kind) for kind in zip(*rates))
     with np.errstate(invalid="ignore", divide="ignore"):
         one = np.log(1 - delta - false_positive) - np.log(false_negative)
         other = np.log(1 - delta - false_negative) - np.log(false_positive)
         epsilons = np.clip(np.fmax(one, other), 0, None)
     epsilons[(false_positive == 0) ^ (false_negative == 0)] = np.nan
-    epsilons[(false_positive == 0) & (false_negative == 0)] = np.inf
+    epsilons[(false_positive + false_negative == 0) & (true_positive + true_negative == 2)] = np.inf
     if np.isnan(epsilons).all():
         return float("nan")
     return float(np.clip(np.nanmax(epsilons), 0, 50))
 
 
-def _single(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """'At least t means positive' for t on a float32 grid of 100 per unit; FPR and FNR [T]."""
+def _single(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, ...]:
+    """'At least t means positive' for t on a float32 grid of 100 per unit; FPR, FNR, TPR and TNR [T]."""
     low, high = min(positive.min(), negative.min()), max(positive.max(), negative.max())
     thresholds = torch.linspace(low, high, int(np.ceil((high - low) * 100))).numpy()
-    return _mean(negative[:, None] >= thresholds), _mean(positive[:, None] < thresholds)
+    positive, negative = positive[:, None], negative[:, None]
+    wrong = _mean(negative >= thresholds), _mean(positive < thresholds)
+    return *wrong, _mean(positive >= thresholds), _mean(negative < thresholds)
 
 
-def _interval(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """'Between l and r means the class of smaller range' for about 400 r and 400 l each; FPR and FNR [about 160,000].
+def _interval(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, ...]:
+    """'Between l and r means the class of smaller range' for about 400 r and 400 l each; the four rates [160,000].
 
     Thresholds and confidences are tiled to [N, 160,000] float64 each, as the organisers' code does.
     """
@@ -55,9 +56,11 @@ def _interval(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, n
     right = np.repeat(rights, 400)
     left, right = (np.tile(ends, (len(peaky), 1)) for ends in (left, right))
     peaky, other = (np.tile(sample[:, None], (1, left.shape[1])) for sample in (peaky, other))
-    outside = ~((left <= peaky) & (peaky <= right))
-    inside = (left <= other) & (other <= right)
-    return _mean(inside), _mean(outside)
+
+    def inside(sample: np.ndarray) -> np.ndarray:
+        return (left <= sample) & (sample <= right)
+
+    return _mean(inside(other)), _mean(~inside(peaky)), _mean(inside(peaky)), _mean(~inside(other))
 
 
 def _mean(decisions: np.ndarray) -> np.ndarray:
