@@ -73,3 +73,13 @@ def batch_weighted_cross_entropy(logits: Tensor, targets: Tensor, class_weights:
     batch holds. Source: Seif Eddine Achour (rank 3), from the code.
     """
     return F.cross_entropy(logits, targets) * class_weights[targets].mean()
+
+
+def wrong_label_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy with classes drawn anew, uniformly among the wrong ones. [B, C], [B] -> scalar.
+
+    Source: Amnesiac unlearning (Graves et al. 2021); SalUn uses it too.
+    """
+    classes = logits.shape[1]
+    wrong = (targets + torch.randint_like(targets, 1, classes)) % classes
+    return F.cross_entropy(logits, wrong)

@@ -45,9 +45,7 @@ class Score:
     interval: tuple[float, float]  # 95 %, over forget examples
     forgetting_quality: float
     ceiling: float  # forgetting quality of oracles against oracles
-    ceiling_runs: (
-        int  # models on each side of the ceiling: at most `runs`, fewer if the pool is smaller than twice that
-    )
+    ceiling_runs: int  # models on each side of it: `runs`, or half the pool if that is fewer
     retain_accuracy: float
     retain_accuracy_ratio: float
     test_accuracy: float

@@ -17,7 +17,8 @@ import torch
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from common.training import inputs, one_epoch, step
+from common.losses import wrong_label_cross_entropy
+from common.training import inputs, one_epoch
 
 SALIENT = 0.5  # share of all weights that may move
 EPOCHS = 3
@@ -35,12 +36,7 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
     schedule = CosineAnnealingLR(optimizer, T_max=EPOCHS)
     net.train()
     for _ in range(EPOCHS):
-        for batch in forget_loader:
-            images, targets = inputs(batch, net)
-            logits = net(images)
-            classes = logits.shape[1]
-            wrong = (targets + torch.randint_like(targets, 1, classes)) % classes
-            step(optimizer, F.cross_entropy(logits, wrong))
+        one_epoch(net, forget_loader, optimizer, wrong_label_cross_entropy)
         one_epoch(net, retain_loader, optimizer)
         schedule.step()
     hook.remove()

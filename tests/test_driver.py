@@ -122,13 +122,14 @@ def test_a_broken_net_is_never_saved(line, told, run, tmp_path):
     assert not list((tmp_path / "tmp").glob("*.pth"))
 
 
-def test_nothing_leaks_from_one_run_to_the_next(run):
+def test_nothing_leaks_from_one_run_to_the_next(run, tmp_path):
     source = (
         GOOD
         + "    assert net.conv1.weight.grad is None and net.conv1.weight.requires_grad and len(net._modules) == 10\n"
     )
     source += "    (net.conv1.weight.sum() * 2).backward()\n    net.conv1.weight.requires_grad_(False)\n"
     run(source)
+    assert (tmp_path / "tmp" / "unlearned_checkpoint_1.pth").exists(), "the second run found a clean net"
 
 
 def test_empty_txt_leaves_an_empty_submission_and_calibrates(run, tmp_path, capsys):

@@ -67,3 +67,13 @@ def test_batch_weighted_cross_entropy_scales_the_batch_not_each_example(logits):
     targets, weights = torch.tensor([0, 0, 1, 2, 3, 4]), torch.tensor([1, 0.05, 0.05, 0.05, 0.05])
     expected = F.cross_entropy(logits[0], targets).item() * (2 + 4 * 0.05) / 6
     assert losses.batch_weighted_cross_entropy(logits[0], targets, weights.double()).item() == pytest.approx(expected)
+
+
+def test_wrong_labels_are_every_class_but_the_right_one():
+    """With one-hot logits of height h, a right label would cost next to nothing and every wrong one costs h."""
+    targets = torch.arange(4).repeat(50)
+    logits = 20.0 * F.one_hot(targets, 4).double().requires_grad_()
+    loss = losses.wrong_label_cross_entropy(logits, targets)
+    assert loss.item() == pytest.approx(20, abs=1e-3)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert all((gradient[targets == c] < -1e-9).any(dim=0).sum() == 3 for c in range(4)), "all wrong classes occur"

@@ -121,7 +121,7 @@ def test_dataclasses_with_postponed_annotations_work_in_a_submission(original_ou
     head = (
         "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass C:\n    x: int = 1\n"
     )
-    logits(one_run(plan_of(original_out, submission(head + GOOD)), 1))
+    assert logits(one_run(plan_of(original_out, submission(head + GOOD)), 1)).shape == (16, 3)
 
 
 def test_hanging_dying_and_chatty_runs_are_told_apart_and_the_others_finish(original_out, body):
