@@ -17,7 +17,7 @@ from local_eval.metric import MetricError
 from local_eval.records import OutputError
 from local_eval.score import ScoreError
 from local_eval.state_files import CheckpointError
-from local_eval.task import TaskError
+from local_eval.task import TaskError, download_task
 
 EXAMPLES = """\
 examples:
@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        _find_data(options)
         return options.command(options)
     except (SubmissionError, TaskError, ScoreError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -50,6 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
+
+
+def _find_data(options: argparse.Namespace) -> None:
+    """Write --data-dir into the task's spec, which travels to workers, and download what is to be downloaded."""
+    if getattr(options, "data_dir", None):
+        options.task = f"{options.task}:{options.data_dir}"
+    if getattr(options, "download", False):
+        download_task(options.task)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,8 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         if submission:
             sub.add_argument("submission", help="name in submissions/, or path to a .py file" + also)
         sub.add_argument(
-            "--task", default="digits", help="name in local_eval/tasks/, or path to a .py file (%(default)s)"
+            "--task",
+            default="digits",
+            help="name in local_eval/tasks/, or path to a .py file; NAME:PATH says where its data is (%(default)s)",
         )
+        sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
+        sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
         sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
         return sub
 

@@ -6,6 +6,7 @@ How to run them: python -m local_eval --help
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
 from pathlib import Path
 
@@ -14,14 +15,14 @@ import torch
 from local_eval.bench import print_metric
 from local_eval.check import check_submission
 from local_eval.compare import around_markers, as_json, compare, markdown, write_between_markers
-from local_eval.contract import submission_names, submission_path
+from local_eval.contract import parse_source, submission_names, submission_path
 from local_eval.grade import Grader
 from local_eval.grade_checkpoints import are_checkpoints, grade_checkpoints
 from local_eval.pool import Failure, default_workers
 from local_eval.records import write_atomically
 from local_eval.report import table
 from local_eval.score import Score, ScoreError, check_runs
-from local_eval.task import TaskError, load_task, task_names
+from local_eval.task import TaskError, load_task, split_spec, task_names
 
 OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
@@ -143,12 +144,15 @@ def check(options: argparse.Namespace) -> int:
 
 
 def list_all(options: argparse.Namespace) -> int:
-    """Submissions and tasks."""
-    print("submissions:", *submission_names(), sep="\n  ")
-    print("tasks:")
-    for name in task_names():
-        task = load_task(name)
-        print(f"  {name}: " + ", ".join(f"{len(split)} {part}" for part, split in task.splits.items()))
+    """Submissions and tasks, with the first line of what their files say of them."""
+    for title, names, path_of in (
+        ("submissions", submission_names(), submission_path),
+        ("tasks", task_names(), lambda name: split_spec(name)[0]),
+    ):
+        print(f"{title}:")
+        for name in names:
+            text = ast.get_docstring(parse_source(path_of(name))) or ""
+            print(f"  {name:<22}{text.partition(chr(10))[0]}")
     return 0
 
 

@@ -48,7 +48,7 @@ class OraclePlan:
 
 
 def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Path:
-    """Train the original model on retain and forget unless `path` holds it already; returns the path.
+    """Train the original model on retain and forget, or take the task's own, unless `path` holds it; returns the path.
 
     Raises:
         OutputError: the folder is in use, read-only or full.
@@ -56,10 +56,12 @@ def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Pa
     with locked(path.parent):
         if path.exists() and _is_original(path, task, fingerprint):
             return path
-        print("training the original model")
-        task = task.to(device)
-        net = train(task, task.retain + task.forget, ORIGINAL_SEED)
-        state = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+        state = task.original
+        if state is None:
+            print("training the original model")
+            task = task.to(device)
+            state = train(task, task.retain + task.forget, ORIGINAL_SEED).state_dict()
+        state = {name: value.cpu().contiguous() for name, value in state.items()}
         buffer = io.BytesIO()
         torch.save({"fingerprint": fingerprint, "state": state}, buffer)
         write_atomically(path, buffer.getvalue())
@@ -88,12 +90,13 @@ def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         task.make_net().load_state_dict(content["state"])
-        if content["fingerprint"] == fingerprint:
+        given = task.original or {}
+        if content["fingerprint"] == fingerprint and all(content["state"][k].equal(v) for k, v in given.items()):
             return True
-        reason = "belongs to another task"
+        reason = "belongs to another task or was given anew"
     except Exception as error:  # torch.load has no common base for what a damaged file can raise
         reason = f"is damaged ({type(error).__name__})"
-    print(f"{path} {reason}; training it again")
+    print(f"{path} {reason}; making it again")
     return False
 
 

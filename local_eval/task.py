@@ -2,7 +2,8 @@
 
 A task is a file with a function `task() -> Task`: one of `local_eval/tasks/`, by name, or your own, by path. It says
 what data there is and how the original model and the oracles (models retrained without the forget set) are trained.
-See `local_eval/tasks/digits.py` for a complete one.
+See `local_eval/tasks/digits.py` for a complete one. A task that reads files has a function `task(where)` instead, and
+is named together with the place: `cifar10:/data/cifar`, `manifest:faces.csv`, `my_task.py:/data/mine`.
 
 How to see them: python -m local_eval list
 """
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +100,8 @@ class Task:
     test: Split
     recipe: Recipe
     num_classes: int = 10
+    class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
+    original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -111,7 +116,10 @@ class Task:
         """float32 [C]: 1 / occurrences in retain and forget together, or None. An absent class weighs 0."""
         if not self.recipe.class_weighted:
             return None
-        counts = torch.bincount(torch.cat([self.retain.labels, self.forget.labels]), minlength=self.num_classes)
+        if self.class_counts is not None:
+            counts = torch.tensor(self.class_counts, device=self.retain.labels.device)
+        else:
+            counts = torch.bincount(torch.cat([self.retain.labels, self.forget.labels]), minlength=self.num_classes)
         return torch.where(counts > 0, 1.0 / counts.clamp(min=1), 0.0).float()
 
     def fingerprint(self) -> str:
@@ -120,23 +128,28 @@ class Task:
 
         sha = hashlib.sha256(f"{self.name} {TRAINING_VERSION} {sorted(asdict(self.recipe).items())}".encode())
         sha.update(repr(self.make_net()).encode())
+        sha.update(repr(self.class_counts).encode() if self.class_counts else b"")
         for name, split in self.splits.items():
             sha.update(f"{name} {split.digest()}".encode())
         return sha.hexdigest()[:12]
 
 
-def task_path(spec: str) -> Path:
-    """The file behind a task's name or path.
+def split_spec(spec: str) -> tuple[Path, str | None]:
+    """The file of a task, and the place of its data if the spec names one: 'cifar10:/data' or 'my_task.py:/data'.
 
     Raises:
-        TaskError: there is none; the message lists the names that exist.
+        TaskError: there is no such task; the message lists the names that exist.
     """
-    path = Path(spec) if spec.endswith(".py") else TASKS / f"{spec}.py"
+    name, colon, where = spec.partition(":")
+    if not (TASKS / f"{name}.py").is_file():
+        head, colon, where = spec.partition(".py:") if ".py:" in spec else (spec.removesuffix(".py"), "", "")
+        name = f"{head}.py" if colon or spec.endswith(".py") else spec
+    path = Path(name) if name.endswith(".py") else TASKS / f"{name}.py"
     if not path.is_file():
         raise TaskError(
-            f"no task {spec!r}: {path} does not exist. Known: {', '.join(task_names())}, or a path to a .py file"
+            f"no task {name!r}: {path} does not exist. Known: {', '.join(task_names())}, or a path to a .py file"
         )
-    return path.resolve()
+    return path.resolve(), where if colon else None
 
 
 def task_names() -> list[str]:
@@ -145,21 +158,45 @@ def task_names() -> list[str]:
 
 
 def load_task(spec: str) -> Task:
-    """Load and check a task by name ('digits') or by path ('my_task.py').
+    """Load and check a task by name ('digits'), name and place ('cifar10:/data') or path ('my_task.py').
 
     Raises:
-        TaskError: no such task, its file has no `task()`, or its data cannot be graded.
+        TaskError: no such task, its file has no `task()`, or its data cannot be read or graded.
     """
-    path = task_path(spec)
+    path, where = split_spec(spec)
+    build = task_module(path).task
+    parameters = inspect.signature(build).parameters
+    if where is not None and not parameters:
+        raise TaskError(f"the task {path.stem} reads no files, so it cannot use {where}; leave ':{where}' out")
+    if where is None and any(p.default is p.empty for p in parameters.values()):
+        raise TaskError(f"the task {path.stem} needs data: --task {path.stem}:PATH. {inspect.getdoc(build) or ''}")
+    task = build(*([] if where is None else [Path(where).expanduser()]))
+    _check(task, path)
+    return task
+
+
+def download_task(spec: str) -> None:
+    """Fetch the data of a task that can be fetched, to the place that the spec names or the task's default.
+
+    Raises:
+        TaskError: the task has no `download`, or what its `download` raises.
+    """
+    path, where = split_spec(spec)
+    module = task_module(path)
+    if not hasattr(module, "download"):
+        raise TaskError(f"the task {path.stem} has nothing to download; leave --download out")
+    module.download(*([] if where is None else [Path(where).expanduser()]))
+
+
+def task_module(path: Path) -> ModuleType:
+    """The imported file of a task. Raises TaskError if it has no function `task`."""
     module_spec = importlib.util.spec_from_file_location(f"task_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module  # dataclasses look their module up there
     module_spec.loader.exec_module(module)
     if not hasattr(module, "task"):
         raise TaskError(f"{path} defines no function task(); see local_eval/tasks/digits.py")
-    task = module.task()
-    _check(task, path)
-    return task
+    return module
 
 
 def _check(task: Task, path: Path) -> None:
@@ -179,3 +216,9 @@ def _check(task: Task, path: Path) -> None:
             if image in seen:
                 raise TaskError(f"{path}: image {image} is in {seen[image]} and in {name}; splits must not overlap")
             seen[image] = name
+    shared = set(task.retain.person_id.tolist()) & set(task.forget.person_id.tolist())
+    if shared:
+        raise TaskError(
+            f"{path}: person {min(shared)} is in retain and in forget ({len(shared)} such persons in all); "
+            "a person must be wholly in one of them, or the oracles see what they are to forget"
+        )

@@ -6,7 +6,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from local_eval.task import TaskError, load_task, task_names
+from local_eval.__main__ import main
+from local_eval.oracles import finish_original, load_original
+from local_eval.task import TaskError, download_task, load_task, task_names
 from tests.conftest import TINY
 
 
@@ -67,6 +69,7 @@ def test_an_unknown_task_lists_the_known_ones():
         ("num_classes=2", "2 classes"),
         ("retain=replace(good.retain, images=good.retain.images.float())", "must be uint8"),
         ("retain=replace(good.retain, age=good.retain.age[:5])", "different lengths"),
+        ("retain=replace(good.retain, person_id=good.retain.person_id + 5)", "person 24 is in retain and in forget"),
     ],
 )
 def test_a_broken_task_is_refused_by_name(tmp_path, change, message):
@@ -84,3 +87,58 @@ def test_a_file_without_task_is_refused(tmp_path):
     path.write_text("")
     with pytest.raises(TaskError, match="no function task"):
         load_task(str(path))
+
+
+WITH_PLACE = """
+from pathlib import Path
+from local_eval.task import load_task
+
+def task(where: Path):
+    \"\"\"Point it at a folder with data.txt.\"\"\"
+    assert where.name == "place", where
+    return load_task({tiny!r})
+
+def download(where: Path):
+    where.mkdir()
+"""
+
+
+def test_a_task_that_reads_files_is_named_together_with_their_place(tmp_path, tiny):
+    path = tmp_path / "mine.py"
+    path.write_text(WITH_PLACE.format(tiny=TINY))
+    place = tmp_path / "place"
+    assert load_task(f"{path}:{place}").fingerprint() == tiny.fingerprint()
+    with pytest.raises(TaskError, match="needs data.*:PATH.*Point it at a folder"):
+        load_task(str(path))
+    with pytest.raises(TaskError, match="reads no files"):
+        load_task(f"digits:{place}")
+    download_task(f"{path}:{place}")
+    assert place.is_dir()
+    with pytest.raises(TaskError, match="nothing to download"):
+        download_task("digits")
+
+
+def test_data_dir_is_the_same_as_naming_the_place(tmp_path, submission, capsys):
+    path = tmp_path / "reader.py"
+    path.write_text(WITH_PLACE.format(tiny=TINY))
+    assert main(["check", submission(), "--task", str(path), "--data-dir", str(tmp_path / "place"), "--download"]) == 0
+    assert (tmp_path / "place").is_dir()
+
+
+def test_an_original_that_exists_already_is_taken_and_changed_originals_are_noticed(tmp_path, tiny):
+    path = tmp_path / "original.pt"
+    for value in (0.5, 0.25):
+        state = {k: torch.full_like(v, value) if v.is_floating_point() else v for k, v in tiny_state(tiny).items()}
+        task = replace(tiny, original=state)
+        finish_original(task, task.fingerprint(), path, "cpu")
+        assert load_original(path, "cpu")["fc.bias"].tolist() == [value] * 3
+
+
+def test_class_counts_that_the_owner_gives_replace_the_counted_ones(tiny):
+    given = replace(tiny, class_counts=(2, 4, 0))
+    assert given.class_weights().tolist() == [0.5, 0.25, 0.0]
+    assert given.fingerprint() != tiny.fingerprint()
+
+
+def tiny_state(task):
+    return task.make_net().state_dict()
