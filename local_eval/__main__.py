@@ -128,7 +128,9 @@ def _add_options(
         sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
         sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
     for sub in making:
-        sub.add_argument("--workers", type=_at_least_one, default=None, help="processes (default: one per core)")
+        sub.add_argument(
+            "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
+        )
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a model counts as hanging (%(default)s)"
         )

@@ -37,7 +37,7 @@ def _grader(options: argparse.Namespace) -> Grader:
         runs=options.runs,
         seed=options.seed,
         device=device,
-        workers=getattr(options, "workers", None) or default_workers(device),
+        workers=getattr(options, "workers", None),
         timeout=getattr(options, "timeout", 0.0),
     )
 

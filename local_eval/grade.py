@@ -36,7 +36,7 @@ class Grader:
     runs: int = 64
     seed: int = 0
     device: str = "cpu"
-    workers: int = 1
+    workers: int | None = 1  # processes; None for what is best on the device
     timeout: float = 900.0  # after which a model counts as hanging
 
     @cached_property

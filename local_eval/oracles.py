@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from local_eval.pool import Failure, run_jobs
+from local_eval.pool import Failure, default_workers, run_jobs
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
 from local_eval.task import Task, TaskError, load_task
 from local_eval.train import evaluate, train
@@ -103,7 +103,7 @@ def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
 
 
 def finish_oracles(
-    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int, timeout: float
+    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int | None, timeout: float
 ) -> list[Record]:
     """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
 
@@ -121,6 +121,7 @@ def finish_oracles(
         size = plan.models_per_job
         missing = sorted({k // size for k in range(count) if k not in done})
         failures = {}
+        workers = workers or default_workers(plan.device)
         jobs = run_jobs(one_job, plan, missing, workers, timeout * size, f"{plan.kind}s", models=size)
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for job, result in jobs:

@@ -27,8 +27,9 @@ from local_eval.checkpoints import kept_checkpoints, save_checkpoint
 from local_eval.contract import SubmissionError, check_result, load_submission, source_hash, submission_path
 from local_eval.loaders import make_loaders
 from local_eval.oracles import load_original, original_digest
-from local_eval.pool import GPU_BROKEN, Failure, run_jobs
+from local_eval.pool import GPU_BROKEN, Failure
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
+from local_eval.share_gpu import run_on_device
 from local_eval.task import Task, load_task
 from local_eval.train import evaluate
 
@@ -70,12 +71,13 @@ class RunPlan:
 
 
 def finish_runs(
-    plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int], workers: int, timeout: float
+    plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int], workers: int | None, timeout: float
 ) -> tuple[dict[int, Record], dict[int, Failure]]:
     """Make the runs 0..runs-1 that are not in `folder` yet; returns all finished ones, and why others failed.
 
     Args:
         shape: (E, C) of the forget set's logits.
+        workers: processes; None for one per core, or on a GPU for as many as are fastest.
         timeout: seconds after which a run counts as hanging.
     Raises:
         OutputError: the folder is in use, read-only or full; what was finished is kept.
@@ -85,7 +87,7 @@ def finish_runs(
         failures = {}
         kept = kept_checkpoints(plan.checkpoints)
         missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
-        jobs = run_jobs(one_run, plan, missing, workers, timeout, f"runs of {plan.submission.stem}")
+        jobs = run_on_device(plan.device, one_run, plan, missing, workers, timeout, f"runs of {plan.submission.stem}")
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for index, result in jobs:
                 failed = folder / f"{index:04d}.failed.txt"
