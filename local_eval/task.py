@@ -207,6 +207,9 @@ def _check(task: Task, path: Path) -> None:
         if split.images.dtype != torch.uint8 or split.images.ndim != 4 or split.images.shape[1] != 3:
             found = f"{split.images.dtype} {tuple(split.images.shape)}"
             raise TaskError(f"{path}: {name} images must be uint8 [n, 3, H, W], got {found}")
+        if split.images.shape[2:] != task.retain.images.shape[2:]:
+            sizes = f"{tuple(split.images.shape[2:])}, retain images {tuple(task.retain.images.shape[2:])}"
+            raise TaskError(f"{path}: {name} images are {sizes}; all splits must have one image size")
         if any(len(tensor) != len(split) for tensor in split.tensors().values()):
             raise TaskError(f"{path}: {name} has columns of different lengths")
         low, high = int(split.labels.min()), int(split.labels.max())
