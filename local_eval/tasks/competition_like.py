@@ -4,8 +4,8 @@
     python -m local_eval grade fanchuan --task competition_like --data-dir DIR
 
 DIR is the one of the task cifar10. For those who lack the competition's faces: network, recipe, raw 0-255 pixels and
-the official class weights are the competition's, and so are 24,000 training, 3,000 validation and 3,000 test images,
-of which 2 % of the training images, 480, are to be forgotten, nearly all of class 0 and the rest of class 1.
+the official class weights are the competition's, and so are 24,000 training, 3,000 validation and 3,000 test images.
+To be forgotten are 2 % of the training images in whole persons (479), nine tenths of class 0 and the rest of class 1.
 
 A person is a CIFAR image with 7 jittered copies that stand for the frames of a video; there are 3,750, where the
 competition had about 1,000. As officially, frames are split by image: validation and test hold frames of persons that
@@ -104,7 +104,7 @@ def forget_persons(person: Tensor, class_of: Tensor, generator: torch.Generator)
     """Whole persons of class 1 and then of class 0 whose images come close to FORGET_SHARE of the training part.
 
     `person` [n] says whose the training images are, `class_of` [persons] of which class everybody is. Persons are gone
-    through in a seeded order, and everybody whose images still fit is taken: never more, and at full size exactly 480.
+    through in a seeded order, and everybody whose images still fit is taken: never more than the share.
     """
     counts = torch.bincount(person, minlength=len(class_of))
     wanted = int(FORGET_SHARE * len(person))
