@@ -106,8 +106,10 @@ def _cache_file(files: Sequence[Path], labels: Sequence[str], resize: tuple[int,
     for file, label in zip(files, labels):
         try:
             stat = os.stat(file)
-        except OSError:
+        except FileNotFoundError:
             raise TaskError(f"{label} does not exist") from None
+        except OSError as error:
+            raise TaskError(f"{label} cannot be read ({error.strerror})") from error
         sha.update(f"\0{os.path.abspath(file)}\0{stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape"))
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -169,7 +169,7 @@ def load_task(spec: str) -> Task:
     if where is not None and not parameters:
         raise TaskError(f"the task {path.stem} reads no files, so it cannot use {where}; leave ':{where}' out")
     if where is None and any(p.default is p.empty for p in parameters.values()):
-        raise TaskError(f"the task {path.stem} needs data: --task {path.stem}:PATH. {inspect.getdoc(build) or ''}")
+        raise TaskError(f"the task {path.stem} needs data: --task {spec}:PATH. {inspect.getdoc(build) or ''}")
     task = build(*([] if where is None else [Path(where).expanduser()]))
     _check(task, path)
     return task

@@ -100,6 +100,7 @@ def test_what_cannot_be_read_is_named_with_its_place(files, tmp_path):
     broken.write_text("no image at all")
     assert f"row 11: image {broken} cannot be read" in message(broken)
     assert f"{tmp_path} cannot be read" in message(tmp_path), "a folder"
+    assert "x.png cannot be read (Not a directory)" in message(files[0] / "x.png")
     write_image(tmp_path / "wide.png", 0, size=(21, 12))
     assert "row 11: image" in message(tmp_path / "wide.png")
     assert f"is 21x12 (width x height), but {files[0]} is 20x12; resize" in message(tmp_path / "wide.png")

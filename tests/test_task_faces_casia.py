@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.transforms import Resize
 
 from local_eval.task import TaskError, load_task
+from local_eval.tasks._faces_casia import read_people
 from tests.made_up import grade_short, write_image
 
 PERSONS = 24
@@ -97,6 +98,11 @@ def test_a_faulty_line_is_named(casia, lines, message):
     (casia / "Age_Gender.txt").write_text(lines)
     with pytest.raises(TaskError, match=f"Age_Gender.txt.*{message}"):
         load_task(f"faces:{casia}")
+
+
+def test_a_list_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(TaskError, match="Age_Gender.txt cannot be read"):
+        read_people(tmp_path / "Age_Gender.txt")
 
 
 def test_a_person_who_is_not_in_the_list_is_named(casia):

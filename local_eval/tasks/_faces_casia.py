@@ -58,8 +58,12 @@ def splits(where: Path) -> dict[str, Split]:
 
 def read_people(file: Path) -> dict[str, Person]:
     """Everybody in Age_Gender.txt by id, with ten age groups of equal width; raises TaskError with the line."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise TaskError(f"{file} cannot be read ({error.strerror})") from error
     ages: dict[str, int] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         cells = line.split()
         if not cells:
             continue
