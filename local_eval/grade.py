@@ -24,6 +24,7 @@ from local_eval.report import save_score
 from local_eval.runs import RunPlan, finish_runs
 from local_eval.score import Score, ScoreError, check_runs, compute_score, held_to_budget
 from local_eval.task import Task, load_task
+from local_eval.train_many import networks_per_job
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Grader:
 
     @property
     def _oracle_plan(self) -> OraclePlan:
-        return OraclePlan(self.task_spec, self.fingerprint, self.device)
+        together = networks_per_job(self.task, self.device)
+        return OraclePlan(self.task_spec, self.fingerprint, self.device, together)
 
     def headroom(self) -> Score:
         """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing."""

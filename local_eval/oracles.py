@@ -23,6 +23,7 @@ from local_eval.pool import Failure, run_jobs
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
 from local_eval.task import Task, TaskError, load_task
 from local_eval.train import evaluate, train
+from local_eval.train_many import Layout, best_layout, train_many
 
 ORIGINAL_SEED = 0
 FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
@@ -31,11 +32,12 @@ FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` need
 
 @dataclass(frozen=True)
 class OraclePlan:
-    """What a worker needs to train oracle k, or, for `headroom`, one more original."""
+    """What a worker needs to train a job of oracles, or, for `headroom`, of more originals."""
 
     task: str
     task_fingerprint: str
     device: str
+    models_per_job: int
     forget_too: bool = False  # train on the forget set as well: another original model, not an oracle
 
     @property
@@ -103,46 +105,62 @@ def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
 def finish_oracles(
     plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int, timeout: float
 ) -> list[Record]:
-    """Train the oracles 0..count-1 that are not in `folder` yet, and return all.
+    """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
 
+    Oracles are trained in jobs of a few, always the same ones together, so that each is the same to the bit on a CPU
+    whichever were missing. The last job may make some more than were asked for; they are kept.
+
+    Args:
+        timeout: seconds for one model; a job has as much for each of its models.
     Raises:
         RuntimeError: an oracle could not be trained; the others are kept.
         OutputError: the folder is in use, read-only or full; what was finished is kept.
     """
     with locked(folder):
         done = read_records(folder, plan.identity, count, shape)
-        missing = [k for k in range(count) if k not in done]
+        size = plan.models_per_job
+        missing = sorted({k // size for k in range(count) if k not in done})
         failures = {}
-        jobs = run_jobs(one_oracle, plan, missing, workers, timeout, f"{plan.kind}s")
+        jobs = run_jobs(one_job, plan, missing, workers, timeout * size, f"{plan.kind}s", models=size)
         with contextlib.closing(jobs):  # an error in here stops the workers at once
-            for index, result in jobs:
+            for job, result in jobs:
                 if isinstance(result, Failure):
-                    failures[index] = result
-                else:
-                    save_record(record_path(folder, index), result)
-                    done[index] = result
+                    failures[job * size] = result
+                    continue
+                for index, record in result.items():
+                    if index not in done:
+                        save_record(record_path(folder, index), record)
+                        done[index] = record
     if failures:
         index, failure = next(iter(failures.items()))
         raise RuntimeError(
-            f"{len(failures)} of {count} {plan.kind}s failed; {plan.kind} {index}: {failure.reason}\n"
-            f"{failure.traceback}"
+            f"{len(failures)} of {len(missing)} jobs failed, each with {size} {plan.kind}s; "
+            f"from {plan.kind} {index}: {failure.reason}\n{failure.traceback}"
         )
     return [done[k] for k in range(count)]
 
 
-def one_oracle(plan: OraclePlan, index: int) -> Record:
-    """Train and evaluate oracle `index`, in this process."""
+def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
+    """Train and evaluate a job's oracles, in this process; returns them by index."""
     task = _task(plan.task, plan.device)
     examples = task.retain + task.forget if plan.forget_too else task.retain
-    seed = (FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index
+    indices = range(job * plan.models_per_job, (job + 1) * plan.models_per_job)
     start = time.perf_counter()
-    evaluation = evaluate(train(task, examples, seed), task)
-    if not np.isfinite(evaluation.forget_logits).all():
-        raise TaskError(f"{plan.kind} {index} diverged: its outputs are NaN or infinite. Change the task's recipe")
-    facts = {"seconds": time.perf_counter() - start, **versions(plan.device)}
-    return Record(evaluation, plan.identity(index), facts)
+    seeds = [(FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index for index in indices]
+    evaluations = [evaluate(net, task) for net in train_many(task, examples, seeds, _layout(plan.task, plan.device))]
+    for index, evaluation in zip(indices, evaluations):
+        if not np.isfinite(evaluation.forget_logits).all():
+            raise TaskError(f"{plan.kind} {index} diverged: its outputs are NaN or infinite. Change the task's recipe")
+    facts = {"seconds": (time.perf_counter() - start) / len(indices), **versions(plan.device)}
+    return {index: Record(e, plan.identity(index), facts) for index, e in zip(indices, evaluations)}
 
 
 @lru_cache(maxsize=1)
 def _task(spec: str, device: str) -> Task:
     return load_task(spec).to(device)
+
+
+@lru_cache(maxsize=1)
+def _layout(spec: str, device: str) -> Layout:
+    task = _task(spec, device)
+    return best_layout(task, task.retain)

@@ -39,12 +39,18 @@ def default_workers(device: str) -> int:
 
 
 def run_jobs(
-    function: Callable[[Any, int], Any], argument: Any, indices: list[int], workers: int, timeout: float, title: str
+    function: Callable[[Any, int], Any],
+    argument: Any,
+    indices: list[int],
+    workers: int,
+    timeout: float,
+    title: str,
+    models: int = 1,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (index, function(argument, index) or Failure) for every index, as they finish, with a progress bar.
 
-    `function` must be importable (a module's top level) and should catch what it can explain better. Leaving the
-    iteration early, by an exception or Ctrl-C, stops the workers.
+    `function` must be importable (a module's top level) and should catch what it can explain better. `models` is how
+    many one job makes, for the bar. Leaving the iteration early, by an exception or Ctrl-C, stops the workers.
     """
     if not indices:
         return
@@ -61,9 +67,12 @@ def run_jobs(
             future = pool.schedule(function, args=(argument, index), timeout=timeout)
             future.add_done_callback(lambda future, index=index: finished.put((index, future)))
         # disable=None: no bar when the output is not a terminal
-        for _ in tqdm(indices, desc=title, unit="model", disable=None, dynamic_ncols=True, smoothing=0.05):
-            index, future = finished.get()
-            yield index, _outcome(future, timeout)
+        total = models * len(indices)
+        with tqdm(total=total, desc=title, unit="model", disable=None, dynamic_ncols=True, smoothing=0.05) as bar:
+            for _ in indices:
+                index, future = finished.get()
+                yield index, _outcome(future, timeout)
+                bar.update(models)
         pool.close()
     finally:
         pool.stop()

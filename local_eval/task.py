@@ -16,6 +16,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -61,12 +62,14 @@ class Split:
 
     def pixels(self, index: Tensor | slice) -> Tensor:
         """float32 [k, 3, H, W]: a fresh copy of some images as the network is to see them."""
-        images = self.images[index].float()
+        return self.seen(self.images[index])
+
+    def seen(self, raw: Tensor) -> Tensor:
+        """float32 [..., 3, H, W]: raw pixels, of any images, as the network is to see them; a fresh copy."""
+        images = raw.float()
         if self.mean is None:
             return images
-        shape = (1, -1, 1, 1)
-        mean, std = (torch.tensor(v, device=images.device).view(shape) for v in (self.mean, self.std))
-        return (images - mean) / std
+        return (images - _per_channel(self.mean, images.device)) / _per_channel(self.std, images.device)
 
     def digest(self) -> str:
         """Short hash of every value; it changes when anything in the split is changed in place."""
@@ -75,6 +78,12 @@ class Split:
             sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             sha.update(tensor.contiguous().cpu().numpy().data)
         return sha.hexdigest()[:16]
+
+
+@lru_cache(maxsize=8)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 [C, 1, 1]; kept, since a copy to a GPU for every batch would make it wait."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 @dataclass(frozen=True)

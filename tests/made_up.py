@@ -28,8 +28,8 @@ def write_image(path, seed, size=(32, 32), mode="RGB"):
     return np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
 
 
-def in_this_process(function, argument, indices, workers, timeout, title):
-    """Stands in for `run_jobs`: without processes to start, a small grading takes two seconds instead of twenty."""
+def in_this_process(function, argument, indices, *_, **__):
+    """Stands in for `run_jobs`: without processes to start, a small grading takes a third of the time."""
     return ((index, function(argument, index)) for index in indices)
 
 

@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 from local_eval.contract import load_submission, submission_names, submission_path
 from local_eval.grade import Grader
 from local_eval.loaders import Examples
-from local_eval.oracles import OraclePlan, finish_original, one_oracle
+from local_eval.oracles import finish_original
 from local_eval.pool import Failure
 from local_eval.runs import one_run, seed_everything
 from local_eval.score import compute_score
@@ -359,8 +359,7 @@ def digits(tmp_path_factory):
     """A grader on a cut of `digits`, and its oracles."""
     grader = Grader(str(Path(__file__).parent / "short_digits.py"), tmp_path_factory.mktemp("digits"), runs=16)
     finish_original(grader.task, grader.fingerprint, grader.folder / "original.pt", "cpu")
-    plan = OraclePlan(grader.task_spec, grader.fingerprint, "cpu")
-    return grader, [one_oracle(plan, k) for k in range(16)]
+    return grader, grader.finish_oracles()
 
 
 @pytest.mark.parametrize("name", READS)
