@@ -178,7 +178,7 @@ def load_task(spec: str) -> Task:
     if where is not None and not parameters:
         raise TaskError(f"the task {path.stem} reads no files, so it cannot use {where}; leave ':{where}' out")
     if where is None and any(p.default is p.empty for p in parameters.values()):
-        raise TaskError(f"the task {path.stem} needs data: --task {path.stem}:PATH. {inspect.getdoc(build) or ''}")
+        raise TaskError(f"the task {path.stem} needs data: --task {spec}:PATH. {inspect.getdoc(build) or ''}")
     task = build(*([] if where is None else [Path(where).expanduser()]))
     _check(task, path)
     return task
@@ -216,6 +216,9 @@ def _check(task: Task, path: Path) -> None:
         if split.images.dtype != torch.uint8 or split.images.ndim != 4 or split.images.shape[1] != 3:
             found = f"{split.images.dtype} {tuple(split.images.shape)}"
             raise TaskError(f"{path}: {name} images must be uint8 [n, 3, H, W], got {found}")
+        if split.images.shape[2:] != task.retain.images.shape[2:]:
+            sizes = f"{tuple(split.images.shape[2:])}, retain images {tuple(task.retain.images.shape[2:])}"
+            raise TaskError(f"{path}: {name} images are {sizes}; all splits must have one image size")
         if any(len(tensor) != len(split) for tensor in split.tensors().values()):
             raise TaskError(f"{path}: {name} has columns of different lengths")
         low, high = int(split.labels.min()), int(split.labels.max())

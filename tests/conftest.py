@@ -27,6 +27,13 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Decoded pixels are kept in a folder of the test's own, not in the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "unlearning-kit"
+
+
 @pytest.fixture(scope="session")
 def tiny():
     return load_task(TINY)

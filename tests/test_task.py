@@ -68,6 +68,7 @@ def test_an_unknown_task_lists_the_known_ones():
         ("test=good.retain", "splits must not overlap"),
         ("num_classes=2", "2 classes"),
         ("retain=replace(good.retain, images=good.retain.images.float())", "must be uint8"),
+        ("test=replace(good.test, images=good.test.images[:, :, 1:])", "must have one image size"),
         ("retain=replace(good.retain, age=good.retain.age[:5])", "different lengths"),
         ("retain=replace(good.retain, person_id=good.retain.person_id + 5)", "person 24 is in retain and in forget"),
     ],
