@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from local_eval import commands as do
+from local_eval.bench import PARTS
 from local_eval.contract import SubmissionError
 from local_eval.kaggle_commands import add_kaggle_commands
 from local_eval.metric import MetricError
@@ -106,9 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(grade, run, score, oracles, headroom, compare)
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command=do.list_all)
-    bench = commands.add_parser("bench", help="Time the kit against the plain way on this machine.")
-    bench.set_defaults(command=do.bench)
-    bench.add_argument("--models", type=int, default=512, metavar="N", help="models on each side (%(default)s)")
+    bench = command("bench", do.bench, "Time the kit beside the plain way on this machine, as ratios.", False)
+    bench.add_argument("--parts", nargs="+", choices=(*PARTS, "pools"), default=list(PARTS), help="what to time (all)")
+    bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
+    bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
+    bench.add_argument(
+        "--pool", type=int, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
+    )
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     add_kaggle_commands(commands)
     return parser
 

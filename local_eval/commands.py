@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from local_eval.bench import print_metric
+from local_eval.bench import bench as run_bench
+from local_eval.bench import save as save_bench
 from local_eval.check import check_submission
 from local_eval.compare import around_markers, as_json, compare, markdown, write_between_markers
 from local_eval.contract import parse_source, submission_names, submission_path
@@ -157,8 +158,12 @@ def list_all(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Time the metric."""
-    print_metric(options.models)
+    """Time the kit beside the plain way."""
+    submission_path(options.submission)
+    device = device_of(options)
+    found = run_bench(options.task, device, options.parts, options.submission, options.models, options.pool)
+    if options.json:
+        save_bench(found, options.json)
     return 0
 
 

@@ -46,7 +46,7 @@ def markdown(scores: dict[str, Score], grader: Grader) -> str:
     """The table, best score first, with what it was measured on."""
     rows = [_row(name, score) for name, score in sorted(scores.items(), key=lambda item: -item[1].score)]
     ceiling = next(iter(scores.values())).ceiling
-    facts = provenance(grader)
+    facts = provenance(grader.device)
     legend = (
         f"Ceiling {ceiling:.4f}. Task `{grader.task.name}`, N = {grader.runs}, seed {grader.seed}, "
         f"{facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; "
@@ -73,9 +73,9 @@ def rank_and_official_score(path: Path) -> tuple[str, str]:
     return rank.group(1) if rank else "-", f"{float(score.group(1)):.4f}" if score else "-"
 
 
-def provenance(grader: Grader) -> dict[str, str]:
-    """Hardware, versions and commit that a table was measured with."""
-    facts = versions(grader.device)
+def provenance(device: str) -> dict[str, str]:
+    """Hardware, versions and commit that a figure was measured with."""
+    facts = versions(device)
     try:
         command = ["git", "describe", "--always", "--dirty"]
         commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
@@ -109,7 +109,7 @@ def as_json(scores: dict[str, Score], grader: Grader) -> str:
     }
     about = {"task": grader.task.name, "fingerprint": grader.fingerprint, "runs": grader.runs, "seed": grader.seed}
     ceiling = next(iter(scores.values())).ceiling
-    return json.dumps({**about, **provenance(grader), "ceiling": ceiling, "methods": methods}, indent=1) + "\n"
+    return json.dumps({**about, **provenance(grader.device), "ceiling": ceiling, "methods": methods}, indent=1) + "\n"
 
 
 def around_markers(path: Path, name: str) -> tuple[str, str]:

@@ -2,29 +2,10 @@
 
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
+from local_eval.bench_parts import PlainExamples
 from local_eval.loaders import BATCH_SIZE, Examples, make_loader, make_loaders
-
-
-class Plain(Dataset):
-    """The competition's dataset, spelled out."""
-
-    def __init__(self, split):
-        self.split = split
-
-    def __len__(self):
-        return len(self.split)
-
-    def __getitem__(self, i):
-        s = self.split
-        return {
-            "image": s.images[i].to(torch.float32),
-            "image_id": int(s.image_id[i]),
-            "age_group": int(s.labels[i]),
-            "age": int(s.age[i]),
-            "person_id": int(s.person_id[i]),
-        }
 
 
 def same(one: list[dict], other: list[dict]) -> bool:
@@ -42,7 +23,7 @@ def batches(loader, seed=0):
 @pytest.mark.parametrize("batch_size", [64, 7])
 def test_batches_equal_those_of_a_stock_loader_seed_for_seed(tiny, batch_size):
     ours = make_loader(tiny.retain, batch_size)
-    plain = DataLoader(Plain(tiny.retain), batch_size=batch_size, shuffle=True)
+    plain = DataLoader(PlainExamples(tiny.retain), batch_size=batch_size, shuffle=True)
     assert same(batches(ours), batches(plain))
     assert not same(batches(ours, 0), batches(ours, 1))
 
@@ -54,7 +35,7 @@ def test_subsets_concatenations_and_collations_of_ones_own_work(tiny):
         lambda d: DataLoader(d, batch_size=5, collate_fn=lambda xs: {"image": torch.stack([x["image"] for x in xs])}),
         lambda d: DataLoader(d, batch_size=None),
     ):
-        ours, plain = batches(wrap(Examples(tiny.forget))), batches(wrap(Plain(tiny.forget)))
+        ours, plain = batches(wrap(Examples(tiny.forget))), batches(wrap(PlainExamples(tiny.forget)))
         assert len(ours) == len(plain)
         assert all(torch.equal(a["image"], b["image"]) for a, b in zip(ours, plain))
 
