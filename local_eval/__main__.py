@@ -15,7 +15,7 @@ from local_eval.bench import PARTS
 from local_eval.contract import SubmissionError
 from local_eval.kaggle_commands import add_kaggle_commands
 from local_eval.metric import MetricError
-from local_eval.records import OutputError
+from local_eval.records import OutputError, RecordError
 from local_eval.score import ScoreError
 from local_eval.state_files import CheckpointError
 from local_eval.task import TaskError, download_task
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _find_data(options)
         return options.command(options)
-    except (SubmissionError, TaskError, ScoreError, CheckpointError) as error:
+    except (SubmissionError, TaskError, ScoreError, CheckpointError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (OutputError, MetricError, RuntimeError) as error:
@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", do.run, "Only make the missing runs of a submission.")
     score = command("score", do.score, "Only score the runs and oracles that are on disk.")
     oracles = command("oracles", do.oracles, "Only train the missing oracles of a task.", submission=False)
+    oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
+    oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
     headroom = command(
         "headroom",
         do.headroom,

@@ -19,6 +19,7 @@ from local_eval.compare import around_markers, as_json, compare, markdown, write
 from local_eval.contract import parse_source, submission_names, submission_path
 from local_eval.grade import Grader
 from local_eval.grade_checkpoints import are_checkpoints, grade_checkpoints
+from local_eval.oracle_file import save_pool
 from local_eval.pool import Failure, default_workers
 from local_eval.records import write_atomically
 from local_eval.report import table
@@ -101,9 +102,15 @@ def _tell_score(found: Score, path: Path, submission: str, task: str) -> int:
 
 
 def oracles(options: argparse.Namespace) -> int:
-    """Only the oracles."""
+    """Only the oracles; or take them from a file, or leave them in one."""
     grader = _grader(options)
-    print(f"{len(grader.finish_oracles())} oracles in {grader.folder / 'oracles'}")
+    if options.load_pool:
+        print(f"{grader.take_oracles(options.load_pool)} oracles from {options.load_pool}")
+    trained = grader.finish_oracles()
+    print(f"{len(trained)} oracles in {grader.folder / 'oracles'}")
+    if options.save_pool:
+        save_pool(trained, options.save_pool)
+        print(f"{len(trained)} oracles saved to {options.save_pool}")
     return 0
 
 

@@ -13,6 +13,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from scipy.stats import spearmanr
+
 from local_eval.contract import ROOT, parse_source, submission_path
 from local_eval.grade import Grader
 from local_eval.metric import MetricError
@@ -47,10 +49,12 @@ def markdown(scores: dict[str, Score], grader: Grader) -> str:
     rows = [_row(name, score) for name, score in sorted(scores.items(), key=lambda item: -item[1].score)]
     ceiling = next(iter(scores.values())).ceiling
     facts = provenance(grader.device)
+    agreement = rank_agreement(scores)
+    ranks = f" Rank correlation with the official ranks (Spearman, {agreement[1]} methods): {agreement[0]:.2f}."
     legend = (
-        f"Ceiling {ceiling:.4f}. Task `{grader.task.name}`, N = {grader.runs}, seed {grader.seed}, "
+        f"Ceiling {ceiling:.4f}.{ranks if agreement[1] > 2 else ''} Task `{grader.task.name}`, N = {grader.runs}, seed {grader.seed}, "
         f"{facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; "
-        f"`python -m local_eval compare --task {grader.task_spec} --runs {grader.runs}`."
+        f"`python -m local_eval compare --task {grader.task_spec.partition(':')[0]} --runs {grader.runs}`."
     )
     return "\n".join([HEAD, *rows, "", legend])
 
@@ -71,6 +75,16 @@ def rank_and_official_score(path: Path) -> tuple[str, str]:
     rank = re.search(r"^Rank:\s+(\d+)", text, re.MULTILINE)
     score = re.search(r"private (0\.\d+)", text)
     return rank.group(1) if rank else "-", f"{float(score.group(1)):.4f}" if score else "-"
+
+
+def rank_agreement(scores: dict[str, Score]) -> tuple[float, int]:
+    """Spearman's correlation of our order with the official private ranks, and over how many methods; 1 is the same."""
+    ranks = {name: rank_and_official_score(submission_path(name))[0] for name in scores}
+    ranked = [name for name in scores if ranks[name].isdigit()]
+    if len(ranked) < 2:
+        return float("nan"), len(ranked)
+    ours = [-scores[name].score for name in ranked]
+    return float(spearmanr(ours, [int(ranks[name]) for name in ranked]).statistic), len(ranked)
 
 
 def provenance(device: str) -> dict[str, str]:
@@ -103,13 +117,18 @@ def as_json(scores: dict[str, Score], grader: Grader) -> str:
             "retain_accuracy": s.retain_accuracy,
             "test_accuracy": s.test_accuracy,
             "seconds_per_run": s.seconds_per_run,
+            "share_at_cap": s.share_at_cap,
+            "official_rank": rank_and_official_score(submission_path(name))[0],
             "official_private": rank_and_official_score(submission_path(name))[1],
         }
         for name, s in scores.items()
     }
     about = {"task": grader.task.name, "fingerprint": grader.fingerprint, "runs": grader.runs, "seed": grader.seed}
-    ceiling = next(iter(scores.values())).ceiling
-    return json.dumps({**about, **provenance(grader.device), "ceiling": ceiling, "methods": methods}, indent=1) + "\n"
+    first = next(iter(scores.values()))
+    about |= {"ceiling": first.ceiling, "ceiling_runs": first.ceiling_runs}
+    correlation, ranked = rank_agreement(scores)
+    about |= {"rank_correlation": correlation if ranked > 2 else None, "ranked_methods": ranked}
+    return json.dumps({**about, **provenance(grader.device), "methods": methods}, indent=1) + "\n"
 
 
 def around_markers(path: Path, name: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.checkpoints import zip_checkpoints
+from local_eval.oracle_file import load_pool, unpack_pool
 from local_eval.oracles import OraclePlan, finish_oracles, finish_original
 from local_eval.pool import Failure
 from local_eval.records import Record, read_records, versions
@@ -86,11 +87,25 @@ class Grader:
         count, folder = count or self.runs, self.folder / "oracles"
         return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.timeout)
 
+    def oracle_identity(self, index: int) -> dict:
+        """What a cached oracle must have been made from."""
+        return self._oracle_plan.identity(index)
+
+    def take_oracles(self, path: Path) -> int:
+        """Put the oracles of a file made by `save_pool` where this grader looks for them; returns how many there are.
+
+        Raises:
+            RecordError: the file is damaged or belongs to another task.
+        """
+        records = load_pool(path, self.oracle_identity, self._shape)
+        unpack_pool(records, self.folder / "oracles")
+        return len(records)
+
     def cached_oracles(self) -> list[Record]:
         """All oracles on disk, verified; more than `runs` make for a better ceiling."""
         folder = self.folder / "oracles"
         count = max(self.runs, len(list(folder.glob("*.npz"))))
-        oracles = read_records(folder, self._oracle_plan.identity, count, self._shape)
+        oracles = read_records(folder, self.oracle_identity, count, self._shape)
         return [oracles[k] for k in sorted(oracles)]
 
     def finish_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:

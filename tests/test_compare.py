@@ -1,11 +1,12 @@
 """The table is generated, states what it was measured on, and leaves the rest of a file alone."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.compare import rank_and_official_score, write_between_markers
+from local_eval.compare import rank_agreement, rank_and_official_score, write_between_markers
 from local_eval.contract import submission_path
 from local_eval.records import OutputError
 from tests.conftest import TINY
@@ -33,6 +34,20 @@ def test_one_command_grades_and_writes_the_table(tmp_path, capsys):
     content = json.loads(saved.read_text())
     assert set(content["methods"]) == {"baseline_finetune", "seif_achour"}
     assert content["runs"] == 16
+
+
+@pytest.mark.parametrize(
+    "order, expected",
+    [
+        (["fanchuan", "kookmin", "scrub", "seif_achour", "oleszko"], 1.0),
+        (["oleszko", "seif_achour", "kookmin", "fanchuan"], -1.0),
+        (["kookmin", "fanchuan", "seif_achour"], 0.5),
+    ],
+)
+def test_our_order_is_compared_with_the_official_ranks(order, expected):
+    scores = {name: SimpleNamespace(score=1.0 - 0.1 * place) for place, name in enumerate(order)}
+    ranked = len(set(order) - {"scrub"})
+    assert rank_agreement(scores) == (pytest.approx(expected), ranked)
 
 
 def test_a_file_without_markers_is_refused(tmp_path):
