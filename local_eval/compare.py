@@ -49,10 +49,10 @@ def markdown(scores: dict[str, Score], grader: Grader) -> str:
     rows = [_row(name, score) for name, score in sorted(scores.items(), key=lambda item: -item[1].score)]
     ceiling = next(iter(scores.values())).ceiling
     facts = provenance(grader.device)
-    agreement = rank_agreement(scores)
-    ranks = f" Rank correlation with the official ranks (Spearman, {agreement[1]} methods): {agreement[0]:.2f}."
+    correlation, ranked = rank_agreement(scores)
+    agreement = f" Spearman's correlation with the {ranked} official ranks: {correlation:.2f}." if ranked > 2 else ""
     legend = (
-        f"Ceiling {ceiling:.4f}.{ranks if agreement[1] > 2 else ''} Task `{grader.task.name}`, N = {grader.runs}, seed {grader.seed}, "
+        f"Ceiling {ceiling:.4f}.{agreement} Task `{grader.task.name}`, N = {grader.runs}, seed {grader.seed}, "
         f"{facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; "
         f"`python -m local_eval compare --task {grader.task_spec.partition(':')[0]} --runs {grader.runs}`."
     )
