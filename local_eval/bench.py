@@ -74,6 +74,8 @@ def _print_oracles(found: dict) -> None:
         f"ours, {found['oracle_layout']}": found["oracle_steps"],
         "floor, all taps at the matrix rate": found["oracle_floor_steps"],
     }
+    if "oracle_tf32_steps" in found:
+        rows["the same in TF32 (not used)"] = found["oracle_tf32_steps"]
     _print(f"oracles, steps of one network per second, {found['oracle_workers']} process(es)", rows, digits=1)
     _print_ratio(found["oracle_speedup"])
     print(f"  {found['mflop_per_image']:.1f} MFLOP per image, matrix products at {found['matrix_gflops']:,.0f} GFLOP/s")

@@ -53,6 +53,8 @@ def oracle_bench(task_spec: str, task: Task, device: str) -> dict:
         "mflop_per_image": mflop,
         "oracle_floor_steps": rates["gflops"] * 1e3 / (mflop * task.recipe.batch_size),
     }
+    if "tf32" in rates:  # what it would bring; oracles are trained in float32
+        found["oracle_tf32_steps"] = rates["tf32"]
     for name, key in (("oracles_per_minute_plain", "plain"), ("oracles_per_minute", "ours")):
         found[name] = 60 / (steps / rates[key] + 1 / rates["evaluations"])
     return found
@@ -77,6 +79,8 @@ def oracle_rates(what: tuple[str, str], _: int) -> dict:
         "single": lambda: model_steps_per_second(task, task.retain, Layout(1)),
         "ours": lambda: model_steps_per_second(task, task.retain, layout),
     }
+    if torch.device(what[1]).type == "cuda":
+        ways["tf32"] = lambda: model_steps_per_second(task, task.retain, layout, tf32=True)
     measured = {name: [] for name in ways}
     for _round in range(ROUNDS):
         for name, way in ways.items():

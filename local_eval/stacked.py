@@ -13,7 +13,9 @@ Learned from HFTA (Wang et al., MLSys 2021), which fuses models for training in 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -71,14 +73,29 @@ def replace_module(net: nn.Module, name: str, new: nn.Module) -> None:
 def input_sizes(net: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
     """Height and width of what every convolution sees for images of `size`, by name."""
     found: dict[str, tuple[int, int]] = {}
-    trial = copy.deepcopy(net).eval()
-    convolutions = {name: layer for name, layer in trial.named_modules() if isinstance(layer, nn.Conv2d)}
-    for name, layer in convolutions.items():
+    convolutions = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)}
+    hooks = [
         layer.register_forward_pre_hook(lambda _, x, name=name: found.update({name: tuple(x[0].shape[2:])}))
-    trial(next(net.parameters()).new_zeros(1, 3, *size))
+        for name, layer in convolutions.items()
+    ]
+    with in_eval_mode(net):
+        net(next(net.parameters()).new_zeros(1, 3, *size))
+    for hook in hooks:
+        hook.remove()
     if found.keys() != convolutions.keys():
         raise CannotStack(f"not every convolution is used: {', '.join(sorted(convolutions.keys() - found.keys()))}")
     return found
+
+
+@contextlib.contextmanager
+def in_eval_mode(net: nn.Module) -> Iterator[None]:
+    """The network in eval mode, and afterwards in the mode that it was in: looking at it must not train it."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
 
 
 def live_taps(kernel: int, stride: int, padding: int, length: int) -> slice:
@@ -198,7 +215,11 @@ def check_same(stacked: nn.Module, nets: list[nn.Module], size: tuple[int, int])
     generator = torch.Generator().manual_seed(0)
     weight = next(nets[0].parameters())
     images = torch.rand(len(nets), 3, *size, generator=generator).to(weight)
-    expected = [copy.deepcopy(net).eval()(image[None]).flatten() for net, image in zip(nets, images)]
-    found = copy.deepcopy(stacked).eval()(images.reshape(1, -1, *size)).flatten()
+    expected = []
+    for net, image in zip(nets, images):
+        with in_eval_mode(net):
+            expected.append(net(image[None]).flatten())
+    with in_eval_mode(stacked):
+        found = stacked(images.reshape(1, -1, *size)).flatten()
     if not torch.allclose(found, torch.cat(expected), rtol=1e-3, atol=1e-3):
         raise CannotStack("stacked networks compute something else: does forward() mix channels outside its layers?")

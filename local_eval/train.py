@@ -7,6 +7,7 @@ examples. This loop is the readable one; `bundle.py` takes the same steps for ma
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,11 +36,18 @@ def epoch_orders(examples: int, epochs: int, seed: int) -> Tensor:
 
 def train(task: Task, examples: Split, seed: int) -> nn.Module:
     """Train a fresh network on `examples`, which may lie on any device; returns it in eval mode."""
-    # As in `evaluate`. The shapes stay the same for thousands of steps, so cuDNN may try its algorithms out.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+    with exact_convolutions(same_shapes=True):
         for net in training_steps(task, examples, seed):  # noqa: B007
             pass
     return net.eval()
+
+
+def exact_convolutions(same_shapes: bool = False, tf32: bool = False) -> contextlib.AbstractContextManager:
+    """While it lasts, a GPU's convolutions are in float32, not rounded to TF32 as is torch's default on newer cards.
+
+    With `same_shapes`, cuDNN tries its algorithms out first, which pays over thousands of steps.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=same_shapes, allow_tf32=tf32)
 
 
 def training_steps(task: Task, examples: Split, seed: int, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
@@ -74,8 +82,7 @@ def evaluate(net: nn.Module, task: Task, batch_size: int | None = None) -> Evalu
     """Measure a network, in eval mode and float32, on the forget, retain and test sets."""
     net.eval()
     batch_size = batch_size or (4096 if task.forget.images.is_cuda else 512)  # a GPU takes large batches in one gulp
-    # GPUs may round convolutions to TF32; confidences near 30 need all of float32.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with exact_convolutions():  # confidences near 30 need all of float32
         return Evaluation(
             forget_logits=predict(net, task.forget, batch_size).cpu().numpy(),
             retain_accuracy=accuracy(predict(net, task.retain, batch_size), task.retain.labels),

@@ -64,23 +64,27 @@ def best_layout(task: Task, examples: Split) -> Layout:
     return max(rates, key=rates.__getitem__)
 
 
-def model_steps_per_second(task: Task, examples: Split, layout: Layout, steps: int = TRIAL_STEPS) -> float:
+def model_steps_per_second(
+    task: Task, examples: Split, layout: Layout, steps: int = TRIAL_STEPS, tf32: bool = False
+) -> float:
     """Steps of one network per second with a layout; 0 if the card's memory is too small, or nothing can be stacked."""
     try:
         bundles = make_bundles(task, examples, list(range(layout.networks)), layout)
+        with exact_convolutions(same_shapes=True, tf32=tf32):
+            return layout.networks * _rounds_per_second(bundles, examples, steps)
     except (torch.cuda.OutOfMemoryError, CannotStack):
         return 0.0
-    try:
-        runs = zip(*(bundle.steps() for bundle in bundles))
-        for _ in islice(runs, WARM_UP + 1):  # the last of them records the graphs
-            pass
-        _wait(examples)
-        start = time.perf_counter()
-        taken = sum(1 for _ in islice(runs, steps))
-        _wait(examples)
-        return taken * layout.networks / (time.perf_counter() - start)
-    except torch.cuda.OutOfMemoryError:
-        return 0.0
+
+
+def _rounds_per_second(bundles: list[Bundle], examples: Split, steps: int) -> float:
+    rounds = zip(*(bundle.steps() for bundle in bundles))
+    for _ in islice(rounds, WARM_UP + 1):  # the last of them records the graphs
+        pass
+    _wait(examples)
+    start = time.perf_counter()
+    taken = sum(1 for _ in islice(rounds, steps))
+    _wait(examples)
+    return taken / (time.perf_counter() - start)
 
 
 def _wait(examples: Split) -> None:
@@ -116,8 +120,7 @@ def train_many(task: Task, examples: Split, seeds: list[int], layout: Layout) ->
 
 def _train_at_once(task: Task, examples: Split, seeds: list[int], layout: Layout) -> list[nn.Module]:
     bundles = make_bundles(task, examples, seeds, layout)
-    # cuDNN tries its algorithms out: shapes stay the same for thousands of steps.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+    with exact_convolutions(same_shapes=True):
         for _ in zip(*(bundle.steps() for bundle in bundles)):
             pass
     return [net for bundle in bundles for net in bundle.finish()]
