@@ -19,7 +19,7 @@ from torch import nn
 from local_eval.bundle import WARM_UP, Bundle, GraphBundle
 from local_eval.stacked import CannotStack
 from local_eval.task import Split, Task
-from local_eval.train import train
+from local_eval.train import exact_convolutions, train
 
 SMALL = 1_000_000  # parameters; on a CPU larger networks gain from their live taps, and lose from being stacked
 TRIAL_STEPS = 60
