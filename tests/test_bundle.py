@@ -1,5 +1,6 @@
 """Networks trained together take the steps that each takes alone."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -133,3 +134,53 @@ def test_on_a_gpu_the_fast_pool_and_the_plain_pool_are_one_pool():
     fast, plain = (confidences([Record(e, {}, {}) for e in pool], labels) for pool in (fast, plain))
     ceiling = (pool_ceiling(fast) + pool_ceiling(plain)) / 2
     assert abs(forgetting_quality(fast, plain) - ceiling) < 0.05
+
+
+class RecordedOnACpu(GraphBundle):
+    """A graph bundle whose recording is played by Python: what is inside `torch.cuda.graph` runs on replay only."""
+
+    recording = False
+
+    def make_optimizer(self):
+        self.rate = torch.tensor(self.recipe.lr, dtype=torch.float64)
+        return torch.optim.Adam(self.stacked.parameters(), self.rate, weight_decay=self.recipe.weight_decay)
+
+    def step(self, batch):
+        if RecordedOnACpu.recording:
+            Replay.latest.work = lambda: GraphBundle.step(self, batch)
+        else:
+            super().step(batch)
+
+
+class Replay:
+    """Stands in for torch.cuda.CUDAGraph."""
+
+    def __init__(self):
+        Replay.latest, self.replayed = self, 0
+
+    def replay(self):
+        self.replayed += 1
+        self.work()
+
+
+@contextlib.contextmanager
+def recording(graph, stream):
+    RecordedOnACpu.recording = True
+    yield
+    RecordedOnACpu.recording = False
+
+
+def test_warm_up_recording_and_replay_take_every_step_once(tiny, monkeypatch):
+    """The bookkeeping around CUDA graphs, without a GPU: batches of two sizes, and rates that change between epochs."""
+    for name, stand_in in (("CUDAGraph", Replay), ("graph", recording), ("Stream", lambda device: None)):
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    task = with_epochs(tiny, 7)
+    graphs = RecordedOnACpu(task, task.retain, [3, 4])
+    plain = Bundle(task, task.retain, [3, 4])
+    for _ in zip(graphs.steps(), plain.steps()):
+        pass
+    assert {size: graph.replayed for size, (graph, _) in graphs.recorded.items()} == {64: 4, 32: 4}
+    for one, other in zip(graphs.finish(), plain.finish()):
+        assert torch.allclose(one.fc.weight, other.fc.weight, atol=1e-4)
