@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from local_eval import check, oracles, runs
+from local_eval import check, oracles, share_gpu
 from local_eval.__main__ import main
 from tests.conftest import GOOD
 
@@ -35,7 +35,7 @@ def in_this_process(function, argument, indices, *_, **__):
 
 def grade_short(tmp_path, spec, monkeypatch, source=SHORT):
     """Grade a small submission with 16 runs on a one-epoch, narrow copy of a task; returns the exit code."""
-    for stage in (check, oracles, runs):
+    for stage in (check, oracles, share_gpu):
         monkeypatch.setattr(stage, "run_jobs", in_this_process)
     task, submission = tmp_path / "short.py", tmp_path / "mine.py"
     task.write_text(source.replace("SPEC", repr(str(spec))))
