@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     command("check", do.check, "Check the contract with a dry run on two batches.")
-    _add_options(grade, run, score, oracles, headroom, compare)
+    _add_options(grade, run, compare, score, oracles, headroom)
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command=do.list_all)
     bench = command("bench", do.bench, "Time the kit beside the plain way on this machine, as ratios.", False)
@@ -124,11 +124,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_options(
     grade: argparse.ArgumentParser,
     run: argparse.ArgumentParser,
+    compare: argparse.ArgumentParser,
     score: argparse.ArgumentParser,
-    *others: argparse.ArgumentParser,
+    *trainers: argparse.ArgumentParser,
 ) -> None:
     """What several of the grading commands take."""
-    making = (grade, run, *others)
+    making = (grade, run, compare, *trainers)
     for sub in (*making, score):
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
@@ -139,8 +140,9 @@ def _add_options(
         sub.add_argument(
             "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
         )
+    for sub in (grade, run, compare):
         sub.add_argument(
-            "--timeout", type=float, default=900, help="seconds after which a model counts as hanging (%(default)s)"
+            "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
         )
     grade.add_argument("--keep-checkpoints", action="store_true", help="keep all state dicts, in a submission.zip")
     for sub in (grade, score):

@@ -37,13 +37,21 @@ def learning_rates(recipe: Recipe) -> list[float]:
 class Bundle:
     """M networks in training, each from its own seed and in its own order of examples."""
 
-    def __init__(self, task: Task, examples: Split, seeds: list[int], dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        task: Task,
+        examples: Split,
+        seeds: list[int],
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = True,
+    ):
         """Raises CannotStack if the task's network has layers that cannot be stacked."""
         self.examples, self.recipe, self.dtype = examples, task.recipe, dtype
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.device = examples.images.device
         self.nets = [initial_net(task, seed).to(dtype) for seed in seeds]
         stacked = stack(self.nets, tuple(examples.images.shape[2:]))
-        self.stacked = stacked.to(self.device, memory_format=torch.channels_last).train()
+        self.stacked = stacked.to(self.device, memory_format=self.format).train()
         orders = [epoch_orders(len(examples), self.recipe.epochs, seed) for seed in seeds]
         self.orders = torch.stack(orders, dim=-1).to(self.device)  # [epochs, examples, M]
         weights = task.class_weights()
@@ -66,10 +74,10 @@ class Bundle:
         self.optimizer.step()
 
     def images(self, batch: Tensor) -> Tensor:
-        """[B, M * 3, H, W] in channels-last order: what every network is to see, side by side."""
+        """[B, M * 3, H, W] in the networks' order of memory: what every network is to see, side by side."""
         size = self.examples.images.shape[2:]
         raw = self.examples.images[batch.flatten()].view(len(batch), -1, *size)
-        raw = raw.contiguous(memory_format=torch.channels_last)  # while it is bytes, a quarter of the traffic
+        raw = raw.contiguous(memory_format=self.format)  # while it is bytes, a quarter of the traffic
         return self.examples.seen(raw.view(*batch.shape, -1, *size)).flatten(1, 2).to(self.dtype)
 
     def steps(self) -> Iterator[None]:
@@ -91,7 +99,7 @@ class Bundle:
     def finish(self) -> list[nn.Module]:
         """The networks, in eval mode, with what they learned. Taps that never met a pixel are as they were drawn."""
         unstack(self.stacked, self.nets)
-        return [net.to(self.device, memory_format=torch.channels_last).eval() for net in self.nets]
+        return [net.to(self.device, memory_format=self.format).eval() for net in self.nets]
 
 
 class GraphBundle(Bundle):
@@ -101,8 +109,8 @@ class GraphBundle(Bundle):
     them, and the learning rate lies in a tensor: a number in Python would stay what it was at recording.
     """
 
-    def __init__(self, task: Task, examples: Split, seeds: list[int]):
-        super().__init__(task, examples, seeds)
+    def __init__(self, task: Task, examples: Split, seeds: list[int], channels_last: bool = True):
+        super().__init__(task, examples, seeds, channels_last=channels_last)
         self.stream = torch.cuda.Stream(self.device)
         self.seen: Counter[int] = Counter()
         self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}

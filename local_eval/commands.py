@@ -40,7 +40,7 @@ def _grader(options: argparse.Namespace) -> Grader:
         seed=options.seed,
         device=device,
         workers=getattr(options, "workers", None),
-        timeout=getattr(options, "timeout", 0.0),
+        timeout=getattr(options, "timeout", Grader.timeout),
     )
 
 
@@ -184,7 +184,8 @@ def _tell_failures(failures: dict[int, Failure], runs: int) -> int:
     if failures:
         print(
             f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
-            "The same command tries them again; --allow-missing scores without them",
+            "The same command tries them again, with a longer --timeout if they are slow and do not hang; "
+            "--allow-missing scores without them",
             file=sys.stderr,
         )
     return len(failures)

@@ -38,7 +38,7 @@ class Grader:
     seed: int = 0
     device: str = "cpu"
     workers: int | None = 1  # processes; None for what is best on the device
-    timeout: float = 900.0  # after which a model counts as hanging
+    timeout: float = 900.0  # after which a run counts as hanging
 
     @cached_property
     def task(self) -> Task:
@@ -67,7 +67,7 @@ class Grader:
         check_runs(self.runs)
         oracles = self.finish_oracles()
         plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
-        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.timeout)
+        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers)
         return compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons)
 
     @property
@@ -85,7 +85,7 @@ class Grader:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
         finish_original(self.task, self.fingerprint, self.folder / "original.pt", self.device)
         count, folder = count or self.runs, self.folder / "oracles"
-        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.timeout)
+        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers)
 
     def oracle_identity(self, index: int) -> dict:
         """What a cached oracle must have been made from."""

@@ -39,7 +39,10 @@ class Examples(Dataset):
 
     def batch(self, index: torch.Tensor) -> dict:
         """The examples at `index` as one batch, on the split's device."""
-        split, index = self.split, index.to(self.split.images.device)
+        split = self.split
+        if split.images.is_cuda:
+            index = index.pin_memory()  # from ordinary memory the copy would wait for all that the GPU has to do
+        index = index.to(split.images.device, non_blocking=True)
         return {
             "image": split.pixels(index),
             "image_id": split.image_id[index],

@@ -23,7 +23,7 @@ from local_eval.pool import Failure, default_workers, run_jobs
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
 from local_eval.task import Task, TaskError, load_task
 from local_eval.train import evaluate, train
-from local_eval.train_many import Layout, best_layout, train_many
+from local_eval.train_many import Trainer
 
 ORIGINAL_SEED = 0
 FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
@@ -64,6 +64,7 @@ def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Pa
             task = task.to(device)
             state = train(task, task.retain + task.forget, ORIGINAL_SEED).state_dict()
         state = {name: value.cpu().contiguous() for name, value in state.items()}
+        torch.cuda.empty_cache()  # this process waits from now on, and the workers need the memory
         buffer = io.BytesIO()
         torch.save({"fingerprint": fingerprint, "state": state}, buffer)
         write_atomically(path, buffer.getvalue())
@@ -103,15 +104,14 @@ def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
 
 
 def finish_oracles(
-    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int | None, timeout: float
+    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int | None
 ) -> list[Record]:
     """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
 
     Oracles are trained in jobs of a few, always the same ones together, so that each is the same to the bit on a CPU
-    whichever were missing. The last job may make some more than were asked for; they are kept.
+    whichever were missing. The last job may make some more than were asked for; they are kept. There is no time limit:
+    the loop is our own, and one oracle may take two seconds or an hour, as task and machine will have it.
 
-    Args:
-        timeout: seconds for one model; a job has as much for each of its models.
     Raises:
         RuntimeError: an oracle could not be trained; the others are kept.
         OutputError: the folder is in use, read-only or full; what was finished is kept.
@@ -122,7 +122,7 @@ def finish_oracles(
         missing = sorted({k // size for k in range(count) if k not in done})
         failures = {}
         workers = workers or default_workers(plan.device)
-        jobs = run_jobs(one_job, plan, missing, workers, timeout * size, f"{plan.kind}s", models=size)
+        jobs = run_jobs(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for job, result in jobs:
                 if isinstance(result, Failure):
@@ -143,12 +143,11 @@ def finish_oracles(
 
 def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
     """Train and evaluate a job's oracles, in this process; returns them by index."""
-    task = _task(plan.task, plan.device)
-    examples = task.retain + task.forget if plan.forget_too else task.retain
+    trainer = trainer_of(plan.task, plan.device, plan.forget_too)
     indices = range(job * plan.models_per_job, (job + 1) * plan.models_per_job)
     start = time.perf_counter()
     seeds = [(FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index for index in indices]
-    evaluations = [evaluate(net, task) for net in train_many(task, examples, seeds, _layout(plan.task, plan.device))]
+    evaluations = [evaluate(net, trainer.task) for net in trainer.train(seeds)]
     for index, evaluation in zip(indices, evaluations):
         if not np.isfinite(evaluation.forget_logits).all():
             raise TaskError(f"{plan.kind} {index} diverged: its outputs are NaN or infinite. Change the task's recipe")
@@ -157,11 +156,7 @@ def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
 
 
 @lru_cache(maxsize=1)
-def _task(spec: str, device: str) -> Task:
-    return load_task(spec).to(device)
-
-
-@lru_cache(maxsize=1)
-def _layout(spec: str, device: str) -> Layout:
-    task = _task(spec, device)
-    return best_layout(task, task.retain)
+def trainer_of(spec: str, device: str, forget_too: bool = False, tf32: bool = False) -> Trainer:
+    """This process's trainer for a task, on its retain set or on retain and forget set; what it measured is kept."""
+    task = load_task(spec).to(device)
+    return Trainer(task, task.retain + task.forget if forget_too else task.retain, tf32=tf32)

@@ -21,6 +21,8 @@ from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
 GPU_BROKEN = 70  # exit code of a worker whose CUDA context is spoilt
+# What full GPU memory is called by the allocator and CUDA, by cuBLAS, and by cuDNN, which swallows the first
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,23 @@ def default_workers(device: str) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_was_full(reason: str) -> bool:
+    """Does an error's text say that the GPU's memory was full?"""
+    return any(sign in reason for sign in OUT_OF_MEMORY)
+
+
 def run_jobs(
     function: Callable[[Any, int], Any],
     argument: Any,
     indices: list[int],
     workers: int,
-    timeout: float,
+    timeout: float | None,
     title: str,
     models: int = 1,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (index, function(argument, index) or Failure) for every index, as they finish, with a progress bar.
 
+    `timeout` is in seconds for one job; None lets it take what it takes.
     `function` must be importable (a module's top level) and should catch what it can explain better. `models` is how
     many one job makes, for the bar. Leaving the iteration early, by an exception or Ctrl-C, stops the workers.
     """
@@ -79,7 +87,7 @@ def run_jobs(
         pool.join()
 
 
-def _outcome(future, timeout: float) -> Any:
+def _outcome(future, timeout: float | None) -> Any:
     try:
         return future.result()
     except JobTimeout:

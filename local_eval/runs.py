@@ -31,7 +31,7 @@ from local_eval.pool import GPU_BROKEN, Failure
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
 from local_eval.share_gpu import run_on_device
 from local_eval.task import Task, load_task
-from local_eval.train import evaluate
+from local_eval.train import evaluate, forget_precision
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def clean_slate() -> None:
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(False)
+    forget_precision()
 
 
 def attempt(work: Callable[[], Any]) -> Any | Failure:

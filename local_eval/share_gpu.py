@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 
-from local_eval.pool import Failure, default_workers, run_jobs
+from local_eval.pool import Failure, default_workers, memory_was_full, run_jobs
 
 JOBS_PER_PROCESS = 3  # in a trial; the first of them is not counted
 GAIN = 1.1  # a doubling that brings less is not worth the memory
 USABLE = 0.9  # of the memory that was free
-OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 def run_on_device(
@@ -116,7 +115,7 @@ def jobs_per_second(made: list[Timed], workers: int) -> float:
 
 def ran_out_of_memory(result: Any) -> bool:
     """Did a job fail because the GPU's memory was full?"""
-    return isinstance(result, Failure) and any(sign in result.reason for sign in OUT_OF_MEMORY)
+    return isinstance(result, Failure) and memory_was_full(result.reason)
 
 
 def room_for(wanted: int, most: int, workers: int, before: int, least: int) -> int:

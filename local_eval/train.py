@@ -50,6 +50,19 @@ def exact_convolutions(same_shapes: bool = False, tf32: bool = False) -> context
     return torch.backends.cudnn.flags(enabled=True, benchmark=same_shapes, allow_tf32=tf32)
 
 
+def forget_precision() -> None:
+    """Undo all settings of torch that trade precision or repeatability for speed, whatever code ran before.
+
+    That rules out TF32 in convolutions too, which torch allows by default: the competition's cards do not have it.
+    """
+    for place in (torch.backends, torch.backends.cudnn):
+        if hasattr(place, "fp32_precision"):  # since torch 2.9; it must not contradict the older settings below
+            place.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = False
+    torch.set_float32_matmul_precision("highest")
+
+
 def training_steps(task: Task, examples: Split, seed: int, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
     """Yield the network, in train mode, after every step of the recipe."""
     recipe, device = task.recipe, examples.images.device
@@ -81,13 +94,19 @@ class Evaluation:
 def evaluate(net: nn.Module, task: Task, batch_size: int | None = None) -> Evaluation:
     """Measure a network, in eval mode and float32, on the forget, retain and test sets."""
     net.eval()
-    batch_size = batch_size or (4096 if task.forget.images.is_cuda else 512)  # a GPU takes large batches in one gulp
+    batch_size = batch_size or large_batch(task.forget)
     with exact_convolutions():  # confidences near 30 need all of float32
         return Evaluation(
             forget_logits=predict(net, task.forget, batch_size).cpu().numpy(),
             retain_accuracy=accuracy(predict(net, task.retain, batch_size), task.retain.labels),
             test_accuracy=accuracy(predict(net, task.test, batch_size), task.test.labels),
         )
+
+
+def large_batch(split: Split) -> int:
+    """Examples that a network is shown at once when it only looks: a GPU takes many in one gulp, fewer if large."""
+    pixels = (4096 if split.images.is_cuda else 512) * 32 * 32
+    return max(64, pixels // split.images[0, 0].numel())
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ from local_eval.bundle import Bundle, GraphBundle, learning_rates
 from local_eval.metric import forgetting_quality
 from local_eval.score import confidences, pool_ceiling
 from local_eval.task import load_task
-from local_eval.train import evaluate, train, training_steps
-from local_eval.train_many import GPU_LAYOUTS, Layout, best_layout, train_many
+from local_eval.train import evaluate, exact_convolutions, train, training_steps
+from local_eval.train_many import GPU_LAYOUTS, Layout, Trainer, best_layout, model_steps_per_second, whole_batches
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="replays CUDA graphs, so it needs a GPU")
 
@@ -36,12 +36,14 @@ def same(one, other, tolerance):
 
 @pytest.mark.parametrize("class_weighted", [True, False])
 @pytest.mark.parametrize("normalised", [True, False])
-def test_a_bundle_takes_the_plain_loops_steps_in_float64(tiny, class_weighted, normalised):
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_bundle_takes_the_plain_loops_steps_in_float64(tiny, class_weighted, normalised, channels_last):
     """Step for step: after each of the ten, last batches of another size and three learning rates included."""
     task = with_epochs(tiny, 5)
     task = replace(task, recipe=replace(task.recipe, class_weighted=class_weighted))
     examples = replace(task.retain, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0)) if normalised else task.retain
-    bundle = Bundle(task, examples, [3, 4, 5], torch.float64)
+    bundle = Bundle(task, examples, [3, 4, 5], torch.float64, channels_last)
+    assert bundle.images(torch.zeros(2, 3, dtype=torch.int64)).is_contiguous(memory_format=bundle.format)
     plain = zip(*(training_steps(task, examples, seed, torch.float64) for seed in (3, 4, 5)))
     images = examples.pixels(slice(0, 8)).double()
     taken = 0
@@ -57,7 +59,7 @@ def test_a_bundle_takes_the_plain_loops_steps_in_float64(tiny, class_weighted, n
 
 
 def test_in_float32_both_ways_reach_the_same_networks(tiny):
-    for net, seed in zip(train_many(tiny, tiny.retain, [1, 2, 3], Layout(2)), (1, 2, 3)):
+    for net, seed in zip(Trainer(tiny, tiny.retain, Layout(2)).train([1, 2, 3]), (1, 2, 3), strict=True):
         expected = evaluate(train(tiny, tiny.retain, seed), tiny).forget_logits
         assert torch.allclose(
             torch.from_numpy(evaluate(net, tiny).forget_logits), torch.from_numpy(expected), atol=2e-2
@@ -71,9 +73,9 @@ def test_networks_that_cannot_be_stacked_are_trained_one_by_one(tiny):
         return net
 
     task = replace(tiny, make_net=make)
-    (net,) = train_many(task, task.retain, [1], Layout(4))
-    expected = train(task, task.retain, 1)
-    assert torch.equal(net.fc.weight, expected.fc.weight)
+    for net, seed in zip(Trainer(task, task.retain, Layout(2)).train([1, 2, 3]), (1, 2, 3), strict=True):
+        assert torch.equal(net.fc.weight, train(task, task.retain, seed).fc.weight)
+    assert model_steps_per_second(task, task.retain, Layout(2)) == 0
 
 
 def test_learning_rates_fall_along_a_cosine(tiny):
@@ -81,21 +83,57 @@ def test_learning_rates_fall_along_a_cosine(tiny):
     assert rates == pytest.approx([tiny.recipe.lr * x for x in (1.0, 0.8535533906, 0.5, 0.1464466094)])
 
 
-def test_memory_running_out_makes_the_layout_smaller_until_one_network_is_left(tiny, monkeypatch):
-    tried = []
+class FullMemory(Trainer):
+    """A trainer on a card with room for some networks; a network is the seed that it was trained from."""
 
-    def full(task, examples, seeds, layout):
-        tried.append(layout)
-        if layout.networks > 2:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return [None] * len(seeds)
+    room, full = 2, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr("local_eval.train_many._train_at_once", full)
-    assert len(train_many(tiny, tiny.retain, [0, 1, 2, 3, 4], Layout(4, 4))) == 5
-    assert tried == [Layout(4, 4), Layout(4, 2), Layout(4, 1), Layout(2), Layout(2), Layout(2)]
-    monkeypatch.setattr("local_eval.train_many._train_at_once", lambda *_: full(tiny, None, range(9), Layout(9)))
+    def _train_at_once(self, seeds):
+        self.tried = [*getattr(self, "tried", []), self.layout]
+        if self.layout.networks > self.room:
+            raise self.full
+        return seeds
+
+
+def test_memory_running_out_makes_the_layout_smaller_for_good_and_until_one_network_is_left(tiny):
+    trainer = FullMemory(tiny, tiny.retain, Layout(4, 4))
+    assert list(trainer.train([0, 1, 2, 3, 4])) == [0, 1, 2, 3, 4]
+    assert list(trainer.train([5, 6])) == [5, 6]
+    assert trainer.tried == [Layout(4, 4), Layout(4, 2), Layout(4, 1), *[Layout(2)] * 4]
+    trainer.room = 0
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        train_many(tiny, tiny.retain, [0], Layout(1))
+        list(trainer.train([0]))
+
+
+@pytest.mark.parametrize(
+    "said", ["FIND was unable to find an engine to execute this computation", "CUDA error: out of memory"]
+)
+def test_full_memory_is_known_by_all_its_names(tiny, said):
+    trainer = FullMemory(tiny, tiny.retain, Layout(4))
+    trainer.full = RuntimeError(said)
+    assert list(trainer.train([0, 1, 2])) == [0, 1, 2]
+
+
+def test_other_errors_are_not_taken_for_full_memory(tiny):
+    trainer = FullMemory(tiny, tiny.retain, Layout(4))
+    trainer.full = RuntimeError("CUDA error: device-side assert triggered")
+    with pytest.raises(RuntimeError, match="assert"):
+        list(trainer.train([0, 1, 2]))
+
+
+def test_networks_finished_before_memory_ran_out_are_not_trained_again(tiny):
+    trainer = FullMemory(tiny, tiny.retain, Layout(2))
+    nets = trainer.train([0, 1, 2, 3])
+    found = [next(nets), next(nets)]
+    trainer.room = 1
+    assert found + list(nets) == [0, 1, 2, 3]
+    assert trainer.tried == [Layout(2), Layout(2), Layout(1), Layout(1)]
+
+
+def test_only_whole_batches_are_timed_unless_there_are_none(tiny):
+    assert [len(whole_batches(tiny.retain, size)) for size in (64, 96, 200)] == [64, 96, 96]
+    assert model_steps_per_second(tiny, tiny.retain, Layout(1)) == 0  # one step, all of it warm-up
+    assert model_steps_per_second(with_epochs(tiny, 20), tiny.retain, Layout(2)) > 0
 
 
 def test_a_cpu_stacks_small_networks_only_and_always_the_same_number():
@@ -108,25 +146,26 @@ def test_a_cpu_stacks_small_networks_only_and_always_the_same_number():
 
 
 @needs_gpu
-@pytest.mark.parametrize("layout", [Layout(1), Layout(4, 2)])
+@pytest.mark.parametrize("layout", [Layout(1), Layout(1, 4, channels_last=False), Layout(4, 2)])
 def test_replayed_graphs_take_the_steps_that_are_taken_one_by_one(tiny, layout):
     task = with_epochs(tiny.to("cuda"), 6)
     graph, eager = (kind(task, task.retain, [1, 2]) for kind in (GraphBundle, Bundle))
-    for _ in zip(graph.steps(), eager.steps()):
-        pass
+    with exact_convolutions(same_shapes=True):
+        for _ in zip(graph.steps(), eager.steps()):
+            pass
     for one, other in zip(graph.finish(), eager.finish()):
         found, expected = (torch.from_numpy(evaluate(net, task).forget_logits) for net in (one, other))
         assert torch.allclose(found, expected, atol=2e-2)
-    assert len(train_many(task, task.retain, list(range(9)), layout)) == 9
+    assert len(list(Trainer(task, task.retain, layout).train(list(range(9))))) == 9
 
 
 @needs_gpu
 def test_on_a_gpu_the_fast_pool_and_the_plain_pool_are_one_pool():
     """Fast oracles against plain ones score like halves of one pool, within the noise of 32 models."""
     task = load_task("digits").to("cuda")
-    layout = best_layout(task, task.retain)
-    assert layout in GPU_LAYOUTS
-    fast = [evaluate(net, task) for net in train_many(task, task.retain, list(range(32)), layout)]
+    trainer = Trainer(task, task.retain)
+    assert trainer.layout in GPU_LAYOUTS
+    fast = [evaluate(net, task) for net in trainer.train(list(range(32)))]
     plain = [evaluate(train(task, task.retain, seed), task) for seed in range(100, 132)]
     labels = task.forget.labels.cpu().numpy()
     from local_eval.records import Record

@@ -1,9 +1,22 @@
 """Training depends on its seed alone and follows the recipe; evaluation is plain."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from torch.nn import functional as F
 
-from local_eval.train import accuracy, epoch_orders, evaluate, initial_net, predict, train
+from local_eval.train import (
+    accuracy,
+    epoch_orders,
+    evaluate,
+    exact_convolutions,
+    forget_precision,
+    initial_net,
+    large_batch,
+    predict,
+    train,
+)
 
 
 def test_the_same_seed_gives_the_same_net_to_the_bit_and_another_gives_another(tiny):
@@ -50,6 +63,42 @@ def test_evaluation_does_not_depend_on_the_batch_size_and_keeps_the_order(tiny):
     found = evaluate(net, tiny)
     assert torch.allclose(torch.from_numpy(found.forget_logits), many, atol=1e-4)
     assert found.test_accuracy == accuracy(predict(net, tiny.test), tiny.test.labels)
+
+
+def test_batches_shrink_where_images_are_large(tiny):
+    """What is in flight stays the same; 16x16 images come four times as many at a time as 32x32."""
+    large = replace(tiny.forget, images=torch.zeros(1, 3, 64, 128, dtype=torch.uint8))
+    assert [large_batch(tiny.forget), large_batch(large)] == [2048, 64]
+
+
+def spoil_convolutions():
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
+def spoil_everything():
+    torch.backends.fp32_precision = "tf32"
+
+
+def spoil_products():
+    torch.set_float32_matmul_precision("high")
+
+
+def spoil_flags():
+    torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.parametrize("spoil", [spoil_convolutions, spoil_everything, spoil_products, spoil_flags])
+def test_no_setting_that_a_submission_leaves_behind_reaches_the_evaluation(spoil):
+    if spoil in (spoil_convolutions, spoil_everything) and not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch has no fp32_precision")
+    with torch.backends.cudnn.flags(enabled=True):
+        spoil()
+        forget_precision()
+        with exact_convolutions():
+            assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not (torch.backends.cudnn.benchmark or torch.backends.cudnn.deterministic)
 
 
 def test_accuracy_is_the_share_of_right_answers():
