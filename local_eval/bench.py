@@ -52,6 +52,7 @@ def bench(task_spec: str, device: str, parts: list[str], submission: str, models
     if "pools" in parts:
         found |= pools_bench(task_spec, task, device, pool)
         rows = {"plain against fast": "pools_mixed", "plain, half by half": "pools_plain", "fast": "pools_fast"}
+        rows |= {"plain against TF32": "pools_tf32"} if "pools_tf32" in found else {}
         _print(f"{pool} oracles of each kind, score", {n: found[k] for n, k in rows.items()}, digits=4)
     _print_projection(found, len(task.forget))
     return found

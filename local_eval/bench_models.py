@@ -20,20 +20,23 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from local_eval.bench_parts import seconds, wait
 from local_eval.contract import source_hash, submission_path
 from local_eval.metric import forgetting_quality, logit_scaled_confidence
+from local_eval.oracles import trainer_of
 from local_eval.pool import Failure, default_workers, run_jobs
 from local_eval.runs import RunPlan, one_run
 from local_eval.score import pool_ceiling
 from local_eval.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
 from local_eval.task import Task, load_task
-from local_eval.train import evaluate, initial_net, predict, train, training_steps
-from local_eval.train_many import Layout, best_layout, model_steps_per_second, networks_per_job, train_many
+from local_eval.train import evaluate, exact_convolutions, initial_net, train, training_steps
+from local_eval.train_many import Layout, make_bundles, model_steps_per_second, networks_per_job, whole_batches
 
 ROUNDS = 3
 STEPS = 20  # of the plain loop in a round
-LONG = 200  # steps, more than any way takes in a round
+LONG = 3000  # steps, more than any way takes in a round
 TIMEOUT = 3600.0
+POOL_SEEDS = {"fast": 3_000_000, "plain": 4_000_000, "tf32": 5_000_000}
 
 
 def oracle_bench(task_spec: str, task: Task, device: str) -> dict:
@@ -55,8 +58,11 @@ def oracle_bench(task_spec: str, task: Task, device: str) -> dict:
     }
     if "tf32" in rates:  # what it would bring; oracles are trained in float32
         found["oracle_tf32_steps"] = rates["tf32"]
-    for name, key in (("oracles_per_minute_plain", "plain"), ("oracles_per_minute", "ours")):
-        found[name] = 60 / (steps / rates[key] + 1 / rates["evaluations"])
+    for name, key, setup in (
+        ("oracles_per_minute_plain", "plain", "plain_setups"),
+        ("oracles_per_minute", "ours", "setups"),
+    ):
+        found[name] = 60 / (steps / rates[key] + 1 / rates[setup] + 1 / rates["evaluations"])
     return found
 
 
@@ -71,9 +77,9 @@ def _sum_of_jobs(jobs: Iterator[tuple[int, dict | Failure]]) -> dict:
 
 
 def oracle_rates(what: tuple[str, str], _: int) -> dict:
-    """In this process: steps of one network per second, evaluations per second, and the rate of matrix products."""
-    task = long_enough(load_task(what[0]).to(what[1]))
-    layout = best_layout(task, task.retain)
+    """In this process: per second, steps, set-ups and evaluations of one network; and the rate of matrix products."""
+    trainer = trainer_of(*what)
+    task, layout = long_enough(trainer.task), trainer.layout
     ways = {
         "plain": lambda: plain_steps_per_second(task),
         "single": lambda: model_steps_per_second(task, task.retain, Layout(1)),
@@ -86,30 +92,34 @@ def oracle_rates(what: tuple[str, str], _: int) -> dict:
         for name, way in ways.items():
             measured[name].append(way())
     rates = {name: float(np.median(values)) for name, values in measured.items()}
-    net = initial_net(task, 0).to(task.retain.images.device, memory_format=torch.channels_last)
-    start = time.perf_counter()
-    evaluate(net, task)
-    about = f"{layout.streams} x {layout.stack} networks at once"
-    evaluations = 1 / (time.perf_counter() - start)
-    return rates | {"layout": about, "evaluations": evaluations, "gflops": matrix_gflops(task.retain.images.device)}
+    device = task.retain.images.device
+    net = initial_net(task, 0).to(device, memory_format=torch.channels_last)
+    rates["evaluations"] = 1 / seconds(lambda: evaluate(net, task), repeats=1)
+    rates["plain_setups"] = 1 / seconds(lambda: initial_net(task, 0).to(device), repeats=1)
+    seeds = list(range(layout.networks))
+    rates["setups"] = layout.networks / seconds(
+        lambda: make_bundles(trainer.task, task.retain, seeds, layout), repeats=1
+    )
+    return rates | {"layout": str(layout), "gflops": matrix_gflops(device)}
 
 
 def long_enough(task: Task) -> Task:
-    """The task with so many epochs that no way of training comes to its end while it is timed."""
-    steps_an_epoch = -(-len(task.retain) // task.recipe.batch_size)
-    return replace(task, recipe=replace(task.recipe, epochs=task.recipe.epochs + -(-LONG // steps_an_epoch)))
+    """The task with so many epochs that no way of training comes to its end while timed, and whole batches only."""
+    retain = whole_batches(task.retain, task.recipe.batch_size)
+    epochs = task.recipe.epochs + -(-LONG * task.recipe.batch_size // len(retain))
+    return replace(task, retain=retain, recipe=replace(task.recipe, epochs=epochs))
 
 
 def plain_steps_per_second(task: Task) -> float:
     """Of the plain loop, one network at a time."""
     steps, device = training_steps(task, task.retain, seed=0), task.retain.images.device
-    for _ in islice(steps, 3):
-        pass
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    wait()
-    start = time.perf_counter()
-    taken = sum(1 for _ in islice(steps, STEPS))
-    wait()
+    with exact_convolutions(same_shapes=True):  # as `train` has it
+        for _ in islice(steps, 3):
+            pass
+        wait(device)
+        start = time.perf_counter()
+        taken = sum(1 for _ in islice(steps, STEPS))
+        wait(device)
     return taken / (time.perf_counter() - start)
 
 
@@ -125,13 +135,12 @@ def matrix_gflops(device: torch.device, size: int = 1024) -> float:
     """Rate of float32 matrix products on the device: what convolutions cannot beat."""
     size = 4 * size if device.type == "cuda" else size
     a, b = torch.rand(2, size, size, device=device)
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     best = float("inf")
     for _ in range(5):
-        wait()
+        wait(device)
         start = time.perf_counter()
         a @ b
-        wait()
+        wait(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best / 1e9
 
@@ -160,10 +169,13 @@ def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict
 
 
 def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:
-    """Does speed change what is scored? Plain oracles against fast ones, beside halves of either pool."""
+    """Does speed change what is scored? Plain oracles against fast ones, beside halves of either pool.
+
+    On a GPU, against others in TF32 too: should they score like a half of the plain pool, TF32 would be harmless.
+    """
     size, workers = networks_per_job(task, device), default_workers(device)
     labels, found = task.forget.labels.numpy(), {}
-    for kind in ("fast", "plain"):
+    for kind in POOL_SEEDS if torch.device(device).type == "cuda" else ("fast", "plain"):
         jobs = list(range(-(-pool // size)))
         logits = []
         for _, made in run_jobs(pool_job, (task_spec, device, kind, size), jobs, workers, TIMEOUT, kind, size):
@@ -171,21 +183,21 @@ def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:
                 raise RuntimeError(f"the benchmark failed: {made.reason}\n{made.traceback}")
             logits += made
         found[kind] = logit_scaled_confidence(np.stack(logits[:pool]), labels)
-    halves = found["plain"][: pool // 2], found["fast"][: pool // 2]  # as many models as the ceilings have on a side
-    return {
-        "pools_mixed": forgetting_quality(*halves),
-        "pools_plain": pool_ceiling(found["plain"]),
-        "pools_fast": pool_ceiling(found["fast"]),
-    }
+    half = {kind: logits[: pool // 2] for kind, logits in found.items()}  # as many as the ceilings have on a side
+    rates = {"pools_mixed": forgetting_quality(half["plain"], half["fast"])}
+    if "tf32" in half:
+        rates["pools_tf32"] = forgetting_quality(half["plain"], half["tf32"])
+    return rates | {f"pools_{kind}": pool_ceiling(found[kind]) for kind in ("plain", "fast")}
 
 
 def pool_job(what: tuple[str, str, str, int], job: int) -> list[np.ndarray]:
     """The forget set's logits of some oracles of one kind. The kinds have seeds of their own: no oracle is in both."""
     spec, device, kind, size = what
-    task = load_task(spec).to(device)
-    seeds = [{"fast": 3_000_000, "plain": 4_000_000}[kind] + job * size + k for k in range(size)]
+    seeds = [POOL_SEEDS[kind] + job * size + k for k in range(size)]
     if kind == "plain":
+        task = load_task(spec).to(device)
         nets = (train(task, task.retain, seed) for seed in seeds)
     else:
-        nets = train_many(task, task.retain, seeds, best_layout(task, task.retain))
-    return [predict(net, task.forget).cpu().numpy() for net in nets]
+        trainer = trainer_of(spec, device, tf32=kind == "tf32")
+        task, nets = trainer.task, trainer.train(seeds)
+    return [evaluate(net, task).forget_logits for net in nets]

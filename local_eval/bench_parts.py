@@ -32,6 +32,12 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return float(np.median(times))
 
 
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def metric_bench(models: int = 512, examples: int = 20) -> dict[str, float]:
     """Seconds per forget example: the counting metric against its twin that evaluates the whole grid."""
     rng = np.random.default_rng(0)
@@ -69,8 +75,7 @@ def loader_bench(split: Split, split_on_cpu: Split) -> dict[str, float]:
         def work() -> None:
             for batch in islice(loader, BATCHES):
                 batch["image"].to(device), batch["age_group"].to(device)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait(device)
 
         return work
 
