@@ -7,8 +7,10 @@ import torch
 from sklearn.datasets import load_digits
 
 from local_eval.__main__ import main
-from local_eval.oracles import finish_original, load_original
+from local_eval.oracles import ORIGINAL_SEED, finish_original, load_original
 from local_eval.task import TaskError, download_task, load_task, task_names
+from local_eval.tasks.digits import ORIGINAL
+from local_eval.train import accuracy, predict, train
 from tests.conftest import TINY
 
 
@@ -18,6 +20,18 @@ def test_digits_has_the_competitions_shape():
     assert task.retain.images.shape[1:] == (3, 32, 32)
     assert int(task.retain.images.max()) == 255
     assert task.forget.labels.unique().tolist() == [0, 1]
+
+
+def test_digits_brings_the_original_model_that_its_recipe_makes():
+    """It belongs to exactly this task, and a freshly trained one is as good on every split."""
+    digits = load_task("digits")
+    assert torch.load(ORIGINAL, weights_only=True)["fingerprint"] == digits.fingerprint()
+    shipped, fresh = digits.make_net(), train(digits, digits.retain + digits.forget, ORIGINAL_SEED)
+    shipped.load_state_dict(digits.original)
+    for split in digits.splits.values():
+        one, other = (accuracy(predict(net.eval(), split), split.labels) for net in (shipped, fresh))
+        assert abs(one - other) < 0.06
+    assert accuracy(predict(shipped, digits.test), digits.test.labels) > 0.9
 
 
 def test_digits_net_has_resnet18s_names_so_that_every_submission_runs_on_it():

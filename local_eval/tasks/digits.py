@@ -5,10 +5,14 @@ split 80/10/10. The forget set is 5 % of the training part, all of it labelled 0
 labels is wrong: such labels can only be memorised, so a model that saw the forget set gives itself away and there is
 something to forget. Writers are not recorded in this copy of the data, so every image is its own person.
 
-The network has torchvision resnet18's modules under its names, at an eighth of its width.
+The network has torchvision resnet18's modules under its names, at an eighth of its width. The original model comes with
+the task, as it came with the competition: one that every machine trained for itself would differ between processors,
+and scores with it. It was trained as `oracles.finish_original` does; without the file, every machine trains its own.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
@@ -23,6 +27,7 @@ SPLIT_SEED = 43
 NOISE = 0.10  # share of wrong labels in the training part
 FORGET = 72  # images, from digits 0 and 1
 RECIPE = Recipe(epochs=10, lr=1e-3, weight_decay=2e-2)
+ORIGINAL = Path(__file__).with_name("digits_original.pt")  # a copy of outputs/digits-<fingerprint>/original.pt
 
 
 def task() -> Task:
@@ -37,7 +42,13 @@ def task() -> Task:
     retain = train[~torch.isin(train, forget)]
     everything = Split(images, labels, image_id=(ids := torch.arange(len(labels))), person_id=ids, age=labels)
     parts = {"retain": retain, "forget": forget, "validation": validation, "test": test}
-    return Task(name="digits", make_net=narrow_resnet18, recipe=RECIPE, **{k: everything[v] for k, v in parts.items()})
+    splits = {name: everything[index] for name, index in parts.items()}
+    return Task(name="digits", make_net=narrow_resnet18, recipe=RECIPE, original=original_model(), **splits)
+
+
+def original_model() -> dict[str, Tensor] | None:
+    """State dict of the original model that comes with the task, if its file is there."""
+    return torch.load(ORIGINAL, weights_only=True)["state"] if ORIGINAL.exists() else None
 
 
 def load() -> tuple[Tensor, Tensor]:
