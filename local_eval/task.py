@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,15 +174,19 @@ def load_task(spec: str) -> Task:
         TaskError: no such task, its file has no `task()`, or its data cannot be read or graded.
     """
     path, where = split_spec(spec)
-    build = task_module(path).task
-    parameters = inspect.signature(build).parameters
+    task = _call(task_module(path).task, spec, path, where)
+    _check(task, path)
+    return task
+
+
+def _call(function: Callable, spec: str, path: Path, where: str | None) -> Any:
+    """Call a task file's `task` or `download` with the place of its data, if there is one; raises TaskError."""
+    parameters = inspect.signature(function).parameters
     if where is not None and not parameters:
         raise TaskError(f"the task {path.stem} reads no files, so it cannot use {where}; leave ':{where}' out")
     if where is None and any(p.default is p.empty for p in parameters.values()):
-        raise TaskError(f"the task {path.stem} needs data: --task {spec}:PATH. {inspect.getdoc(build) or ''}")
-    task = build(*([] if where is None else [Path(where).expanduser()]))
-    _check(task, path)
-    return task
+        raise TaskError(f"the task {path.stem} needs data: --task {spec}:PATH. {inspect.getdoc(function) or ''}")
+    return function(*([] if where is None else [Path(where).expanduser()]))
 
 
 def download_task(spec: str) -> None:
@@ -194,7 +199,7 @@ def download_task(spec: str) -> None:
     module = task_module(path)
     if not hasattr(module, "download"):
         raise TaskError(f"the task {path.stem} has nothing to download; leave --download out")
-    module.download(*([] if where is None else [Path(where).expanduser()]))
+    _call(module.download, spec, path, where)
 
 
 def task_module(path: Path) -> ModuleType:

@@ -130,6 +130,17 @@ def test_networks_finished_before_memory_ran_out_are_not_trained_again(tiny):
     assert trainer.tried == [Layout(2), Layout(2), Layout(1), Layout(1)]
 
 
+def test_a_layout_that_does_not_fit_into_memory_is_not_chosen(tiny, monkeypatch):
+    def full(*_):
+        raise FullMemory.full
+
+    monkeypatch.setattr("local_eval.train_many.make_bundles", full)
+    assert model_steps_per_second(tiny, tiny.retain, Layout(4)) == 0
+    monkeypatch.setattr(FullMemory, "full", RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal"):
+        model_steps_per_second(tiny, tiny.retain, Layout(4))
+
+
 def test_only_whole_batches_are_timed_unless_there_are_none(tiny):
     assert [len(whole_batches(tiny.retain, size)) for size in (64, 96, 200)] == [64, 96, 96]
     assert model_steps_per_second(tiny, tiny.retain, Layout(1)) == 0  # one step, all of it warm-up

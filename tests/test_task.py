@@ -127,6 +127,8 @@ def test_a_task_that_reads_files_is_named_together_with_their_place(tmp_path, ti
         load_task(str(path))
     with pytest.raises(TaskError, match="reads no files"):
         load_task(f"digits:{place}")
+    with pytest.raises(TaskError, match="needs data.*:PATH"):
+        download_task(str(path))
     download_task(f"{path}:{place}")
     assert place.is_dir()
     with pytest.raises(TaskError, match="nothing to download"):
