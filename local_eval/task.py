@@ -174,8 +174,10 @@ def load_task(spec: str) -> Task:
         TaskError: no such task, its file has no `task()`, or its data cannot be read or graded.
     """
     path, where = split_spec(spec)
+    from local_eval.task_check import check_task  # here, because it imports this module
+
     task = _call(task_module(path).task, spec, path, where)
-    _check(task, path)
+    check_task(task, path)
     return task
 
 
@@ -211,31 +213,3 @@ def task_module(path: Path) -> ModuleType:
     if not hasattr(module, "task"):
         raise TaskError(f"{path} defines no function task(); see local_eval/tasks/digits.py")
     return module
-
-
-def _check(task: Task, path: Path) -> None:
-    seen: dict[int, str] = {}
-    for name, split in task.splits.items():
-        if len(split) == 0:
-            raise TaskError(f"{path}: the {name} set is empty")
-        if split.images.dtype != torch.uint8 or split.images.ndim != 4 or split.images.shape[1] != 3:
-            found = f"{split.images.dtype} {tuple(split.images.shape)}"
-            raise TaskError(f"{path}: {name} images must be uint8 [n, 3, H, W], got {found}")
-        if split.images.shape[2:] != task.retain.images.shape[2:]:
-            sizes = f"{tuple(split.images.shape[2:])}, retain images {tuple(task.retain.images.shape[2:])}"
-            raise TaskError(f"{path}: {name} images are {sizes}; all splits must have one image size")
-        if any(len(tensor) != len(split) for tensor in split.tensors().values()):
-            raise TaskError(f"{path}: {name} has columns of different lengths")
-        low, high = int(split.labels.min()), int(split.labels.max())
-        if low < 0 or high >= task.num_classes:
-            raise TaskError(f"{path}: {name} labels span {low}..{high}, but there are {task.num_classes} classes")
-        for image in split.image_id.tolist():
-            if image in seen:
-                raise TaskError(f"{path}: image {image} is in {seen[image]} and in {name}; splits must not overlap")
-            seen[image] = name
-    shared = set(task.retain.person_id.tolist()) & set(task.forget.person_id.tolist())
-    if shared:
-        raise TaskError(
-            f"{path}: person {min(shared)} is in retain and in forget ({len(shared)} such persons in all); "
-            "a person must be wholly in one of them, or the oracles see what they are to forget"
-        )
