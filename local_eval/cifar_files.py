@@ -1,9 +1,10 @@
 """CIFAR-10 from disk: the python files as torchvision stores them, or image folders.
 
     WHERE/cifar-10-batches-py/data_batch_1 ...      what torchvision downloads
-    WHERE/train/<class>/*.png, WHERE/test/<class>/*.png      or .jpg, .jpeg; ten classes, numbered by name
+    WHERE/train/<class>/*.png, WHERE/test/<class>/*.png      or .jpg, .jpeg; classes are numbered by name
 
-CIFAR-10's classes by name are in torchvision's order, so labels are the same either way.
+CIFAR-10's classes by name are in torchvision's order, so labels are the same either way. Folders may hold any other
+images of one size, in any number of classes.
 """
 
 from __future__ import annotations
@@ -18,34 +19,39 @@ from torchvision.datasets import CIFAR10
 from local_eval.images import image_files, read_images
 from local_eval.task import TaskError
 
-CLASSES, SIDE = 10, 32
-
 
 class Cifar(NamedTuple):
-    """Both parts: images uint8 [n, 3, 32, 32], labels int64 [n]."""
+    """Both parts: images uint8 [n, 3, H, W], labels int64 [n]; CIFAR's own are 32x32."""
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
 
+    @property
+    def classes(self) -> int:
+        """How many there are: every folder holds images, and so do CIFAR's ten."""
+        return int(self.train_labels.max()) + 1
+
 
 def read_cifar(where: Path) -> Cifar:
     """CIFAR-10 from a folder in one of the two layouts; torchvision's files come first if both are there.
 
     Raises:
-        TaskError: neither layout is there, or its files are damaged, incomplete or not CIFAR-10.
+        TaskError: neither layout is there, or its files are damaged, incomplete or of several sizes.
     """
     if has_python_files(where):
         return Cifar(*_python_part(where, train=True), *_python_part(where, train=False))
     if not (where / "train").is_dir() or not (where / "test").is_dir():
+        if where.absolute().name == CIFAR10.base_folder:
+            raise TaskError(f"point at the folder that holds {CIFAR10.base_folder}: {where.absolute().parent}")
         raise TaskError(
             f"no CIFAR-10 in {where}: it needs the folder cifar-10-batches-py that torchvision downloads (--download "
             "does it), or image folders train/<class>/*.png and test/<class>/*.png. --data-dir names another place"
         )
     classes = sorted(folder.name for folder in (where / "train").iterdir() if folder.is_dir())
-    if len(classes) != CLASSES:
-        raise TaskError(f"{where / 'train'} has {len(classes)} class folders; CIFAR-10 has {CLASSES}")
+    if len(classes) < 2:
+        raise TaskError(f"{where / 'train'} has {len(classes)} class folders; it takes two classes to tell anything")
     return Cifar(*_folder_part(where / "train", classes), *_folder_part(where / "test", classes))
 
 
@@ -87,6 +93,4 @@ def _folder_part(part: Path, classes: list[str]) -> tuple[Tensor, Tensor]:
     if empty := [name for name, of_class in zip(classes, files) if not of_class]:
         raise TaskError(f"{part / empty[0]} holds no .png or .jpg images; every class needs some")
     images = read_images([file for of_class in files for file in of_class])
-    if images.shape[2:] != (SIDE, SIDE):
-        raise TaskError(f"{files[0][0]} is not {SIDE}x{SIDE}, as CIFAR-10's images are; resize them first")
     return images, torch.repeat_interleave(torch.tensor([len(of_class) for of_class in files]))

@@ -6,6 +6,7 @@ How it is used: `read_rows(Path("faces.csv"), ("image", "label"))[0].integer("la
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,42 @@ class Row:
         return int(text)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What a row says of an image: which one it is, in which split, and of whom, if that is known."""
+
+    row: Row
+    image: str
+    split: str
+    group: str = ""
+
+
+def check_apart(listed: Iterable[Listed]) -> None:
+    """Raise TaskError, with both rows, for an image listed twice or a group in both retain and forget."""
+    images: dict[str, Listed] = {}
+    groups: dict[str, Listed] = {}
+    for one in listed:
+        first = images.setdefault(one.image, one)
+        if first is not one:
+            raise TaskError(f"{one.row.file}: {one.image} is listed twice, in {_both(first, one)}; leave one out")
+        if one.split not in ("retain", "forget") or not one.group:
+            continue
+        first = groups.setdefault(one.group, one)
+        if first.split != one.split:
+            both = _both(first, one)
+            raise TaskError(f"{one.row.file}: the group {one.group} is in {both}; it must be wholly in one of them")
+
+
+def _both(first: Listed, second: Listed) -> str:
+    """Such as "row 2 (retain) and row 7 (forget)"; the first row's file too where it is another."""
+    place = f"row {first.row.number}" if first.row.file == second.row.file else first.row.place
+    return f"{place} ({first.split}) and row {second.row.number} ({second.split})"
+
+
 def read_rows(file: Path, columns: tuple[str, ...]) -> list[Row]:
-    """The data rows of a CSV file that has at least these columns; blank lines are counted and passed over.
+    """The data rows of a CSV file that has at least these columns, whatever the case of their names.
+
+    Blank lines are counted and passed over.
 
     Raises:
         TaskError: the file cannot be read, lacks a column or has no data rows.
@@ -52,7 +87,7 @@ def read_rows(file: Path, columns: tuple[str, ...]) -> list[Row]:
             table = [[cell.strip() for cell in cells] for cells in csv.reader(lines)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TaskError(f"{file} cannot be read as a CSV file in UTF-8 ({error})") from error
-    header = table[0] if table else []
+    header = [name.lower() for name in table[0]] if table else []
     if missing := [column for column in columns if column not in header]:
         found = ", ".join(header) or "nothing"
         raise TaskError(f"{file}, row 1: no column {missing[0]!r}; it needs {', '.join(columns)}, and has {found}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,8 +58,8 @@ def read_images(
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The PNG and JPEG files that lie directly in a folder, by name; other files are passed over."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+    """The PNG and JPEG files that lie directly in a folder, by name; other and hidden files are passed over."""
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
 
 
 def _decode(files: Sequence[Path], labels: Sequence[str], resize: tuple[int, int] | None) -> np.ndarray:
@@ -132,10 +131,8 @@ def _save(cache: Path | None, images: np.ndarray) -> bool:
     """Keep the pixels for other processes; False if that is not possible, which does no harm."""
     if cache is None:
         return False
-    buffer = io.BytesIO()
-    np.save(buffer, images)
     try:
-        write_atomically(cache, buffer.getbuffer())
+        write_atomically(cache, lambda file: np.save(file, images))
     except OutputError:
         return False
     return True

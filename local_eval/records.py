@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -48,8 +49,10 @@ def versions(device: torch.device | str) -> dict[str, str]:
     return {"device": f"{device.type} {name}", "torch": torch.__version__, "numpy": np.__version__}
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that, whatever happens, it holds either the old or the new content: write, fsync, rename.
+
+    Large content may be given as a function that writes it to an open file.
 
     Raises:
         OutputError: the folder is read-only, the disk is full, or the like. What was there before is untouched.
@@ -58,7 +61,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
-            file.write(content)
+            content(file) if callable(content) else file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -1,6 +1,7 @@
 """cifar10 is the starting kit's task, from torchvision's files or from image folders."""
 
 import pickle
+import shutil
 from urllib.error import URLError
 
 import numpy as np
@@ -158,7 +159,7 @@ def test_the_index_file_is_refused_with_image_folders(folders):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda root: (root / "train" / "zebra").mkdir(), "train has 11 class folders; CIFAR-10 has 10"),
+        (lambda root: (root / "train" / "zebra").mkdir(), "train/zebra holds no .png or .jpg images; every class"),
         (lambda root: (root / "test" / "zebra").mkdir(), "test/zebra: train/ has no class of that name"),
         (lambda root: (root / "test" / "cat").rename(root / "cat"), "test/cat holds no .png or .jpg images"),
         (lambda root: write_image(root / "test" / "cat" / "z.png", 0, (31, 32)), "z.png is 31x32 .*resize"),
@@ -171,11 +172,32 @@ def test_unusable_image_folders_are_told(folders, make, message):
         load_task(f"cifar10:{folders}")
 
 
-def test_images_of_another_size_are_refused(folders):
+def test_folders_may_hold_other_images_in_other_classes(folders):
     for number, file in enumerate(folders.rglob("*.*[gG]")):
-        write_image(file, number, size=(16, 16))
-    with pytest.raises(TaskError, match="is not 32x32"):
+        write_image(file, number, size=(48, 40))
+    for name in NAMES[3:]:
+        shutil.rmtree(folders / "train" / name)
+        shutil.rmtree(folders / "test" / name)
+    task = load_task(f"cifar10:{folders}")
+    assert task.retain.images.shape[1:] == (3, 40, 48)
+    assert task.num_classes == task.make_net().fc.out_features == 3
+    with pytest.raises(TaskError, match="has 3 classes; competition_like is cut from the 10 of CIFAR-10"):
+        load_task(f"competition_like:{folders}")
+    for name in NAMES[1:3]:
+        shutil.rmtree(folders / "train" / name)
+    with pytest.raises(TaskError, match="train has 1 class folders; it takes two"):
         load_task(f"cifar10:{folders}")
+
+
+def test_hidden_files_are_passed_over(folders):
+    plain = load_task(f"cifar10:{folders}")
+    (folders / "train" / "cat" / "._0.png").write_bytes(b"what a Mac leaves on other file systems")
+    assert load_task(f"cifar10:{folders}").fingerprint() == plain.fingerprint()
+
+
+def test_the_folder_of_the_python_files_itself_is_not_the_place_but_its_parent(python_files):
+    with pytest.raises(TaskError, match=f"point at the folder that holds cifar-10-batches-py: {python_files}$"):
+        load_task(f"cifar10:{python_files / 'cifar-10-batches-py'}")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "competition_like"])

@@ -125,11 +125,20 @@ def test_missing_files_columns_and_persons_are_told(kaggle, tmp_path):
         load_task(f"faces:{kaggle}")
 
 
-def test_a_person_in_retain_and_forget_is_refused(kaggle):
-    rows = rows_of(kaggle, "forget")
-    rows[0]["person_id"] = rows_of(kaggle, "retain")[0]["person_id"]
+def test_a_person_in_retain_and_forget_is_refused_with_both_rows(kaggle):
+    rows, retained = rows_of(kaggle, "forget"), rows_of(kaggle, "retain")
+    rows[3]["person_id"] = retained[0]["person_id"]
     write_rows(kaggle, "forget", rows)
-    with pytest.raises(TaskError, match="is in retain and in forget"):
+    both = r".*retain.csv, row 2 \(retain\) and row 5 \(forget\)"
+    with pytest.raises(TaskError, match=rf"forget.csv: the group {retained[0]['person_id']} is in {both}"):
+        load_task(f"faces:{kaggle}")
+
+
+def test_an_image_listed_twice_is_refused_with_both_rows(kaggle):
+    rows = rows_of(kaggle, "validation")
+    write_rows(kaggle, "validation", [*rows, rows[2]])
+    both = rf"row 4 \(validation\) and row {len(rows) + 2} \(validation\); leave one out"
+    with pytest.raises(TaskError, match=rf"validation.csv: {rows[2]['image_id']} is listed twice, in {both}"):
         load_task(f"faces:{kaggle}")
 
 

@@ -57,9 +57,9 @@ def test_without_groups_every_image_is_its_own_person(tmp_path, rows):
         assert len({int(person) for split in splits for person in split.person_id}) == sum(SIZES.values())
 
 
-def test_spaces_blank_lines_byte_order_marks_and_further_columns_do_no_harm(tmp_path, rows):
+def test_spaces_capitals_blank_lines_byte_order_marks_and_further_columns_do_no_harm(tmp_path, rows):
     plain = load_task(f"manifest:{write(tmp_path, rows)}")
-    path = write(tmp_path, [f" x , {row.replace(',', ' , ')}" for row in rows], "\ufeffnote, image, label ,split,group")
+    path = write(tmp_path, [f" x , {row.replace(',', ' , ')}" for row in rows], "\ufeffnote, Image, label ,SPLIT,Group")
     path.write_text(path.read_text(encoding="utf-8") + "\n,,,\n", encoding="utf-8")
     assert load_task(f"manifest:{path}").fingerprint() == plain.fingerprint()
 

@@ -1,7 +1,7 @@
 """CASIA-SURF as the official grader reads it: the order, the shuffle, the cuts and the forgotten persons are its own.
 
-Only the pixels may differ in places: the organisers pinned torchvision 0.13, whose Resize did not antialias tensors,
-and today's does.
+Only the pixels may differ in places: the organisers pinned torch 1.12, and the Resize of its torchvision did not
+antialias tensors, as today's does.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def color_images(folder: Path, people: dict[str, Person]) -> list[Path]:
     """All images: person folders sorted by path, then each one's images sorted by path, as strings."""
     files = []
     for person in sorted(folder.glob("*/*"), key=Path.as_posix):
-        found = sorted((person / "real.rssdk" / "color").glob("*.jpg"), key=Path.as_posix)
+        found = sorted((person / "real.rssdk" / "color").glob("[!.]*.jpg"), key=Path.as_posix)  # no ._0001.jpg of a Mac
         if found and person.name not in people:
             raise TaskError(f"{person} has images, but the id {person.name} is not in {folder.parent / PEOPLE}")
         files += found

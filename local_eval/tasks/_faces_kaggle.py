@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from local_eval.csv_rows import Row, read_rows
+from local_eval.csv_rows import Listed, Row, check_apart, read_rows
 from local_eval.images import read_images
 from local_eval.state_files import CheckpointError, check_state
 from local_eval.task import Split, TaskError
@@ -26,7 +26,9 @@ def splits(where: Path) -> dict[str, Split]:
         TaskError: a row or an image cannot be used, or the persons of validation.csv cannot be halved.
     """
     names = ["retain", "forget", "validation"] + (["test"] if (where / "test.csv").exists() else [])
-    found = {name: read_split(where, name) for name in names}
+    rows = {name: read_rows(where / f"{name}.csv", COLUMNS) for name in names}
+    check_apart(Listed(row, row.text("image_id"), name, row.text("person_id")) for name in names for row in rows[name])
+    found = {name: read_split(where, rows[name]) for name in names}
     if "test" in found:
         return found
     persons = found["validation"].person_id.unique()
@@ -39,9 +41,8 @@ def splits(where: Path) -> dict[str, Split]:
     return found | {"validation": found["validation"][~tested], "test": found["validation"][tested]}
 
 
-def read_split(where: Path, name: str) -> Split:
-    """One CSV file with its images, in the order of the images' paths, as exported notebooks have them."""
-    rows = read_rows(where / f"{name}.csv", COLUMNS)
+def read_split(where: Path, rows: list[Row]) -> Split:
+    """The images of one CSV file's rows, in the order of the images' paths, as exported notebooks have them."""
     rows = sorted(rows, key=lambda row: "/".join(row.text("image_id").split("-")) + ".png")
     for row in rows:
         if row.integer("age_group") >= AGE_GROUPS:

@@ -3,11 +3,13 @@
     python -m local_eval grade fanchuan --task cifar10 --download               data in ./data
     python -m local_eval grade fanchuan --task cifar10 --data-dir DIR
 
-DIR holds torchvision's cifar-10-batches-py, or image folders train/<class>/*.png and test/<class>/*.png.
+DIR holds torchvision's cifar-10-batches-py, or image folders train/<class>/*.png and test/<class>/*.png, of CIFAR-10 or
+of other images of one size.
 
 The forget set is the kit's if its index file `forget_idx.npy` lies in DIR too (the kit fetches it from
 https://storage.googleapis.com/unlearning-challenge/forget_idx.npy), else a fixed tenth of the training images drawn
-here. Half of CIFAR's test images are the test set, half the validation set, split as in the kit. How the kit's original
+here. Half of CIFAR's test images are the test set, half the validation set, split as in the kit where torchvision's
+files are (folders have another order). How the kit's original
 model was trained was not published; original and oracles are both trained by the grader's recipe here, unweighted since
 the classes are of one size, so scores do not refer to the kit's weights. Every image is its own person, `age` repeats
 the class.
@@ -49,8 +51,9 @@ def task(where: Path = DATA) -> Task:
     test, validation = random_split(ids[trained:], [0.5, 0.5], generator=generator)
     parts = {"retain": retain, "forget": forget}
     parts |= {"validation": trained + torch.tensor(validation.indices), "test": trained + torch.tensor(test.indices)}
-    net = partial(resnet18, num_classes=10)
-    return Task("cifar10", make_net=net, recipe=RECIPE, **{name: everything[index] for name, index in parts.items()})
+    splits = {name: everything[index] for name, index in parts.items()}
+    net = partial(resnet18, num_classes=data.classes)
+    return Task("cifar10", make_net=net, recipe=RECIPE, num_classes=data.classes, **splits)
 
 
 def download(where: Path = DATA) -> None:

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
-from local_eval.cifar_files import CLASSES, fetch_cifar, read_cifar
+from local_eval.cifar_files import fetch_cifar, read_cifar
 from local_eval.task import Recipe, Split, Task, TaskError
 
 DATA = Path("data")
+CLASSES = 10
 TOTAL, FRAMES = 30_000, 8  # images in all, images a person
 CLASS_RATIO = 0.5  # every class has half as many persons as the one before; class 0 has half of all
 FORGET_SHARE = 0.02  # of the training images
@@ -41,6 +42,8 @@ RECIPE = Recipe(epochs=30, lr=1e-4, weight_decay=5e-3, batch_size=64, class_weig
 def task(where: Path = DATA) -> Task:
     """Point it at the folder with torchvision's cifar-10-batches-py, or with image folders train/ and test/."""
     data = read_cifar(where)
+    if data.classes != CLASSES:
+        raise TaskError(f"{where} has {data.classes} classes; competition_like is cut from the {CLASSES} of CIFAR-10")
     images = torch.cat([data.train_images, data.test_images])
     return build(images, torch.cat([data.train_labels, data.test_labels]))
 

@@ -6,8 +6,9 @@ labels is wrong: such labels can only be memorised, so a model that saw the forg
 something to forget. Writers are not recorded in this copy of the data, so every image is its own person.
 
 The network has torchvision resnet18's modules under its names, at an eighth of its width. The original model comes with
-the task, as it came with the competition: one that every machine trained for itself would differ between processors,
-and scores with it. It was trained as `oracles.finish_original` does; without the file, every machine trains its own.
+the task, as it came with the competition, so that all machines unlearn the same weights: trained anew on another
+processor they would differ. It was trained as `oracles.finish_original` does; without the file, a machine trains its
+own.
 """
 
 from __future__ import annotations

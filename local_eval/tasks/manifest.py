@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torchvision.models import resnet18
 
-from local_eval.csv_rows import Row, read_rows
+from local_eval.csv_rows import Listed, Row, check_apart, read_rows
 from local_eval.images import read_images
 from local_eval.task import Recipe, Split, Task, TaskError
 
@@ -33,7 +33,8 @@ RECIPE = Recipe(epochs=30, lr=1e-4, weight_decay=5e-3, batch_size=64, class_weig
 def task(where: Path) -> Task:
     """Point it at a CSV file with the columns image, label, split and, if there are persons, group."""
     rows = in_order_of_splits(read_rows(where, ("image", "label", "split")))
-    check_images_and_groups(rows)
+    normal = os.path.normpath  # a/../b.png is b.png
+    check_apart(Listed(r, normal(r.text("image")), r.text("split"), r.cells.get("group", "")) for r in rows)
     num_classes = classes(rows)
     images = read_images([where.parent / row.text("image") for row in rows], [row.place for row in rows])
     labels = torch.tensor([row.integer("label") for row in rows])
@@ -57,24 +58,6 @@ def in_order_of_splits(rows: list[Row]) -> list[Row]:
         if name not in there:
             raise TaskError(f"{rows[0].file}: the {name} set is empty; no row has {name} as its split")
     return sorted(rows, key=lambda row: SPLITS.index(row.text("split")))
-
-
-def check_images_and_groups(rows: list[Row]) -> None:
-    """Raise TaskError, with both rows, for an image listed twice or a group in both retain and forget."""
-    images: dict[str, Row] = {}
-    groups: dict[str, Row] = {}
-    for row in rows:
-        image, split, group = row.text("image"), row.text("split"), row.cells.get("group", "")
-        first = images.setdefault(os.path.normpath(image), row)
-        if first is not row:
-            both = f"row {first.number} ({first.text('split')}) and row {row.number} ({split})"
-            raise TaskError(f"{row.file}: {image} is listed twice, in {both}; leave one of them out")
-        if split not in ("retain", "forget") or not group:
-            continue
-        first = groups.setdefault(group, row)
-        if first.text("split") != split:
-            both = f"row {first.number} ({first.text('split')}) and row {row.number} ({split})"
-            raise TaskError(f"{row.file}: the group {group} is in {both}; it must be wholly in one of them")
 
 
 def classes(rows: list[Row]) -> int:
