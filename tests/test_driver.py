@@ -49,6 +49,17 @@ def test_gpus_without_code_in_this_torch_are_told_apart(run):
     assert usable(6, 0, ["sm_60", "sm_70"])
 
 
+def test_the_competition_is_found_where_kaggle_mounts_it_now_too(run, competition, tmp_path):
+    root = tmp_path / "input"
+    newer = root / "competitions" / "unlearning"
+    newer.parent.mkdir(parents=True)
+    newer.symlink_to(competition)
+    assert run(last=False, INPUT=str(root / "unlearning"))["INPUT"] == str(newer)
+    assert run(last=False)["INPUT"] == str(competition)
+    with pytest.raises(FileNotFoundError, match="neither in .*/no nor in .*/competitions/no: attach them"):
+        run(last=False, INPUT=str(root / "no"))
+
+
 def test_a_p100_is_refused_and_the_message_says_what_to_pick(run, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100-PCIE-16GB")

@@ -83,6 +83,21 @@ DEVICE = pick_device()
 
 
 # %%
+def input_folder(place: str) -> str:
+    """`place`, or the folder in which Kaggle mounts competitions now. Raises FileNotFoundError if it is neither."""
+    newer = Path(place).parent / "competitions" / Path(place).name
+    for folder in (Path(place), newer):
+        if folder.is_dir():
+            return str(folder)
+    raise FileNotFoundError(
+        f"the competition's files are neither in {place} nor in {newer}: attach them in the notebook under Add Input, "
+        "Competitions, then run again"
+    )
+
+
+INPUT = input_folder(INPUT)
+
+
 class CompetitionDataset(Dataset):
     """The examples of one CSV file, images in memory as uint8 [3, 32, 32]."""
 
