@@ -80,8 +80,8 @@ def _print_oracles(found: dict) -> None:
     _print(f"oracles, steps of one network per second, {found['oracle_workers']} process(es)", rows, digits=1)
     _print_ratio(found["oracle_speedup"])
     print(f"  {found['mflop_per_image']:.1f} MFLOP per image, matrix products at {found['matrix_gflops']:,.0f} GFLOP/s")
-    print(f"  oracles per minute, evaluation included: plain {found['oracles_per_minute_plain']:.1f},", end=" ")
-    print(f"ours {found['oracles_per_minute']:.1f}")
+    print(f"  oracles per minute, all included: plain {found['oracles_per_minute_plain']:.3g},", end=" ")
+    print(f"ours {found['oracles_per_minute']:.3g}")
 
 
 def _print_projection(found: dict, examples: int) -> None:
