@@ -90,11 +90,12 @@ def run_jobs(
 def _outcome(future, timeout: float | None) -> Any:
     try:
         return future.result()
-    except JobTimeout:
-        return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
     except ProcessExpired as error:
         return Failure(f"its process died ({_exit_reason(error.exitcode)})")
-    except Exception as error:  # the job function itself is at fault, or its result did not travel
+    except Exception as error:
+        if isinstance(error, JobTimeout) and timeout is not None:
+            return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
+        # else the job function itself is at fault, or its result did not travel
         return Failure(f"{type(error).__name__}: {error}", getattr(error, "traceback", ""))
 
 

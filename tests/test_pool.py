@@ -41,6 +41,15 @@ def test_every_kind_of_failure_is_told_and_the_others_go_on():
     assert "SIGKILL" in reasons[3]
 
 
+def slow_disk(_: None, index: int):
+    raise TimeoutError("the disk did not answer")
+
+
+def test_without_a_limit_a_jobs_own_timeout_is_no_other_than_its_own():
+    ((_, failure),) = run_jobs(slow_disk, None, [0], workers=1, timeout=None, title="test")
+    assert failure.reason == "TimeoutError: the disk did not answer"
+
+
 def test_workers_die_with_a_killed_parent(tmp_path):
     script = (
         "from local_eval.pool import run_jobs\nfrom tests.test_pool import note_and_sleep\n"
