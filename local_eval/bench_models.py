@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from local_eval.bench_parts import seconds, wait
+from local_eval.bench_parts import seconds
 from local_eval.contract import source_hash, submission_path
 from local_eval.metric import forgetting_quality, logit_scaled_confidence
 from local_eval.oracles import trainer_of
@@ -29,7 +29,7 @@ from local_eval.runs import RunPlan, one_run
 from local_eval.score import pool_ceiling
 from local_eval.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
 from local_eval.task import Task, load_task
-from local_eval.train import evaluate, exact_convolutions, initial_net, train, training_steps
+from local_eval.train import evaluate, exact_convolutions, initial_net, train, training_steps, wait
 from local_eval.train_many import Layout, make_bundles, model_steps_per_second, networks_per_job, whole_batches
 
 ROUNDS = 3

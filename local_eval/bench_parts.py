@@ -10,13 +10,13 @@ from collections.abc import Callable
 from itertools import islice
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from local_eval.loaders import BATCH_SIZE, make_loader
 from local_eval.metric import example_epsilons
 from local_eval.metric_twin import epsilon_over_grid
 from local_eval.task import Split
+from local_eval.train import wait
 
 BATCHES = 100  # of a loader, at most
 
@@ -30,12 +30,6 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
         work()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def metric_bench(models: int = 512, examples: int = 20) -> dict[str, float]:

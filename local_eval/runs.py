@@ -31,7 +31,7 @@ from local_eval.pool import GPU_BROKEN, Failure
 from local_eval.records import Record, locked, read_records, record_path, save_record, versions, write_atomically
 from local_eval.share_gpu import run_on_device
 from local_eval.task import Task, load_task
-from local_eval.train import evaluate, forget_precision
+from local_eval.train import evaluate, forget_precision, wait
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,10 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
 
 def _leave_a_broken_gpu(device: str) -> None:
     """A device-side assertion spoils CUDA for the whole process; a fresh worker can go on."""
-    if torch.device(device).type == "cuda":
-        try:
-            torch.cuda.synchronize(device)
-        except RuntimeError:
-            os._exit(GPU_BROKEN)
+    try:
+        wait(device)
+    except RuntimeError:
+        os._exit(GPU_BROKEN)
 
 
 def clean_slate() -> None:
@@ -180,8 +179,7 @@ def timed(device: str, work: Callable) -> tuple[float, object]:
     """Seconds that `work()` takes, GPU work included, and what it returns."""
     start = time.perf_counter()
     result = work()
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
+    wait(device)
     return time.perf_counter() - start, result
 
 

@@ -50,6 +50,12 @@ def exact_convolutions(same_shapes: bool = False, tf32: bool = False) -> context
     return torch.backends.cudnn.flags(enabled=True, benchmark=same_shapes, allow_tf32=tf32)
 
 
+def wait(device: torch.device | str) -> None:
+    """Until the device has done what it was given: a GPU works on while Python goes ahead."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def forget_precision() -> None:
     """Undo all settings of torch that trade precision or repeatability for speed, whatever code ran before.
 

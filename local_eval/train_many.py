@@ -22,7 +22,7 @@ from local_eval.bundle import WARM_UP, Bundle, GraphBundle
 from local_eval.pool import memory_was_full
 from local_eval.stacked import CannotStack
 from local_eval.task import Split, Task
-from local_eval.train import exact_convolutions, train
+from local_eval.train import exact_convolutions, train, wait
 
 SMALL = 1_000_000  # parameters; on a CPU larger networks gain from their live taps, and lose from being stacked
 TRIAL_STEPS, TRIAL_SECONDS = 60, 1.0  # of every network, at least
@@ -90,7 +90,7 @@ def model_steps_per_second(task: Task, examples: Split, layout: Layout, tf32: bo
     except RuntimeError as error:
         if not memory_was_full(str(error)):
             raise
-    _wait(examples)
+    wait(examples.images.device)
     torch.cuda.empty_cache()  # out here, since the error's traceback holds on to the bundles
     return 0.0
 
@@ -104,18 +104,13 @@ def _rounds_per_second(bundles: list[Bundle], examples: Split) -> float:
     rounds = zip(*(bundle.steps() for bundle in bundles))
     for _ in islice(rounds, WARM_UP + 1):  # the last of them records the graphs
         pass
-    _wait(examples)
+    wait(examples.images.device)
     start, taken, more = time.perf_counter(), 0, TRIAL_STEPS
     while more == TRIAL_STEPS and time.perf_counter() - start < TRIAL_SECONDS:
         more = sum(1 for _ in islice(rounds, TRIAL_STEPS))
         taken += more
-        _wait(examples)
+        wait(examples.images.device)
     return taken / (time.perf_counter() - start)
-
-
-def _wait(examples: Split) -> None:
-    if examples.images.is_cuda:
-        torch.cuda.synchronize(examples.images.device)
 
 
 def make_bundles(task: Task, examples: Split, seeds: list[int], layout: Layout) -> list[Bundle]:
@@ -150,7 +145,7 @@ class Trainer:
                     raise
                 nets = []
             if not nets:  # out here, since the error's traceback holds on to the bundles
-                _wait(self.examples)
+                wait(self.examples.images.device)
                 torch.cuda.empty_cache()
                 self.layout = self.layout.smaller()
             left = left[len(nets) :]
