@@ -1,6 +1,5 @@
-"""The hidden grader on your own machine. In the order of the data's path:
+"""The hidden grader on your own machine: one package a room, in the order of the data's path.
 
-contract (what a submission is) -> task -> train, oracles -> loaders, runs -> attacks, metric -> score -> report.
-grade strings them together, compare makes a table of many, check looks at one submission, pool and records serve them,
-__main__ is the command line.
+tasks -> oracles -> runs -> metric -> report, on top of engine; kaggle, bench and commands stand beside them, `grade`
+strings them together, and `__main__` is the command line. Imports point to earlier rooms only.
 """

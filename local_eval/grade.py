@@ -1,6 +1,6 @@
 """Grade a submission: the stages in order, each going on from what the one before left on disk.
 
-    <out>/<task>-<fingerprint>/original.pt                        the original model
+    <out>/<task>-<fingerprint>/original.npz                        the original model
                                oracles/0000.npz ...               shared by all submissions
                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
                                                          checkpoints/ submission.zip, where they are kept
@@ -16,16 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.checkpoints import zip_checkpoints
-from local_eval.oracle_file import load_pool, unpack_pool
-from local_eval.oracles import OraclePlan, finish_oracles, finish_original
-from local_eval.pool import Failure
-from local_eval.records import Record, read_records, versions
-from local_eval.report import save_score
-from local_eval.runs import RunPlan, finish_runs
-from local_eval.score import Score, ScoreError, check_runs, compute_score, held_to_budget
-from local_eval.task import Task, load_task
-from local_eval.train_many import networks_per_job
+from local_eval.engine.failure import Failure
+from local_eval.engine.provenance import versions
+from local_eval.engine.records import Record, read_records
+from local_eval.metric.metric import MetricError
+from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget
+from local_eval.oracles.oracle_file import load_pool, unpack_pool
+from local_eval.oracles.oracles import OraclePlan, finish_oracles
+from local_eval.oracles.original import finish_original
+from local_eval.oracles.train_many import networks_per_job
+from local_eval.report.table import save_score
+from local_eval.runs.checkpoints import zip_checkpoints
+from local_eval.runs.plan import RunPlan
+from local_eval.runs.runs import finish_runs, finished_runs
+from local_eval.tasks.load import load_task
+from local_eval.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,12 @@ class Grader:
 
     def run_plan(self, submission: str) -> RunPlan:
         """What the runs of a submission are made from; raises SubmissionError if there is none."""
-        original = self.folder / "original.pt"
+        original = self.folder / "original.npz"
         return RunPlan.of(submission, self.task_spec, self.fingerprint, original, self.seed, self.device)
 
     def finish_oracles(self, count: int | None = None) -> list[Record]:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
-        finish_original(self.task, self.fingerprint, self.folder / "original.pt", self.device)
+        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         count, folder = count or self.runs, self.folder / "oracles"
         return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers)
 
@@ -114,7 +119,7 @@ class Grader:
         With `keep`, state dicts go to checkpoints/ in the runs' folder; runs without one there are made again.
         """
         check_runs(self.runs)
-        finish_original(self.task, self.fingerprint, self.folder / "original.pt", self.device)
+        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
@@ -140,7 +145,7 @@ class Grader:
         check_runs(self.runs)
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
-        done = read_records(folder, plan.identity, self.runs, self._shape)
+        done = finished_runs(plan, folder, self.runs, self._shape)
         missing = [i for i in range(self.runs) if i not in done]
         if missing and not allow_missing:
             raise ScoreError(
@@ -153,3 +158,20 @@ class Grader:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         comparable = plan.identity(-1) | {"index": None, "out": str(folder), **versions(self.device)}
         return score, save_score(score, folder, plan.submission.stem, self.task.name, comparable)
+
+
+def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:
+    """Grade each name; returns the scores, and for those that could not be scored the reason."""
+    grader.finish_oracles()
+    scores, failed = {}, {}
+    for name in names:
+        _, failures = grader.finish_runs(name)
+        if failures:
+            index, failure = next(iter(sorted(failures.items())))
+            failed[name] = f"{len(failures)} of {grader.runs} runs failed; run {index}: {failure.reason}"
+            continue
+        try:
+            scores[name], _ = grader.score(name)
+        except (MetricError, ScoreError) as error:  # one method without an answer leaves the others theirs
+            failed[name] = str(error)
+    return scores, failed

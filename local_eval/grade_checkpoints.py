@@ -14,15 +14,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from local_eval.checkpoints import Checkpoints
+from local_eval.engine.failure import Failure
+from local_eval.engine.pool import run_jobs
+from local_eval.engine.provenance import versions
+from local_eval.engine.records import Record
+from local_eval.engine.state_files import CheckpointError
 from local_eval.grade import Grader
-from local_eval.pool import Failure, run_jobs
-from local_eval.records import Record, versions
-from local_eval.report import save_score
-from local_eval.score import Score, check_runs, compute_score
-from local_eval.state_files import CheckpointError
-from local_eval.task import Task, load_task
-from local_eval.train import evaluate
+from local_eval.metric.score import Score, check_runs, compute_score
+from local_eval.report.table import save_score
+from local_eval.runs.checkpoints import Checkpoints
+from local_eval.tasks.evaluate import evaluate
+from local_eval.tasks.load import load_task
+from local_eval.tasks.task import Task
 
 TOLD = 5  # wrong checkpoints after which to stop and tell
 

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
+from local_eval.oracles.original import save_original
+
 SIZES = {"retain": 40, "forget": 12, "validation": 20}
 TASK = '''
 """The made-up competition as a task."""
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision.models import resnet18
-from local_eval.task import Recipe, Split, Task
+from local_eval.tasks.task import Recipe, Split, Task
 
 INPUT = Path({input!r})
 
@@ -55,10 +57,10 @@ def make_competition(folder):
     torch.manual_seed(0)
     state = resnet18(num_classes=10).state_dict()
     torch.save(state, root / "original_model.pth")
-    torch.save({"fingerprint": "", "state": state}, folder / "original.pt")
+    save_original(folder / "original.npz", state, "")
     (root / "age_class_weights.json").write_text(json.dumps({str(k): 5 for k in range(10)}))
     (folder / "competition.py").write_text(TASK.format(input=str(root)))
-    return root, folder / "competition.py", folder / "original.pt"
+    return root, folder / "competition.py", folder / "original.npz"
 
 
 def write_image(root, random, person: int, index: int) -> dict:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from local_eval.grade import Grader
-from local_eval.oracles import finish_original
-from local_eval.task import load_task
+from local_eval.oracles.original import finish_original
+from local_eval.tasks.load import load_task
 
 TINY = str(Path(__file__).parent / "tiny_task.py")
 GOOD = """
@@ -44,7 +44,7 @@ def original_out(tmp_path_factory, tiny):
     """An output folder in which the tiny task's original model is trained."""
     out = tmp_path_factory.mktemp("out")
     grader = Grader(TINY, out)
-    finish_original(tiny, grader.fingerprint, grader.folder / "original.pt", "cpu")
+    finish_original(tiny, grader.fingerprint, grader.folder / "original.npz", "cpu")
     return out
 
 

@@ -3,14 +3,16 @@
 import numpy as np
 from PIL import Image
 
-from local_eval import check, oracles, share_gpu
 from local_eval.__main__ import main
+from local_eval.engine import share_gpu
+from local_eval.oracles import oracles
+from local_eval.runs import check
 from tests.conftest import GOOD
 
 SHORT = """
 from dataclasses import replace
 from functools import partial
-from local_eval.task import load_task
+from local_eval.tasks.load import load_task
 from local_eval.tasks.digits import NarrowResNet
 
 def task():

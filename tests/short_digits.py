@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from local_eval.task import Task
 from local_eval.tasks import digits
+from local_eval.tasks.task import Task
 
 
 def task() -> Task:

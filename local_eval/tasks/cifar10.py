@@ -26,8 +26,9 @@ from torch import Tensor
 from torch.utils.data import random_split
 from torchvision.models import resnet18
 
-from local_eval.cifar_files import fetch_cifar, has_python_files, read_cifar
-from local_eval.task import Recipe, Split, Task, TaskError
+from local_eval.tasks.names import TaskError
+from local_eval.tasks.readers.cifar_files import fetch_cifar, has_python_files, read_cifar
+from local_eval.tasks.task import Recipe, Split, Task
 
 DATA = Path("data")
 INDEX_FILE = "forget_idx.npy"

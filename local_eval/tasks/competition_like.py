@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
-from local_eval.cifar_files import fetch_cifar, read_cifar
-from local_eval.task import Recipe, Split, Task, TaskError
+from local_eval.tasks.names import TaskError
+from local_eval.tasks.readers.cifar_files import fetch_cifar, read_cifar
+from local_eval.tasks.task import Recipe, Split, Task
 
 DATA = Path("data")
 CLASSES = 10

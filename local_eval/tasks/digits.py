@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from local_eval.task import Recipe, Split, Task
+from local_eval.engine.sealed import load_state
+from local_eval.tasks.task import Recipe, Split, Task
 
 WIDTH = 8  # channels of layer1; torchvision's resnet18 has 64
 SPLIT_SEED = 43
 NOISE = 0.10  # share of wrong labels in the training part
 FORGET = 72  # images, from digits 0 and 1
 RECIPE = Recipe(epochs=10, lr=1e-3, weight_decay=2e-2)
-ORIGINAL = Path(__file__).with_name("digits_original.pt")  # a copy of outputs/digits-<fingerprint>/original.pt
+ORIGINAL = Path(__file__).with_name("digits_original.npz")  # a copy of outputs/digits-<fingerprint>/original.npz
 
 
 def task() -> Task:
@@ -49,7 +50,7 @@ def task() -> Task:
 
 def original_model() -> dict[str, Tensor] | None:
     """State dict of the original model that comes with the task, if its file is there."""
-    return torch.load(ORIGINAL, weights_only=True)["state"] if ORIGINAL.exists() else None
+    return load_state(ORIGINAL) if ORIGINAL.exists() else None
 
 
 def load() -> tuple[Tensor, Tensor]:

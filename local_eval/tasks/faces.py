@@ -3,7 +3,7 @@
     python -m local_eval grade fanchuan --task faces --data-dir DIR             or --task faces:DIR
 
 Nothing is downloaded: the images are given out under a licence only. Decoded pixels are kept in the cache folder that
-local_eval/images.py names. DIR has one of two layouts. CASIA-SURF, as the organisers' grader reads it:
+local_eval/tasks/readers/images.py names. DIR has one of two layouts. CASIA-SURF, as the organisers' grader reads it:
 
     Age_Gender.txt                                   a line a person: ID AGE GENDER
     WBackground/<part>/<ID>/real.rssdk/color/*.jpg
@@ -25,8 +25,9 @@ from pathlib import Path
 
 from torchvision.models import resnet18
 
-from local_eval.task import Recipe, Task, TaskError
-from local_eval.tasks import _faces_casia, _faces_kaggle
+from local_eval.tasks.names import TaskError
+from local_eval.tasks.readers import faces_casia, faces_kaggle
+from local_eval.tasks.task import Recipe, Task
 
 RECIPE = Recipe(epochs=30, lr=1e-4, weight_decay=5e-3, batch_size=64, class_weighted=True)
 
@@ -34,12 +35,12 @@ RECIPE = Recipe(epochs=30, lr=1e-4, weight_decay=5e-3, batch_size=64, class_weig
 def task(where: Path) -> Task:
     """Point it at a folder with Age_Gender.txt and WBackground, or with Kaggle's retain.csv, images and so on."""
     net = partial(resnet18, num_classes=10)
-    if (where / _faces_casia.PEOPLE).is_file():
-        return Task("faces", net, recipe=RECIPE, **_faces_casia.splits(where))
+    if (where / faces_casia.PEOPLE).is_file():
+        return Task("faces", net, recipe=RECIPE, **faces_casia.splits(where))
     if (where / "retain.csv").is_file():
-        state, counts = _faces_kaggle.original(where, net()), _faces_kaggle.class_counts(where)
-        return Task("faces", net, recipe=RECIPE, original=state, class_counts=counts, **_faces_kaggle.splits(where))
+        state, counts = faces_kaggle.original(where, net()), faces_kaggle.class_counts(where)
+        return Task("faces", net, recipe=RECIPE, original=state, class_counts=counts, **faces_kaggle.splits(where))
     raise TaskError(
-        f"no faces in {where}: it needs {_faces_casia.PEOPLE} and WBackground/ (CASIA-SURF), or retain.csv, "
+        f"no faces in {where}: it needs {faces_casia.PEOPLE} and WBackground/ (CASIA-SURF), or retain.csv, "
         "forget.csv, validation.csv, images/, original_model.pth and age_class_weights.json (Kaggle)"
     )

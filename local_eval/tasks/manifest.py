@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 from torchvision.models import resnet18
 
-from local_eval.csv_rows import Listed, Row, check_apart, read_rows
-from local_eval.images import read_images
-from local_eval.task import Recipe, Split, Task, TaskError
+from local_eval.tasks.names import TaskError
+from local_eval.tasks.readers.csv_rows import Listed, Row, check_apart, read_rows
+from local_eval.tasks.readers.images import read_images
+from local_eval.tasks.task import Recipe, Split, Task
 
 SPLITS = ("retain", "forget", "validation", "test")
 RECIPE = Recipe(epochs=30, lr=1e-4, weight_decay=5e-3, batch_size=64, class_weighted=True)

@@ -1,0 +1,209 @@
+"""Benchmarks of training and unlearning: oracles and runs per minute, ours beside the plain way.
+
+All processes that a grading would use are at work at once, and each alternates between the ways, so that they meet the
+same machine. How to run them: python -m local_eval bench --parts oracles runs
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from local_eval.bench.parts import seconds
+from local_eval.engine.device import exact_convolutions, wait
+from local_eval.engine.failure import Failure
+from local_eval.engine.pool import default_workers, run_jobs
+from local_eval.engine.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
+from local_eval.metric.metric import forgetting_quality, logit_scaled_confidence
+from local_eval.metric.score import pool_ceiling
+from local_eval.oracles.oracles import trainer_of
+from local_eval.oracles.original import save_original
+from local_eval.oracles.train import train, training_steps
+from local_eval.oracles.train_many import Layout, make_bundles, model_steps_per_second, networks_per_job, whole_batches
+from local_eval.runs.one_run import one_run
+from local_eval.runs.plan import RunPlan
+from local_eval.runs.submissions import source_hash, submission_path
+from local_eval.tasks.evaluate import evaluate, initial_net
+from local_eval.tasks.load import load_task
+from local_eval.tasks.task import Task
+
+ROUNDS = 3
+STEPS = 20  # of the plain loop in a round
+LONG = 3000  # steps, more than any way takes in a round
+TIMEOUT = 3600.0
+POOL_SEEDS = {"fast": 3_000_000, "plain": 4_000_000, "tf32": 5_000_000}
+
+
+def oracle_bench(task_spec: str, task: Task, device: str) -> dict:
+    """Steps of one network per second on the whole machine, and oracles per minute."""
+    workers = default_workers(device)
+    rates = _sum_of_jobs(run_jobs(oracle_rates, (task_spec, device), list(range(workers)), workers, TIMEOUT, "rates"))
+    mflop = flop_per_image(task.make_net(), tuple(task.retain.images.shape[2:])) / 1e6
+    steps = task.recipe.epochs * -(-len(task.retain) // task.recipe.batch_size)
+    found = {
+        "oracle_workers": workers,
+        "oracle_layout": rates["layout"],
+        "oracle_plain_steps": rates["plain"],
+        "oracle_single_steps": rates["single"],
+        "oracle_steps": rates["ours"],
+        "oracle_speedup": rates["ours"] / rates["plain"],
+        "matrix_gflops": rates["gflops"],
+        "mflop_per_image": mflop,
+        "oracle_floor_steps": rates["gflops"] * 1e3 / (mflop * task.recipe.batch_size),
+    }
+    if "tf32" in rates:  # what it would bring; oracles are trained in float32
+        found["oracle_tf32_steps"] = rates["tf32"]
+    for name, key, setup in (
+        ("oracles_per_minute_plain", "plain", "plain_setups"),
+        ("oracles_per_minute", "ours", "setups"),
+    ):
+        found[name] = 60 / (steps / rates[key] + 1 / rates[setup] + 1 / rates["evaluations"])
+    return found
+
+
+def _sum_of_jobs(jobs: Iterator[tuple[int, dict | Failure]]) -> dict:
+    total: dict = {}
+    for _, rates in jobs:
+        if isinstance(rates, Failure):
+            raise RuntimeError(f"the benchmark failed: {rates.reason}\n{rates.traceback}")
+        for key, value in rates.items():
+            total[key] = value if isinstance(value, str) else total.get(key, 0.0) + value
+    return total
+
+
+def oracle_rates(what: tuple[str, str], _: int) -> dict:
+    """In this process: per second, steps, set-ups and evaluations of one network; and the rate of matrix products."""
+    trainer = trainer_of(*what)
+    task, layout = long_enough(trainer.task), trainer.layout
+    ways = {
+        "plain": lambda: plain_steps_per_second(task),
+        "single": lambda: model_steps_per_second(task, task.retain, Layout(1)),
+        "ours": lambda: model_steps_per_second(task, task.retain, layout),
+    }
+    if torch.device(what[1]).type == "cuda":
+        ways["tf32"] = lambda: model_steps_per_second(task, task.retain, layout, tf32=True)
+    measured = {name: [] for name in ways}
+    for _round in range(ROUNDS):
+        for name, way in ways.items():
+            measured[name].append(way())
+    rates = {name: float(np.median(values)) for name, values in measured.items()}
+    device = task.retain.images.device
+    net = initial_net(task, 0).to(device, memory_format=torch.channels_last)
+    rates["evaluations"] = 1 / seconds(lambda: evaluate(net, task), repeats=1)
+    rates["plain_setups"] = 1 / seconds(lambda: initial_net(task, 0).to(device), repeats=1)
+    seeds = list(range(layout.networks))
+    rates["setups"] = layout.networks / seconds(
+        lambda: make_bundles(trainer.task, task.retain, seeds, layout), repeats=1
+    )
+    return rates | {"layout": str(layout), "gflops": matrix_gflops(device)}
+
+
+def long_enough(task: Task) -> Task:
+    """The task with so many epochs that no way of training comes to its end while timed, and whole batches only."""
+    retain = whole_batches(task.retain, task.recipe.batch_size)
+    epochs = task.recipe.epochs + -(-LONG * task.recipe.batch_size // len(retain))
+    return replace(task, retain=retain, recipe=replace(task.recipe, epochs=epochs))
+
+
+def plain_steps_per_second(task: Task) -> float:
+    """Of the plain loop, one network at a time."""
+    steps, device = training_steps(task, task.retain, seed=0), task.retain.images.device
+    with exact_convolutions(same_shapes=True):  # as `train` has it
+        for _ in islice(steps, 3):
+            pass
+        wait(device)
+        start = time.perf_counter()
+        taken = sum(1 for _ in islice(steps, STEPS))
+        wait(device)
+    return taken / (time.perf_counter() - start)
+
+
+def flop_per_image(net: nn.Module, size: tuple[int, int]) -> float:
+    """Floating-point operations of one image's forward and backward pass, counted by torch; padding included."""
+    batch = torch.zeros(2, 3, *size)  # batch norm needs two
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(copy.deepcopy(net).train()(batch), torch.zeros(2, dtype=torch.long)).backward()
+    return counter.get_total_flops() / 2
+
+
+def matrix_gflops(device: torch.device, size: int = 1024) -> float:
+    """Rate of float32 matrix products on the device: what convolutions cannot beat."""
+    size = 4 * size if device.type == "cuda" else size
+    a, b = torch.rand(2, size, size, device=device)
+    best = float("inf")
+    for _ in range(5):
+        wait(device)
+        start = time.perf_counter()
+        a @ b
+        wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e9
+
+
+def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict:
+    """Runs per minute of a submission by 1, 2, 4 ... processes, up to one per core."""
+    cores, counts = default_workers("cpu"), []
+    while not counts or counts[-1] < cores:
+        counts.append(min(2 * counts[-1], cores) if counts else 1)
+    path, rates = submission_path(submission), {}
+    with tempfile.TemporaryDirectory() as folder:
+        original = Path(folder) / "original.npz"  # untrained: as fast as a trained one
+        save_original(original, initial_net(task, 0).state_dict(), "")
+        plan = RunPlan(task_spec, task.fingerprint(), original, path, source_hash(path), 0, device)
+        for workers in counts:
+            indices = list(range(JOBS_PER_PROCESS * workers))
+            jobs = run_jobs(timed_job, (one_run, plan), indices, workers, TIMEOUT, f"{workers} at once")
+            made = [job for _, job in jobs if isinstance(job, Timed) and not isinstance(job.result, Failure)]
+            if len(made) < len(indices):
+                print(f"  {workers} processes at once fail, out of memory perhaps; no more are tried")
+                break
+            rates[str(workers)] = 60 * jobs_per_second(made, workers)
+    if not rates:
+        raise RuntimeError(f"{submission} fails on this task: python -m local_eval check {submission} says why")
+    return {"runs_per_minute": rates, "runs_speedup": max(rates.values()) / rates["1"]}
+
+
+def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:
+    """Does speed change what is scored? Plain oracles against fast ones, beside halves of either pool.
+
+    On a GPU, against others in TF32 too: should they score like a half of the plain pool, TF32 would be harmless.
+    """
+    size, workers = networks_per_job(task, device), default_workers(device)
+    labels, found = task.forget.labels.numpy(), {}
+    for kind in POOL_SEEDS if torch.device(device).type == "cuda" else ("fast", "plain"):
+        jobs = list(range(-(-pool // size)))
+        logits = []
+        for _, made in run_jobs(pool_job, (task_spec, device, kind, size), jobs, workers, TIMEOUT, kind, size):
+            if isinstance(made, Failure):
+                raise RuntimeError(f"the benchmark failed: {made.reason}\n{made.traceback}")
+            logits += made
+        found[kind] = logit_scaled_confidence(np.stack(logits[:pool]), labels)
+    half = {kind: logits[: pool // 2] for kind, logits in found.items()}  # as many as the ceilings have on a side
+    rates = {"pools_mixed": forgetting_quality(half["plain"], half["fast"])}
+    if "tf32" in half:
+        rates["pools_tf32"] = forgetting_quality(half["plain"], half["tf32"])
+    return rates | {f"pools_{kind}": pool_ceiling(found[kind]) for kind in ("plain", "fast")}
+
+
+def pool_job(what: tuple[str, str, str, int], job: int) -> list[np.ndarray]:
+    """The forget set's logits of some oracles of one kind. The kinds have seeds of their own: no oracle is in both."""
+    spec, device, kind, size = what
+    seeds = [POOL_SEEDS[kind] + job * size + k for k in range(size)]
+    if kind == "plain":
+        task = load_task(spec).to(device)
+        nets = (train(task, task.retain, seed) for seed in seeds)
+    else:
+        trainer = trainer_of(spec, device, tf32=kind == "tf32")
+        task, nets = trainer.task, trainer.train(seeds)
+    return [evaluate(net, task).forget_logits for net in nets]

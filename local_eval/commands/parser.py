@@ -1,0 +1,151 @@
+"""What can be said on the command line. Imports nothing heavy: help and typos must not wait for torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
+EXAMPLES = """\
+examples:
+  python -m local_eval grade baseline_finetune            grade the official starter on the embedded task
+  python -m local_eval check my_method.py                 does it keep the contract? (seconds)
+  python -m local_eval grade my_method.py --runs 64       screen an idea
+  python -m local_eval oracles --runs 512                 train the oracles for a final grading, once
+  python -m local_eval budget my_method.py                will 512 models fit into 8 hours on Kaggle?
+  python -m local_eval export my_method.py                a notebook that runs alone on Kaggle
+  python -m local_eval grade submission.zip               score checkpoints that were made elsewhere
+
+The contract that a submission keeps is written in local_eval/runs/contract.py.
+"""
+
+
+ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth, which sets N"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; `options.command` says which function does the work, as "module of commands:function"."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m local_eval",
+        description="The NeurIPS 2023 machine-unlearning grader on your own machine.",
+        epilog=EXAMPLES,
+        formatter_class=style,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(
+        name: str, function: str, text: str, submission: bool = True, also: str = ""
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
+        sub.set_defaults(command=function)
+        if submission:
+            sub.add_argument("submission", help="name in submissions/, or path to a .py file" + also)
+        sub.add_argument(
+            "--task",
+            default="digits",
+            help="name in local_eval/tasks/, or path to a .py file; NAME:PATH says where its data is (%(default)s)",
+        )
+        sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
+        sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
+        sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+        return sub
+
+    grade = command("grade", "grading:grade", "Check, train missing oracles, make missing runs, score.", also=ALSO)
+    run = command("run", "grading:run", "Only make the missing runs of a submission.")
+    score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
+    oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
+    oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
+    oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
+    headroom = command(
+        "headroom",
+        "grading:headroom",
+        "Is a task worth grading? Score originals that forgot nothing, beside the ceiling.",
+        False,
+    )
+    compare = command(
+        "compare", "grading:compare_all", "Grade several submissions with the same N and print one table.", False
+    )
+    compare.add_argument("names", nargs="*", help="submissions (default: all)")
+    compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
+    compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
+    command("check", "grading:check", "Check the contract with a dry run on two batches.")
+    _add_options(grade, run, compare, score, oracles, headroom)
+    listing = commands.add_parser("list", help="List submissions and tasks.")
+    listing.set_defaults(command="grading:list_all")
+    bench = command("bench", "grading:bench", "Time the kit beside the plain way on this machine, as ratios.", False)
+    bench.add_argument("--parts", nargs="+", choices=(*PARTS, "pools"), default=list(PARTS), help="what to time (all)")
+    bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
+    bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
+    bench.add_argument(
+        "--pool", type=int, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
+    )
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    _add_kaggle_commands(commands)
+    return parser
+
+
+def _add_options(
+    grade: argparse.ArgumentParser,
+    run: argparse.ArgumentParser,
+    compare: argparse.ArgumentParser,
+    score: argparse.ArgumentParser,
+    *trainers: argparse.ArgumentParser,
+) -> None:
+    """What several of the grading commands take."""
+    making = (grade, run, compare, *trainers)
+    for sub in (*making, score):
+        sub.add_argument(
+            "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
+        )
+        sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
+        sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
+    for sub in making:
+        sub.add_argument(
+            "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
+        )
+    for sub in (grade, run, compare):
+        sub.add_argument(
+            "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
+        )
+    grade.add_argument("--keep-checkpoints", action="store_true", help="keep all state dicts, in a submission.zip")
+    for sub in (grade, score):
+        sub.add_argument(
+            "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
+        )
+        sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of processes; give 1 or more")
+    return int(text)
+
+
+def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands to the command line's list."""
+    text = "Write submissions as notebooks that run alone on Kaggle."
+    export = commands.add_parser("export", help=text, description=text)
+    export.set_defaults(command="kaggle:export")
+    export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py files")
+    export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
+    export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
+    text = "Will 512 models fit into 8 hours on Kaggle? Exit codes: 0 fits, 3 does not fit, 4 cannot tell."
+    budget = commands.add_parser("budget", help=text, description=text)
+    budget.set_defaults(command="kaggle:budget")
+    budget.add_argument("submission", nargs="?", help="name in submissions/, or path to a .py file")
+    budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
+    budget.add_argument("--readme", type=Path, help="with --all: write the table between its marks in this file")
+    budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
+    budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    budget.add_argument("--repeats", type=int, default=3, help="counted runs (%(default)s)")
+    budget.add_argument("--stock-epoch-seconds", type=float, metavar="S", help="from a notebook's calibration cell")
+    budget.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
+    text = "Push a submission's notebook to Kaggle, wait for it, and submit it to the competition."
+    submit = commands.add_parser("submit", help=text, description=text)
+    submit.set_defaults(command="kaggle:submit")
+    submit.add_argument("submission", help="name in submissions/, or path to a .py file")
+    submit.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
+    submit.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")
+    submit.add_argument("--poll-seconds", type=float, default=30, help="between looks at the notebook (%(default)s)")
+    submit.add_argument("--wait-hours", type=float, default=12, help="for the notebook to finish (%(default)s)")

@@ -1,0 +1,34 @@
+"""Wait for a device, and keep its arithmetic exact: in one place, since every stage needs it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+
+def exact_convolutions(same_shapes: bool = False, tf32: bool = False) -> contextlib.AbstractContextManager:
+    """While it lasts, a GPU's convolutions are in float32, not rounded to TF32 as is torch's default on newer cards.
+
+    With `same_shapes`, cuDNN tries its algorithms out first, which pays over thousands of steps.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=same_shapes, allow_tf32=tf32)
+
+
+def wait(device: torch.device | str) -> None:
+    """Until the device has done what it was given: a GPU works on while Python goes ahead."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def forget_precision() -> None:
+    """Undo all settings of torch that trade precision or repeatability for speed, whatever code ran before.
+
+    That rules out TF32 in convolutions too, which torch allows by default: the competition's cards do not have it.
+    """
+    for place in (torch.backends, torch.backends.cudnn):
+        if hasattr(place, "fp32_precision"):  # since torch 2.9; it must not contradict the older settings below
+            place.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = False
+    torch.set_float32_matmul_precision("highest")

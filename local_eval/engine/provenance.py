@@ -1,0 +1,41 @@
+"""What a figure was measured with: device, processor, versions and the commit of this kit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def versions(device: torch.device | str) -> dict[str, str]:
+    """Device and library versions that a result was made with."""
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"device": f"{device.type} {name}", "torch": torch.__version__, "numpy": np.__version__}
+
+
+def provenance(device: str) -> dict[str, str]:
+    """Hardware, versions and commit that a figure was measured with."""
+    facts = versions(device)
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    except OSError:  # no git here
+        commit = ""
+    device = facts["device"].removeprefix("cuda ") if facts["device"].startswith("cuda") else _processor()
+    return {"hardware": device, "torch": facts["torch"], "commit": commit.strip() or "unknown"}
+
+
+def _processor() -> str:
+    cores, name = os.cpu_count(), platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        name = found.group(1) if found else name
+    return f"{cores} cores of {name}"

@@ -1,0 +1,103 @@
+"""Results on disk: one file per trained or unlearned model, written whole or not at all, and verified when read.
+
+A record is an .npz with the forget set's logits, the two accuracies and, as JSON, what the model was made from. Its
+`identity` names everything that must agree for two records to be comparable: a record with another identity is foreign
+and never mixed in.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from local_eval.engine.errors import InputError
+from local_eval.engine.evaluation import Evaluation
+from local_eval.engine.files import write_atomically
+from local_eval.engine.sealed import DamagedFile, seal, unseal
+
+
+class RecordError(InputError):
+    """A file on disk cannot be trusted; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One evaluated model and where it came from."""
+
+    evaluation: Evaluation
+    identity: dict  # what must agree: task fingerprint, submission hash, seed, index
+    facts: dict  # what is worth knowing: seconds, device, versions
+
+
+def save_record(path: Path, record: Record) -> None:
+    """Write one record atomically. Raises OutputError."""
+    e = record.evaluation
+    about = json.dumps({"identity": record.identity, "facts": record.facts}, sort_keys=True)
+    accuracies = np.array([e.retain_accuracy, e.test_accuracy])
+    write_atomically(path, seal({"forget_logits": e.forget_logits, "accuracies": accuracies, "about": np.array(about)}))
+
+
+def load_record(path: Path, identity: dict, shape: tuple[int, int]) -> Record:
+    """Read and verify one record; one of an earlier version, without a checksum, is written anew.
+
+    Args:
+        identity: what the record must have been made from.
+        shape: (E, C) of its logits.
+    Raises:
+        RecordError: truncated, unreadable, foreign, misshapen or not finite.
+        FileNotFoundError: there is none.
+    """
+    try:
+        arrays, sealed = unseal(path)
+        logits, accuracies, about = arrays["forget_logits"], arrays["accuracies"], json.loads(str(arrays["about"]))
+        found, facts = about["identity"], about["facts"]
+    except DamagedFile as error:
+        raise RecordError(str(error)) from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise RecordError(f"{path} is no record ({type(error).__name__}: {error})") from error
+    check_identity(path, found, identity)
+    check_values(path, logits, accuracies, (*shape,), (2,))
+    record = Record(Evaluation(logits, float(accuracies[0]), float(accuracies[1])), found, facts)
+    if not sealed:
+        save_record(path, record)
+    return record
+
+
+def check_identity(path: Path, found: dict, identity: dict) -> None:
+    """Raise RecordError, with what differs, unless a record was made from what it must have been made from."""
+    if found != identity:
+        differing = sorted(k for k in found.keys() | identity.keys() if found.get(k) != identity.get(k))
+        raise RecordError(f"{path} belongs to something else: {', '.join(differing)} differ")
+
+
+def check_values(path: Path, logits: np.ndarray, accuracies: np.ndarray, shape: tuple, pairs: tuple) -> None:
+    """Raise RecordError unless a file's arrays have these shapes and finite values."""
+    if logits.shape != shape or logits.dtype != np.float32 or accuracies.shape != pairs:
+        raise RecordError(f"{path} holds logits {logits.dtype} {logits.shape}, expected float32 {shape}")
+    if not (np.isfinite(logits).all() and np.isfinite(accuracies).all()):
+        raise RecordError(f"{path} holds NaN or infinite values")
+
+
+def read_records(
+    folder: Path, identity: Callable[[int], dict], count: int, shape: tuple[int, int]
+) -> dict[int, Record]:
+    """The finished records 0..count-1 in `folder`, verified; a damaged or foreign file is named and not trusted."""
+    done = {}
+    for index in range(count):
+        try:
+            done[index] = load_record(record_path(folder, index), identity(index), shape)
+        except FileNotFoundError:
+            continue
+        except RecordError as error:
+            print(f"{error}; it will be made again", file=sys.stderr)
+    return done
+
+
+def record_path(folder: Path, index: int) -> Path:
+    """Where record `index` lies in `folder`."""
+    return folder / f"{index:04d}.npz"

@@ -1,0 +1,198 @@
+"""From evaluated models to the score, its interval and its ceiling.
+
+    score = forgetting quality x RA_unlearned / RA_retrained x TA_unlearned / TA_retrained
+
+RA and TA are mean accuracies on the retain and the test set. The ratios are not clipped at 1, as officially. Perfect
+unlearning scores about 0.18, not 1, so the ceiling, measured on the oracles themselves, always stands beside the score.
+
+How to run this stage: python -m local_eval score fanchuan --task digits --runs 64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import stdtrit
+
+from local_eval.engine.errors import InputError
+from local_eval.engine.records import Record
+from local_eval.metric.metric import (
+    EPSILON_CAP,
+    example_epsilons,
+    forgetting_points,
+    forgetting_quality,
+    logit_scaled_confidence,
+)
+
+LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones win)
+OFFICIAL_RUNS = 512
+BUDGET_SECONDS = 8 * 3600 / OFFICIAL_RUNS  # 56.25 s a run on Kaggle's GPU
+CEILING_SPLITS = 8
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+class ScoreError(InputError):
+    """There is nothing to score; the message says what is missing and how to get it."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One graded submission. Accuracies are shares, times seconds."""
+
+    score: float
+    interval: tuple[float, float]  # 95 %, over forget examples
+    forgetting_quality: float
+    ceiling: float  # forgetting quality of oracles against oracles
+    ceiling_runs: int  # models on each side of it: `runs`, or half the pool if that is fewer
+    retain_accuracy: float
+    retain_accuracy_ratio: float
+    test_accuracy: float
+    test_accuracy_ratio: float
+    share_at_cap: float  # of forget examples at epsilon 50
+    runs: int
+    missing: tuple[int, ...]  # runs that failed and were left out on request
+    seconds_per_run: float
+    epsilons: np.ndarray  # [E]
+    warnings: tuple[str, ...]
+    within_budget: bool | None = None  # None where no limit was asked for
+    over_budget: tuple[int, ...] = ()  # runs that took longer than their share of the limit
+
+    @property
+    def score_over_ceiling(self) -> float:
+        """1 is as good as retraining, within noise."""
+        return self.score / self.ceiling if self.ceiling else float("nan")
+
+
+def held_to_budget(score: Score, seconds: dict[int, float], hours: float) -> Score:
+    """The score with its runs, by their seconds on this machine, held to a limit in hours for the official 512."""
+    if not hours > 0:
+        raise ScoreError(f"--budget-hours {hours:g} is no limit; the competition's is 8")
+    share = hours * 3600 / OFFICIAL_RUNS
+    late = tuple(index for index, taken in sorted(seconds.items()) if taken > share)
+    return replace(score, over_budget=late, within_budget=float(np.mean(list(seconds.values()))) <= share)
+
+
+def check_runs(runs: int) -> None:
+    """Raise ScoreError for a number of runs that cannot give a usable score."""
+    if runs < LEAST_RUNS:
+        raise ScoreError(
+            f"--runs {runs} is too few: below {LEAST_RUNS} the metric ranks methods wrongly. "
+            "Use 64 for screening, 512 to compare"
+        )
+
+
+def compute_score(
+    unlearned: dict[int, Record],
+    oracles: Sequence[Record],
+    labels: np.ndarray,
+    persons: np.ndarray,
+    missing: Sequence[int] = (),
+) -> Score:
+    """Score N unlearned models against N oracles.
+
+    Args:
+        unlearned: the finished runs by index; as many oracles, from the front, are compared with them.
+        labels, persons: [E] class and person of every forget example.
+        missing: indices of failed runs that are left out.
+    Raises:
+        ScoreError: fewer than 16 runs, or fewer oracles than runs.
+        MetricError: confidences that cannot be scored.
+    """
+    runs = [unlearned[i] for i in sorted(unlearned)]
+    check_runs(len(runs))
+    if len(oracles) < len(runs):
+        raise ScoreError(
+            f"{len(runs)} runs need as many oracles, there are {len(oracles)}: python -m local_eval oracles"
+        )
+    ours, all_theirs = confidences(runs, labels), confidences(oracles, labels)
+    theirs = all_theirs[: len(runs)]
+    epsilons = example_epsilons(ours, theirs)
+    points = forgetting_points(epsilons, len(runs))
+    ra, ta = mean_accuracies(runs)
+    oracle_ra, oracle_ta = mean_accuracies(oracles[: len(runs)])
+    utility = (ra / oracle_ra) * (ta / oracle_ta)
+    quality, ceiling = float(points.mean()), pool_ceiling(all_theirs, most=len(runs))
+    low, high = cluster_interval(points, persons)
+    return Score(
+        score=quality * utility,
+        interval=(low * utility, high * utility),
+        forgetting_quality=quality,
+        ceiling=ceiling,
+        ceiling_runs=min(len(oracles) // 2, len(runs)),
+        retain_accuracy=ra,
+        retain_accuracy_ratio=ra / oracle_ra,
+        test_accuracy=ta,
+        test_accuracy_ratio=ta / oracle_ta,
+        share_at_cap=float((epsilons >= EPSILON_CAP).mean()),
+        runs=len(runs),
+        missing=tuple(missing),
+        seconds_per_run=float(np.median([run.facts["seconds"] for run in runs])),
+        epsilons=epsilons,
+        warnings=tuple(_warnings(runs, oracles[: len(runs)], ours, theirs, quality, ceiling)),
+    )
+
+
+def confidences(records: Sequence[Record], labels: np.ndarray) -> np.ndarray:
+    """Logit-scaled confidences [N, E] of the forget set under every model."""
+    return logit_scaled_confidence(np.stack([r.evaluation.forget_logits for r in records]), labels)
+
+
+def mean_accuracies(records: Sequence[Record]) -> tuple[float, float]:
+    """Mean retain and test accuracy."""
+    pairs = [(r.evaluation.retain_accuracy, r.evaluation.test_accuracy) for r in records]
+    ra, ta = np.mean(pairs, axis=0)
+    return float(ra), float(ta)
+
+
+def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = CEILING_SPLITS) -> float:
+    """What perfect unlearning gets: oracles [M, E] against oracles, averaged over several ways to halve the pool.
+
+    The halves are disjoint and of at most `most` models, so a pool of twice as many gives the ceiling at the score's N.
+    """
+    half, total = min(len(oracles) // 2, most), 0.0
+    rng = np.random.default_rng(0)
+    for _ in range(splits):
+        order = rng.permutation(len(oracles))
+        total += forgetting_quality(oracles[order[:half]], oracles[order[half : 2 * half]])
+    return total / splits
+
+
+def cluster_interval(points: np.ndarray, persons: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Interval for the mean of `points` [E], from resampling whole persons [E] with replacement.
+
+    The resamples give the standard error, Student's t with (persons - 1) degrees of freedom the width: percentiles
+    would be too narrow for the 15 persons of the competition. Models are never resampled: copies of a model make
+    spurious runs in the sorted confidences and bias the score low by 15 to 45 %. Noise that all examples share,
+    because they share the models, is not in it; only another seed and other oracles show that.
+    """
+    _, member = np.unique(persons, return_inverse=True)
+    sums, sizes = np.bincount(member, weights=points), np.bincount(member)
+    clusters = len(sums)
+    if clusters < 2:
+        return 0.0, 1.0  # one person says nothing about others
+    drawn = np.random.default_rng(0).integers(0, clusters, size=(RESAMPLES, clusters))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    error = means.std(ddof=1) * np.sqrt(clusters / (clusters - 1))
+    reach = stdtrit(clusters - 1, (1 + level) / 2) * error
+    return max(float(points.mean() - reach), 0.0), min(float(points.mean() + reach), 1.0)
+
+
+def _warnings(runs, oracles, ours: np.ndarray, theirs: np.ndarray, quality: float, ceiling: float) -> list[str]:
+    """What a reader of the score must know before believing it."""
+    found = []
+    if (np.ptp(ours, axis=0) == 0).all():
+        found.append("all runs are identical: the method is deterministic, and such a method scores 0")
+    if np.median(theirs.std(axis=0)) < 0.4:
+        found.append(
+            "the oracles' confidences spread by less than 0.4; scores then live on another scale (see the ceiling)"
+        )
+    if quality > 1.5 * ceiling:
+        found.append("forgetting quality is over 1.5 x the ceiling: do the runs contain the oracles?")
+    for key in ("device", "torch"):
+        seen = sorted({r.facts[key] for r in [*runs, *oracles]})
+        if len(seen) > 1:
+            found.append(f"models were made with different {key}: {', '.join(seen)}")
+    return found

@@ -1,0 +1,108 @@
+"""The oracles: models retrained from scratch without the forget set.
+
+They depend on the task alone, so they are made once per task fingerprint, shared by all submissions, and extended when
+more are asked for. Of an oracle only what the score needs is kept: the forget set's logits and the two accuracies.
+
+How to run this stage: python -m local_eval oracles --task digits --runs 64
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from local_eval.engine.failure import Failure
+from local_eval.engine.files import locked
+from local_eval.engine.pool import default_workers, run_jobs
+from local_eval.engine.provenance import versions
+from local_eval.engine.records import Record, read_records, record_path, save_record
+from local_eval.oracles.train_many import Trainer
+from local_eval.tasks.evaluate import evaluate
+from local_eval.tasks.load import load_task
+from local_eval.tasks.names import TaskError
+
+FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
+FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` needs
+
+
+@dataclass(frozen=True)
+class OraclePlan:
+    """What a worker needs to train a job of oracles, or, for `headroom`, of more originals."""
+
+    task: str
+    task_fingerprint: str
+    device: str
+    models_per_job: int
+    forget_too: bool = False  # train on the forget set as well: another original model, not an oracle
+
+    @property
+    def kind(self) -> str:
+        return "original" if self.forget_too else "oracle"
+
+    def identity(self, index: int) -> dict:
+        """What must agree for a cached model to be this one."""
+        return {"kind": self.kind, "task": self.task_fingerprint, "index": index}
+
+
+def finish_oracles(
+    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int | None
+) -> list[Record]:
+    """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
+
+    Oracles are trained in jobs of a few, always the same ones together, so that each is the same to the bit on a CPU
+    whichever were missing. The last job may make some more than were asked for; they are kept. There is no time limit:
+    the loop is our own, and one oracle may take two seconds or an hour, as task and machine will have it.
+
+    Raises:
+        RuntimeError: an oracle could not be trained; the others are kept.
+        OutputError: the folder is in use, read-only or full; what was finished is kept.
+    """
+    with locked(folder):
+        done = read_records(folder, plan.identity, count, shape)
+        size = plan.models_per_job
+        missing = sorted({k // size for k in range(count) if k not in done})
+        failures = {}
+        workers = workers or default_workers(plan.device)
+        jobs = run_jobs(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
+        with contextlib.closing(jobs):  # an error in here stops the workers at once
+            for job, result in jobs:
+                if isinstance(result, Failure):
+                    failures[job * size] = result
+                    continue
+                for index, record in result.items():
+                    if index not in done:
+                        save_record(record_path(folder, index), record)
+                        done[index] = record
+    if failures:
+        index, failure = next(iter(failures.items()))
+        raise RuntimeError(
+            f"{len(failures)} of {len(missing)} jobs failed, each with {size} {plan.kind}s; "
+            f"from {plan.kind} {index}: {failure.reason}\n{failure.traceback}"
+        )
+    return [done[k] for k in range(count)]
+
+
+def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
+    """Train and evaluate a job's oracles, in this process; returns them by index."""
+    trainer = trainer_of(plan.task, plan.device, plan.forget_too)
+    indices = range(job * plan.models_per_job, (job + 1) * plan.models_per_job)
+    start = time.perf_counter()
+    seeds = [(FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index for index in indices]
+    evaluations = [evaluate(net, trainer.task) for net in trainer.train(seeds)]
+    for index, evaluation in zip(indices, evaluations):
+        if not np.isfinite(evaluation.forget_logits).all():
+            raise TaskError(f"{plan.kind} {index} diverged: its outputs are NaN or infinite. Change the task's recipe")
+    facts = {"seconds": (time.perf_counter() - start) / len(indices), **versions(plan.device)}
+    return {index: Record(e, plan.identity(index), facts) for index, e in zip(indices, evaluations)}
+
+
+@lru_cache(maxsize=1)
+def trainer_of(spec: str, device: str, forget_too: bool = False, tf32: bool = False) -> Trainer:
+    """This process's trainer for a task, on its retain set or on retain and forget set; what it measured is kept."""
+    task = load_task(spec).to(device)
+    return Trainer(task, task.retain + task.forget if forget_too else task.retain, tf32=tf32)

@@ -1,0 +1,101 @@
+"""The original model, which is to unlearn: the task's own, or one trained on retain and forget set.
+
+Kept as original.npz: the state dict as arrays, with a checksum (engine/sealed.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from local_eval.engine.files import locked, write_atomically
+from local_eval.engine.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
+from local_eval.oracles.train_many import Trainer
+from local_eval.tasks.task import Task
+
+ORIGINAL_SEED = 0
+
+
+def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Path:
+    """Train the original model on retain and forget, or take the task's own, unless `path` holds it; returns the path.
+
+    Raises:
+        OutputError: the folder is in use, read-only or full.
+    """
+    with locked(path.parent):
+        if _is_original(path, task, fingerprint):
+            return path
+        state = task.original or _of_earlier_version(path.with_suffix(".pt"), task, fingerprint)
+        if state is None:
+            state = trained_original(task, device)
+        save_original(path, state, fingerprint)
+    return path
+
+
+def trained_original(task: Task, device: str) -> dict[str, Tensor]:
+    """Train it, the fast way."""
+    print("training the original model", flush=True)
+    task = task.to(device)
+    (net,) = Trainer(task, task.retain + task.forget).train([ORIGINAL_SEED])
+    state = {name: value.cpu() for name, value in net.state_dict().items()}
+    torch.cuda.empty_cache()  # this process waits from now on, and the workers need the memory
+    return state
+
+
+def save_original(path: Path, state: dict[str, Tensor], fingerprint: str) -> None:
+    """Write a state dict; raises OutputError."""
+    write_atomically(path, seal_state(state, {"fingerprint": fingerprint}))
+
+
+@lru_cache(maxsize=8)
+def _digest_of(path: Path, changed_ns: int) -> str:
+    sha = hashlib.sha256()
+    for name, value in load_state(path).items():
+        sha.update(name.encode() + value.numpy().tobytes())
+    return sha.hexdigest()[:12]
+
+
+def original_digest(path: Path) -> str:
+    """Short hash of the original model's weights: runs from another original are not comparable."""
+    return _digest_of(path, path.stat().st_mtime_ns)
+
+
+def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
+    try:
+        about = json.loads(str(unseal(path)[0][ABOUT]))
+        if about["fingerprint"] == fingerprint and _fits(load_state(path), task):
+            return True
+        reason = "belongs to another task or was given anew"
+    except FileNotFoundError:
+        return False
+    except DamagedFile as error:
+        reason = str(error).removeprefix(f"{path} ")
+    except (KeyError, ValueError, TypeError):
+        reason = "holds no original model"
+    print(f"{path} {reason}; making it again", file=sys.stderr)
+    return False
+
+
+def _fits(state: dict[str, Tensor], task: Task) -> bool:
+    """Does the task's network take it, and is it the task's own, if the task has one?"""
+    try:
+        task.make_net().load_state_dict(state)
+    except RuntimeError:
+        return False
+    return all(state[name].equal(value) for name, value in (task.original or {}).items())
+
+
+def _of_earlier_version(path: Path, task: Task, fingerprint: str) -> dict[str, Tensor] | None:
+    """What a version before the checksums left; it was trained, so it is worth reading once."""
+    with contextlib.suppress(Exception):  # torch.load has no common base for what a damaged file can raise
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["fingerprint"] == fingerprint and _fits(content["state"], task):
+            return content["state"]
+    return None

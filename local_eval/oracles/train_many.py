@@ -1,0 +1,160 @@
+"""Train many networks by the task's recipe, as fast as the device allows.
+
+On a CPU every process trains one bundle of stacked networks (`bundle.py`). On a GPU one process keeps several bundles
+in flight. How many networks to stack, how many bundles to fly and in which order of memory, depends on card and
+network, so it is measured for a minute before the first networks. A network that cannot be stacked is trained by the
+plain loop.
+
+How to see what it brings: python -m local_eval bench
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from torch import nn
+
+from local_eval.engine.device import exact_convolutions, wait
+from local_eval.engine.pool import memory_was_full
+from local_eval.oracles.bundle import WARM_UP, Bundle, GraphBundle
+from local_eval.oracles.stacked import CannotStack
+from local_eval.oracles.train import train
+from local_eval.tasks.task import Split, Task
+
+SMALL = 1_000_000  # parameters; on a CPU larger networks gain from their live taps, and lose from being stacked
+TRIAL_STEPS, TRIAL_SECONDS = 60, 1.0  # of every network, at least
+GPU_JOB = 32  # networks that one process is given at a time
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many networks make one bundle, how many bundles are in flight at once, and how they lie in memory."""
+
+    stack: int
+    streams: int = 1
+    channels_last: bool = True
+
+    def __str__(self) -> str:
+        order = "last" if self.channels_last else "first"
+        return f"{self.streams} x {self.stack} nets, channels {order}"
+
+    @property
+    def networks(self) -> int:
+        """In training at the same time."""
+        return self.stack * self.streams
+
+    def smaller(self) -> Layout:
+        """About half of it, for a card whose memory is full."""
+        if self.streams > 1:
+            return replace(self, streams=self.streams // 2)
+        return replace(self, stack=max(self.stack // 2, 1))
+
+
+# In float32 cuDNN favours channels first for whole convolutions and channels last for grouped ones, mostly.
+GPU_LAYOUTS = [Layout(1, k, last) for last in (False, True) for k in (1, 8, 16)] + [Layout(4, 4), Layout(8, 4)]
+
+
+def cpu_layout(task: Task) -> Layout:
+    """A rule, not a measurement: how networks are stacked decides their last bits, and these must not vary."""
+    return Layout(4 if sum(p.numel() for p in task.make_net().parameters()) < SMALL else 1)
+
+
+def networks_per_job(task: Task, device: str) -> int:
+    """How many networks a process should be given at a time."""
+    return GPU_JOB if torch.device(device).type == "cuda" else cpu_layout(task).networks
+
+
+def best_layout(task: Task, examples: Split) -> Layout:
+    """The layout to train with: on a GPU the fastest of some, by trying them."""
+    if not examples.images.is_cuda:
+        return cpu_layout(task)
+    rates = {layout: model_steps_per_second(task, examples, layout) for layout in GPU_LAYOUTS}
+    return max(rates, key=rates.__getitem__)
+
+
+def model_steps_per_second(task: Task, examples: Split, layout: Layout, tf32: bool = False) -> float:
+    """Steps of one network per second with a layout; 0 if the card's memory is too small, or nothing can be stacked.
+
+    Only whole batches are timed: a last one of another size, rare in a long training, may come often in a short trial.
+    """
+    examples = whole_batches(examples, task.recipe.batch_size)
+    try:
+        bundles = make_bundles(task, examples, list(range(layout.networks)), layout)
+        with exact_convolutions(same_shapes=True, tf32=tf32):
+            return layout.networks * _rounds_per_second(bundles, examples)
+    except CannotStack:
+        return 0.0
+    except RuntimeError as error:
+        if not memory_was_full(str(error)):
+            raise
+    wait(examples.images.device)
+    torch.cuda.empty_cache()  # out here, since the error's traceback holds on to the bundles
+    return 0.0
+
+
+def whole_batches(examples: Split, batch_size: int) -> Split:
+    """As many examples as fill batches, or all if they fill none."""
+    return examples[: len(examples) // batch_size * batch_size or len(examples)]
+
+
+def _rounds_per_second(bundles: list[Bundle], examples: Split) -> float:
+    rounds = zip(*(bundle.steps() for bundle in bundles))
+    for _ in islice(rounds, WARM_UP + 1):  # the last of them records the graphs
+        pass
+    wait(examples.images.device)
+    start, taken, more = time.perf_counter(), 0, TRIAL_STEPS
+    while more == TRIAL_STEPS and time.perf_counter() - start < TRIAL_SECONDS:
+        more = sum(1 for _ in islice(rounds, TRIAL_STEPS))
+        taken += more
+        wait(examples.images.device)
+    return taken / (time.perf_counter() - start)
+
+
+def make_bundles(task: Task, examples: Split, seeds: list[int], layout: Layout) -> list[Bundle]:
+    """Bundles for these seeds, none in training yet."""
+    kind = GraphBundle if examples.images.is_cuda else Bundle
+    parts = [seeds[k : k + layout.stack] for k in range(0, len(seeds), layout.stack)]
+    return [kind(task, examples, part, channels_last=layout.channels_last) for part in parts]
+
+
+class Trainer:
+    """Trains networks on some examples, as many at once as is best; fewer, from then on, once memory was full."""
+
+    def __init__(self, task: Task, examples: Split, layout: Layout | None = None, tf32: bool = False):
+        self.task, self.examples, self.tf32 = task, examples, tf32
+        self.layout = layout or best_layout(task, examples)
+
+    def train(self, seeds: list[int]) -> Iterator[nn.Module]:
+        """Yield a trained network for every seed, in their order and in eval mode.
+
+        Raises:
+            RuntimeError: there is no room for a single network, or the device is at fault.
+        """
+        left = list(seeds)
+        while left:
+            at_once = left[: self.layout.networks]
+            try:
+                nets = self._train_at_once(at_once)
+            except CannotStack:
+                nets = [train(self.task, self.examples, seed) for seed in at_once]
+            except RuntimeError as error:
+                if self.layout.networks == 1 or not memory_was_full(str(error)):
+                    raise
+                nets = []
+            if not nets:  # out here, since the error's traceback holds on to the bundles
+                wait(self.examples.images.device)
+                torch.cuda.empty_cache()
+                self.layout = self.layout.smaller()
+            left = left[len(nets) :]
+            yield from nets
+
+    def _train_at_once(self, seeds: list[int]) -> list[nn.Module]:
+        bundles = make_bundles(self.task, self.examples, seeds, self.layout)
+        with exact_convolutions(same_shapes=True, tf32=self.tf32):
+            for _ in zip(*(bundle.steps() for bundle in bundles)):
+                pass
+        return [net for bundle in bundles for net in bundle.finish()]

@@ -1,0 +1,4 @@
+"""Results for people and programs.
+
+In: scores. Out: tables, JSON.
+"""

@@ -1,0 +1,89 @@
+"""What a grading leaves behind: a small table for people, score.json and epsilons.npy for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from local_eval.engine.files import write_atomically
+from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
+
+
+def table(score: Score, submission: str, task: str) -> str:
+    """The score as a few aligned lines."""
+    low, high = score.interval
+    rows = [
+        ("forgetting quality", f"{score.forgetting_quality:.4f}", ""),
+        ("x retain accuracy ratio", f"{score.retain_accuracy_ratio:.4f}", f"RA {score.retain_accuracy:.4f}"),
+        ("x test accuracy ratio", f"{score.test_accuracy_ratio:.4f}", f"TA {score.test_accuracy:.4f}"),
+        ("= score", f"{score.score:.4f}", f"95 % interval {low:.4f} to {high:.4f}, over forget examples"),
+        ("ceiling", f"{score.ceiling:.4f}", f"what retrained against retrained gets, N = {score.ceiling_runs}; not 1"),
+        ("score / ceiling", f"{score.score_over_ceiling:.2f}", "1 is as good as retraining"),
+        ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
+        ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
+    ]
+    lines = [f"{submission} on {task}, N = {score.runs}"]
+    lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
+    lines += [f"  note: {text}" for text in notes(score)]
+    return "\n".join(lines)
+
+
+def _seconds(score: Score) -> str:
+    return "unknown" if math.isnan(score.seconds_per_run) else f"{score.seconds_per_run:.2f}"
+
+
+def notes(score: Score) -> list[str]:
+    """What must be said beside the score."""
+    found = []
+    if score.runs < OFFICIAL_RUNS:
+        found.append(f"N = {score.runs} is not the official {OFFICIAL_RUNS}; compare it only with scores at the same N")
+    if score.missing:
+        found.append(
+            f"{len(score.missing)} failed runs are left out of this score: {', '.join(map(str, score.missing[:8]))}"
+        )
+    if score.within_budget is False:
+        found.append("NOT A VALID SCORE: 512 such runs take longer than the limit, by the seconds of this machine")
+    if score.over_budget:
+        shown = ", ".join(map(str, score.over_budget[:8]))
+        found.append(f"{len(score.over_budget)} runs took longer than their share of the limit: {shown}")
+    return found + list(score.warnings)
+
+
+def save_score(score: Score, folder: Path, submission: str, task: str, comparable: dict) -> Path:
+    """Write score.json and, beside it, epsilons.npy (float64 [E], the forget set's order). Returns score.json's path.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    content = {
+        "score": score.score,
+        "interval": list(score.interval),
+        "forgetting_quality": score.forgetting_quality,
+        "ceiling": score.ceiling,
+        "ceiling_runs": score.ceiling_runs,
+        "score_over_ceiling": score.score_over_ceiling,
+        "retain_accuracy": score.retain_accuracy,
+        "retain_accuracy_ratio": score.retain_accuracy_ratio,
+        "test_accuracy": score.test_accuracy,
+        "test_accuracy_ratio": score.test_accuracy_ratio,
+        "share_at_epsilon_cap": score.share_at_cap,
+        "seconds_per_run": None if math.isnan(score.seconds_per_run) else score.seconds_per_run,
+        "within_budget": score.within_budget,
+        "runs_over_budget": list(score.over_budget),
+        "runs": score.runs,
+        "missing_runs": list(score.missing),
+        "submission": submission,
+        "task": task,
+        "notes": notes(score),
+        "made_from": comparable,
+        "epsilons": score.epsilons.tolist(),
+    }
+    buffer = io.BytesIO()
+    np.save(buffer, score.epsilons)
+    write_atomically(folder / "epsilons.npy", buffer.getvalue())
+    write_atomically(folder / "score.json", (json.dumps(content, indent=2) + "\n").encode())
+    return folder / "score.json"

@@ -1,0 +1,108 @@
+"""Check a submission against the contract in seconds: import, signature, and a dry run on two batches.
+
+The dry run happens in a process of its own, so a submission that exits, hangs or crashes cannot take the checker along.
+
+How to run it: python -m local_eval check my_method.py
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from local_eval.engine.apart import Clock, run_apart
+from local_eval.engine.failure import Failure
+from local_eval.engine.pool import run_jobs
+from local_eval.runs.contract import check_result, load_submission
+from local_eval.runs.handover import pack, unpack
+from local_eval.runs.loaders import make_loaders
+from local_eval.runs.one_run import check_data, seed_everything, timed
+from local_eval.runs.submissions import TRAVELS, SubmissionError, parse_source, submission_path
+from local_eval.tasks.evaluate import initial_net
+from local_eval.tasks.load import load_task
+from local_eval.tasks.task import Task
+
+TWO_BATCHES = 128  # examples of each loader
+TIME_LIMIT = 300.0  # seconds for the dry runs together; a laptop needs most of a minute for a full resnet18
+CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
+
+
+@dataclass(frozen=True)
+class CheckPlan:
+    """What the dry run's process needs."""
+
+    submission: Path
+    task: str
+    device: str
+
+
+def check_submission(name: str, task: str, device: str) -> list[str]:
+    """Check a submission by name or path; returns remarks that are no errors.
+
+    Raises:
+        SubmissionError: the contract is broken; the message says where and what to change.
+    """
+    path = submission_path(name)
+    remarks = foreign_imports(path)
+    plan = CheckPlan(path, task, device)
+    ((_, result),) = run_jobs(dry_run, plan, [0], workers=1, timeout=None, title="dry run")
+    if isinstance(result, Failure):
+        raise SubmissionError(f"{path}: {result.as_text()}".rstrip())
+    return remarks + result
+
+
+def foreign_imports(path: Path) -> list[str]:
+    """Remarks on imports that a stand-alone notebook cannot take along."""
+    remarks = []
+    for node in ast.walk(parse_source(path)):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names = [node.module or "."] if isinstance(node, ast.ImportFrom) else names
+        for name in names:
+            if name.split(".")[0] not in TRAVELS:
+                remarks.append(f"line {node.lineno}: imports {name}, which a notebook cannot take along")
+    return remarks
+
+
+def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
+    """Two runs with different seeds, in train and then in eval mode as on Kaggle; returns remarks."""
+    task = _two_batches(load_task(plan.task))
+    original = initial_net(task, seed=0).state_dict()
+    answers = [run_apart(partial(_dry_once, plan, task, original, k), TIME_LIMIT / 2) for k in (0, 1)]
+    for answer in answers:
+        if isinstance(answer.content, Failure):
+            return replace(answer.content, printed=answer.printed)
+    try:
+        first, second = (unpack(answer.content, original)[0] for answer in answers)
+    except SubmissionError as error:
+        return Failure(str(error))
+    remarks = []
+    if all(torch.equal(first[k], second[k]) for k in first):
+        remarks.append("two seeds gave the same net: a deterministic method scores 0, because its runs have no spread")
+    if all(torch.equal(first[k], v) for k, v in original.items()):
+        remarks.append("the net was not changed at all")
+    if (printed := answers[0].printed_bytes) > CHATTY:
+        remarks.append(f"it prints {printed} characters a run; 512 runs would flood the notebook")
+    return [*remarks, f"dry run on two batches: {answers[0].seconds:.1f} s"]
+
+
+def _dry_once(plan: CheckPlan, task: Task, original: dict[str, torch.Tensor], index: int, clock: Clock) -> bytes:
+    """In the submission's own process: one run, and its weights."""
+    task = task.to(plan.device)
+    net = task.make_net().to(plan.device)
+    net.load_state_dict(original)
+    net.train(index == 0)
+    digests = {name: split.digest() for name, split in task.splits.items()}
+    seed_everything(0, index)
+    unlearning = load_submission(plan.submission)
+    returned = timed(clock, plan.device, lambda: unlearning(net, *make_loaders(task)))
+    check_result(net, returned, original)
+    check_data(task, digests)
+    return pack(net.state_dict(), original, {})
+
+
+def _two_batches(task: Task) -> Task:
+    return replace(task, **{name: split[slice(0, TWO_BATCHES)] for name, split in task.splits.items()})

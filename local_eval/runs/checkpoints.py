@@ -1,0 +1,175 @@
+"""State dicts of unlearned models on disk, as the competition takes them: unlearned_checkpoint_{i}.pth, in a zip.
+
+What is read here comes from anywhere, so it is treated as hostile: nothing is unpacked to disk, sizes are checked
+before reading, links and foreign names are refused. What a single file may hold is in state_files.py.
+
+How to make them: python -m local_eval grade fanchuan --keep-checkpoints
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import stat
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from local_eval.engine.files import OutputError, write_atomically
+from local_eval.engine.state_files import CheckpointError, check_state, read_state
+
+# Flat, or as the official `zip submission.zip /kaggle/tmp/*.pth` names them; nothing else, so no path leads anywhere.
+NAME = re.compile(r"(?:kaggle/tmp/)?unlearned_checkpoint_(0|[1-9]\d{0,5})\.pth")
+RATIO = 100  # of a member's size to its compressed size; weights reach about 2
+OVERHEAD = 2**20  # bytes of a checkpoint beside its tensors
+
+
+def checkpoint_name(index: int) -> str:
+    """The file name of a run's checkpoint."""
+    return f"unlearned_checkpoint_{index}.pth"
+
+
+def save_checkpoint(state: dict[str, Tensor], folder: Path, index: int) -> None:
+    """Write a run's state dict into a folder, whole or not at all. Raises OutputError."""
+    buffer = io.BytesIO()
+    torch.save({name: value.cpu().contiguous() for name, value in state.items()}, buffer)
+    write_atomically(folder / checkpoint_name(index), buffer.getvalue())
+
+
+def kept_checkpoints(folder: Path | None) -> set[int]:
+    """Which runs have a checkpoint in a folder that may not exist."""
+    files = folder.glob("*.pth") if folder else ()
+    return {int(match[1]) for file in files if (match := NAME.fullmatch(file.name))}
+
+
+def zip_checkpoints(folder: Path, target: Path, count: int) -> None:
+    """Zip checkpoints 0..count-1 of a folder, one at a time; `target` appears when whole. Raises OutputError."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:  # stored: weights hardly shrink
+            for index in range(count):
+                archive.write(folder / checkpoint_name(index), checkpoint_name(index))
+        os.replace(partial, target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {target}: {error.strerror or error}. The checkpoints stay in {folder}; make room or choose "
+            "another --out, then run the same command again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """A zip or a folder that holds checkpoints 0..N-1, each of at most `limit` bytes."""
+
+    path: Path
+    names: tuple[str, ...]  # entry i is checkpoint i
+    limit: int
+    digest: str  # short hash of names, sizes and checksums
+
+    @classmethod
+    def find(cls, path: Path, net: nn.Module) -> Checkpoints:
+        """Check names, numbers, kinds and sizes of what `path` holds, without reading contents.
+
+        Args:
+            net: whose state dict the checkpoints must fit; it bounds their size.
+        Raises:
+            CheckpointError: anything but N regular files of plausible size, numbered 0..N-1.
+        """
+        limit = 2 * sum(value.numel() * max(value.element_size(), 4) for value in net.state_dict().values()) + OVERHEAD
+        entries = _folder_entries(path) if path.is_dir() else _zip_entries(path)
+        sha, found = hashlib.sha256(), {}
+        for name, size, mark in entries:
+            match = NAME.fullmatch(name)
+            if not match:
+                raise CheckpointError(f"{path}: holds {name!r}; only files unlearned_checkpoint_0.pth ... may be there")
+            if size > limit:
+                raise CheckpointError(f"{path}: {name} has {size} bytes; this network's checkpoint has at most {limit}")
+            index = int(match[1])
+            if index in found:
+                raise CheckpointError(f"{path}: checkpoint {index} is there twice")
+            found[index] = name
+            sha.update(f"{name} {size} {mark}\n".encode())
+        _check_numbers(path, set(found))
+        return cls(path, tuple(found[k] for k in range(len(found))), limit, sha.hexdigest()[:12])
+
+    def load(self, index: int, net: nn.Module) -> None:
+        """Load checkpoint `index` into a net of the task.
+
+        Raises:
+            CheckpointError: damaged, hostile, or not this network's state dict with finite values.
+        """
+        where = f"{self.path}: {self.names[index]}"
+        state = read_state(self._read(index), where, self.limit)
+        check_state(state, net.state_dict(), where)
+        net.load_state_dict(state)  # half precision becomes full here
+
+    def _read(self, index: int) -> bytes:
+        name = self.names[index]
+        try:
+            if self.path.is_dir():
+                with open(self.path / name, "rb", opener=_open_no_link) as file:
+                    content = file.read(self.limit + 1)
+            else:
+                with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
+                    content = file.read(self.limit + 1)
+        except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error, NotImplementedError) as error:
+            raise CheckpointError(f"{self.path}: {name} is damaged or cut off ({error})") from error
+        if len(content) > self.limit:
+            raise CheckpointError(f"{self.path}: {name} is longer than it says")
+        return content
+
+
+def _check_numbers(path: Path, found: set[int]) -> None:
+    missing = sorted(set(range(max(found, default=0) + 1)) - found)
+    if missing:
+        shown = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
+        raise CheckpointError(
+            f"{path}: {len(found)} checkpoints, the highest number is {max(found, default=0)}, but these are missing: "
+            f"{shown}. N checkpoints must be numbered 0 to N-1"
+        )
+
+
+def _folder_entries(path: Path) -> list[tuple[str, int, int]]:
+    entries = []
+    for entry in sorted(os.scandir(path), key=lambda e: e.name):
+        if not entry.is_file(follow_symlinks=False):
+            raise CheckpointError(
+                f"{path}: {entry.name} is a link or no regular file; put the checkpoints there themselves"
+            )
+        about = entry.stat(follow_symlinks=False)
+        entries.append((entry.name, about.st_size, about.st_mtime_ns))
+    return entries
+
+
+def _zip_entries(path: Path) -> list[tuple[str, int, int]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; give a zip or a folder of checkpoints") from None
+    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is no zip file, or was cut off ({error})") from error
+    if infos and min(info.header_offset for info in infos) > 0:  # this directory is that of a checkpoint, a zip itself
+        raise CheckpointError(f"{path} was cut off: the zip's own directory is missing at its end")
+    for info in infos:
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise CheckpointError(f"{path}: {info.filename} is a link or no regular file")
+        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise CheckpointError(f"{path}: {info.filename} is encrypted or compressed in an unusual way")
+        if info.file_size > RATIO * max(info.compress_size, 1):
+            raise CheckpointError(
+                f"{path}: {info.filename} says it grows from {info.compress_size} to {info.file_size} bytes; "
+                "weights do not compress like that"
+            )
+    return [(info.filename, info.file_size, info.CRC) for info in infos]
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))

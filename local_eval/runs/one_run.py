@@ -1,0 +1,146 @@
+"""One unlearning run: a function of (task, submission with all that it reads, seed, index) and of nothing else.
+
+As on Kaggle, the submission only leaves weights. It runs in a process of its own, forked for this run alone from one
+that has loaded torch, the task and the original model and has never run a submission. That one loads what comes back
+into a fresh network and evaluates it, so nothing that a submission patches or leaves behind reaches a score or another
+run.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from local_eval.engine.apart import Clock, run_apart
+from local_eval.engine.device import forget_precision, wait
+from local_eval.engine.failure import Failure
+from local_eval.engine.provenance import versions
+from local_eval.engine.records import Record
+from local_eval.engine.sealed import load_state
+from local_eval.runs.checkpoints import save_checkpoint
+from local_eval.runs.contract import check_result, load_submission
+from local_eval.runs.handover import pack, unpack
+from local_eval.runs.identity import Reads
+from local_eval.runs.loaders import make_loaders
+from local_eval.runs.plan import RunPlan
+from local_eval.runs.submissions import SubmissionError, source_files, source_hash
+from local_eval.runs.trace import Trace
+from local_eval.tasks.evaluate import evaluate
+from local_eval.tasks.load import load_task
+from local_eval.tasks.names import split_spec
+from local_eval.tasks.task import Task
+
+
+def one_run(plan: RunPlan, index: int) -> Record | Failure:
+    """Run `index` of a plan. Whatever the submission does short of killing this process too ends in a Failure."""
+    _, original, _ = workplace(plan.task, plan.original)
+    answer = run_apart(lambda clock: unlearned_weights(plan, index, clock), plan.timeout)
+    if isinstance(answer.content, Failure):
+        return replace(answer.content, printed=answer.printed)
+    try:
+        state, read = unpack(answer.content, original)
+        if source_hash(plan.submission) != plan.submission_hash:
+            raise SubmissionError(f"{plan.submission} was edited while it was being graded; run the same command again")
+        if plan.checkpoints is not None:
+            save_checkpoint(state, plan.checkpoints, index)
+        return evaluated(plan, index, state, {"seconds": answer.seconds, "read": Reads.now(**read).as_json()})
+    except SubmissionError as error:
+        return Failure(str(error))
+
+
+def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
+    """In the submission's own process: seed, unlearn, check; the weights and what was read, packed.
+
+    Raises:
+        SubmissionError: the contract is broken.
+        BaseException: whatever the submission raises.
+    """
+    task, original, digests = workplace(plan.task, plan.original)
+    task = task.to(plan.device)
+    net = task.make_net().to(plan.device)
+    net.load_state_dict(original)
+    net.train(index == 0)  # the official driver's quirk; see contract.py
+    loaders = make_loaders(task)
+    forget_precision()
+    trace = Trace(apart_from=[*source_files(plan.submission), *data_of(plan.task)])
+    trace.start()
+    unlearning = load_submission(plan.submission)
+    seed_everything(plan.seed, index)
+    returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
+    check_result(net, returned, original)
+    check_data(task, digests)
+    return pack(net.state_dict(), original, trace.as_json())
+
+
+def data_of(spec: str) -> list[Path]:
+    """The task's own file and data, which its fingerprint follows."""
+    path, where = split_spec(spec)
+    return [path] if where is None else [path, Path(where).expanduser()]
+
+
+def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:
+    """What the grader sees of a run: a fresh network that strictly takes the weights.
+
+    Raises:
+        SubmissionError: its outputs on the forget set are not finite.
+    """
+    if torch.device(plan.device).type == "cpu":
+        return _evaluated(plan, index, state, facts)
+    # This process is to be forked again, and what has touched a GPU cannot be. The pickle is our own process's.
+    answer = run_apart(lambda _: pickle.dumps(_evaluated(plan, index, state, facts)), None)
+    if isinstance(answer.content, Failure):
+        raise SubmissionError(f"its weights cannot be evaluated: {answer.content.reason}")
+    return pickle.loads(answer.content)
+
+
+def _evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:
+    task = workplace(plan.task, plan.original)[0].to(plan.device)
+    net = task.make_net().to(plan.device)
+    net.load_state_dict(state)
+    forget_precision()
+    evaluation = evaluate(net, task)
+    if not np.isfinite(evaluation.forget_logits).all():
+        raise SubmissionError("the net's weights are finite, but its outputs on the forget set are NaN or infinite")
+    return Record(evaluation, plan.identity(index), {**facts, **versions(plan.device)})
+
+
+def timed(clock: Clock, device: str, work: Callable[[], object]) -> object:
+    """What `work()` returns; the clock counts what it takes, GPU work included."""
+    wait(device)
+    clock.start()
+    result = work()
+    wait(device)
+    clock.stop()
+    return result
+
+
+def seed_everything(seed: int, index: int) -> None:
+    """Seed torch, numpy and random from (seed, index) alone."""
+    words = np.random.SeedSequence([seed, index]).generate_state(3)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    random.seed(int(words[2]))
+
+
+def check_data(task: Task, digests: dict[str, str]) -> None:
+    """Raise SubmissionError if a split was changed in place: on Kaggle the runs after it would see that."""
+    changed = [name for name, split in task.splits.items() if split.digest() != digests[name]]
+    if changed:
+        raise SubmissionError(
+            f"the data of the {' and '.join(changed)} set was changed in place; later runs would see it. "
+            "Copy what you change: images = batch['image'].clone()"
+        )
+
+
+@lru_cache(maxsize=1)
+def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Tensor], dict[str, str]]:
+    """A worker's task, original weights and the digests of its data, on the CPU; loaded once per process."""
+    task = load_task(task_spec)
+    return task, load_state(original), {name: split.digest() for name, split in task.splits.items()}

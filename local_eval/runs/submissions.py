@@ -1,0 +1,86 @@
+"""Find a submission's file and read it, without importing it: a typo should not wait for torch."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from pathlib import Path
+
+from local_eval.engine.errors import InputError
+from local_eval.runs.identity import code_shape
+
+ROOT = Path(__file__).resolve().parents[2]
+SUBMISSIONS = ROOT / "submissions"
+COMMON = ROOT / "common"
+TRAVELS = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)  # into a notebook
+
+
+class SubmissionError(InputError):
+    """The submission breaks the contract; the message says where and what to change."""
+
+
+def submission_path(name: str) -> Path:
+    """The file of a submission given by name ('fanchuan') or by path ('my_method.py').
+
+    Raises:
+        SubmissionError: there is none; the message lists the names that exist.
+    """
+    path = Path(name) if name.endswith(".py") else SUBMISSIONS / f"{name}.py"
+    if not path.is_file():
+        raise SubmissionError(
+            f"no submission {name!r}: {path} does not exist. Known: {', '.join(submission_names())}, "
+            "or a path to a .py file"
+        )
+    return path.resolve()
+
+
+def submission_names() -> list[str]:
+    """Names of the submissions that come with the kit."""
+    return sorted(p.stem for p in SUBMISSIONS.glob("*.py") if not p.stem.startswith("_"))
+
+
+def source_files(path: Path) -> list[Path]:
+    """The submission's file and the files of `common` that it imports, directly or not, in a fixed order."""
+    found, waiting = [], [path]
+    while waiting:
+        file = waiting.pop(0)
+        if file not in found:
+            found.append(file)
+            waiting += _common_imports(file)
+    return [path, *sorted(set(found) - {path})]
+
+
+def _common_imports(file: Path) -> list[Path]:
+    names = []
+    for node in ast.walk(parse_source(file)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+    for name in names:
+        if name.split(".")[0] in ("submissions", "local_eval"):  # the hash would not follow it, a notebook not take it
+            raise SubmissionError(
+                f"{file}: imports {name}; copy what you need into your file, or import it from common"
+            )
+    parts = [name.split(".") for name in names if name.split(".")[0] == "common"]
+    files = [COMMON / "__init__.py"] if parts else []
+    files += [COMMON.joinpath(*p[1:]).with_suffix(".py") for p in parts if p[1:]]
+    return [f for f in files if f.is_file()]
+
+
+def parse_source(file: Path) -> ast.Module:
+    """The file's syntax tree; raises SubmissionError, with the line, if it is not Python."""
+    try:
+        return ast.parse(file.read_bytes(), filename=str(file))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise SubmissionError(f"{file}{f', line {line}' if line else ''}: not valid Python ({error})") from error
+
+
+def source_hash(path: Path) -> str:
+    """Short hash of what the submission's file and what it uses of `common` compile to."""
+    sha = hashlib.sha256()
+    for file in source_files(path):
+        sha.update(f"{'' if file == path else file.name}\0{code_shape(parse_source(file))}\0".encode())
+    return sha.hexdigest()[:12]

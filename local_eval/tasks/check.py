@@ -1,0 +1,93 @@
+"""Is a task fit to be graded? What could only come out after hours of training is refused when the task loads.
+
+How it is used: `load_task` calls `check_task` for every task.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from local_eval.tasks.evaluate import initial_net
+from local_eval.tasks.names import TaskError
+from local_eval.tasks.task import BATCH_SIZE, Split, Task
+
+
+def check_task(task: Task, path: Path) -> None:
+    """Raise TaskError, naming the task's file and the split, unless original, oracles and runs can be made."""
+    for name, split in task.splits.items():
+        _check_split(name, split, task, path)
+    _check_apart(task, path)
+    _check_network(task, path)
+
+
+def _check_split(name: str, split: Split, task: Task, path: Path) -> None:
+    """Types, sizes and labels of one split."""
+    if len(split) == 0:
+        raise TaskError(f"{path}: the {name} set is empty")
+    if split.images.dtype != torch.uint8 or split.images.ndim != 4 or split.images.shape[1] != 3:
+        found = f"{split.images.dtype} {tuple(split.images.shape)}"
+        raise TaskError(f"{path}: {name} images must be uint8 [n, 3, H, W], got {found}")
+    if split.images.shape[2:] != task.retain.images.shape[2:]:
+        sizes = f"{tuple(split.images.shape[2:])}, retain images {tuple(task.retain.images.shape[2:])}"
+        raise TaskError(f"{path}: {name} images are {sizes}; all splits must have one image size")
+    for column, tensor in split.tensors().items():
+        if column != "images" and (tensor.dtype != torch.int64 or tensor.ndim != 1):
+            found = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise TaskError(f"{path}: {column} of the {name} set must be int64 [n], got {found}; try .long()")
+        if len(tensor) != len(split):
+            raise TaskError(f"{path}: {name} has {len(tensor)} values of {column} for {len(split)} labels")
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= task.num_classes:
+        raise TaskError(f"{path}: {name} labels span {low}..{high}, but there are {task.num_classes} classes")
+
+
+def _check_apart(task: Task, path: Path) -> None:
+    """No image is in two splits or twice in one, and no person in both retain and forget."""
+    seen: dict[int, str] = {}
+    for name, split in task.splits.items():
+        for image in split.image_id.tolist():
+            if image in seen:
+                where = f"twice in {name}" if seen[image] == name else f"in {seen[image]} and in {name}"
+                raise TaskError(f"{path}: image {image} is {where}; splits must not overlap")
+            seen[image] = name
+    shared = set(task.retain.person_id.tolist()) & set(task.forget.person_id.tolist())
+    if shared:
+        raise TaskError(
+            f"{path}: person {min(shared)} is in retain and in forget ({len(shared)} such persons in all); "
+            "a person must be wholly in one of them, or the oracles see what they are to forget"
+        )
+
+
+def _check_network(task: Task, path: Path) -> None:
+    """The network answers with one number a class, and can be trained on every last batch that will come."""
+    net, image = initial_net(task, seed=0), task.retain.pixels(slice(0, 1)).cpu()
+    with torch.no_grad():
+        found = tuple(net.eval()(image).shape)
+    if found != (1, task.num_classes):
+        raise TaskError(
+            f"{path}: the network answers an image with {found}, but num_classes is {task.num_classes}, so "
+            f"{(1, task.num_classes)} is needed; change one of them"
+        )
+    sizes = {"retain": (len(task.retain), {task.recipe.batch_size, BATCH_SIZE})}
+    sizes["forget"] = (len(task.forget), {BATCH_SIZE})
+    if task.original is None:
+        sizes["retain and forget"] = (len(task.retain) + len(task.forget), {task.recipe.batch_size})
+    single = [(name, size) for name, (size, batches) in sizes.items() if any(size % b == 1 for b in batches)]
+    if single and not _trains_on_one(net, image):
+        name, size = single[0]
+        raise TaskError(
+            f"{path}: {name} has {size} images, so that the last batch holds a single one, which the network's batch "
+            "norms cannot train on; leave one image out"
+        )
+
+
+def _trains_on_one(net: nn.Module, image: torch.Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            net.train()(image)
+    except ValueError:  # "Expected more than 1 value per channel when training"
+        return False
+    return True

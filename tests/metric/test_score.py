@@ -1,0 +1,108 @@
+"""The score is the competition's product, stands beside its ceiling, and its interval is honest."""
+
+import json
+
+import numpy as np
+import pytest
+
+from local_eval.engine.evaluation import Evaluation
+from local_eval.engine.records import Record
+from local_eval.metric.metric import example_epsilons as epsilons
+from local_eval.metric.metric import forgetting_points, forgetting_quality
+from local_eval.metric.score import ScoreError, check_runs, cluster_interval, compute_score, pool_ceiling
+from local_eval.report.table import save_score, table
+
+LABELS, PERSONS = np.zeros(60, np.int64), np.arange(60) // 3
+
+
+def records(models: int, seed: int, shift: float = 0.0, ra: float = 0.9, ta: float = 0.8) -> list[Record]:
+    """Two-class logits whose confidence is normal around 2 + shift."""
+    conf = np.random.default_rng(seed).normal(2 + shift, 1, (models, len(LABELS))).astype(np.float32)
+    facts = {"seconds": 2.0, "device": "cpu", "torch": "1"}
+    return [Record(Evaluation(np.stack([c, 0 * c], axis=1), ra, ta), {}, facts) for c in conf]
+
+
+def score(models=32, missing=(), **changes):
+    runs = {i: r for i, r in enumerate(records(models, 1, **changes)) if i not in missing}
+    return compute_score(runs, records(models, 2), LABELS, PERSONS, missing)
+
+
+def test_the_score_is_quality_times_both_ratios():
+    found = score(ra=0.45, ta=0.88)
+    assert found.retain_accuracy_ratio == pytest.approx(0.5)
+    assert found.test_accuracy_ratio == pytest.approx(1.1), "not clipped at 1"
+    assert found.score == pytest.approx(found.forgetting_quality * 0.5 * 1.1)
+    assert found.interval[0] <= found.score <= found.interval[1]
+    assert found.epsilons.shape == (60,)
+
+
+def test_worse_unlearning_scores_lower():
+    scores = [score(shift=shift).score for shift in (0.0, 1.0, 3.0)]
+    assert scores[0] > 2 * scores[1] > 4 * scores[2]
+
+
+@pytest.mark.parametrize("runs", [-3, 0, 1, 15])
+def test_fewer_than_16_runs_are_refused(runs):
+    with pytest.raises(ScoreError, match="too few"):
+        check_runs(runs)
+
+
+def test_missing_runs_are_told_on_the_score_and_too_few_oracles_are_refused():
+    found = score(missing=(3, 7))
+    assert (found.runs, found.missing) == (30, (3, 7))
+    assert "2 failed runs are left out of this score: 3, 7" in table(found, "m", "t")
+    with pytest.raises(ScoreError, match="32 runs need as many oracles, there are 20"):
+        compute_score(dict(enumerate(records(32, 1))), records(20, 2), LABELS, PERSONS)
+
+
+def test_the_ceiling_is_what_fresh_oracles_would_get():
+    rng = np.random.default_rng(0)
+    pool, fresh, other = rng.normal(0, 1, (3, 64, 150))
+    assert pool_ceiling(pool) == pytest.approx(forgetting_quality(fresh, other), abs=0.03)
+
+
+def test_leaks_determinism_and_mixed_devices_are_warned_about():
+    same = {i: records(1, 5)[0] for i in range(16)}
+    pool = records(16, 2)
+    assert "deterministic" in " ".join(compute_score(same, pool, LABELS, PERSONS).warnings)
+    assert "contain the oracles" in " ".join(compute_score(dict(enumerate(pool)), pool, LABELS, PERSONS).warnings)
+    pool[0].facts["device"] = "cuda"
+    try:
+        assert "different device" in " ".join(compute_score(same, pool, LABELS, PERSONS).warnings)
+    finally:
+        pool[0].facts["device"] = "cpu"
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    """Simulated competitions: 15 persons with shared shifts, 8 images each. Truth: the mean over all persons."""
+    models, persons, images, trials = 32, 15, 8, 120
+    rng = np.random.default_rng(1)
+    results = []
+    for _ in range(trials):
+        shift = np.repeat(rng.normal(0.5, 0.5, persons), images)
+        u, r = rng.normal(0, 1, (2, models, persons * images))
+        results.append(forgetting_points(epsilons(u + shift, r), models))
+    truth = np.mean(results)
+    person = np.repeat(np.arange(persons), images)
+    inside = [low <= truth <= high for low, high in (cluster_interval(p, person) for p in results)]
+    naive = [low <= truth <= high for low, high in (cluster_interval(p, np.arange(len(p))) for p in results)]
+    assert 0.89 <= np.mean(inside) <= 1.0
+    assert np.mean(naive) < np.mean(inside), "ignoring persons is too bold"
+
+
+def test_the_interval_is_not_much_too_wide():
+    """For independent examples its half-width is about two standard errors."""
+    points = np.random.default_rng(2).exponential(0.1, 400)
+    low, high = cluster_interval(points, np.arange(400))
+    assert (high - low) / 2 == pytest.approx(1.97 * points.std() / 20, rel=0.1)
+
+
+def test_score_json_holds_what_programs_need(tmp_path):
+    found = score()
+    path = save_score(found, tmp_path, "mine", "digits", {"seed": 0})
+    content = json.loads(path.read_text())
+    keys = {"score", "forgetting_quality", "retain_accuracy_ratio", "test_accuracy_ratio", "runs", "task", "submission"}
+    assert keys <= content.keys()
+    assert content["score"] == found.score
+    assert np.load(tmp_path / "epsilons.npy").tolist() == content["epsilons"] == found.epsilons.tolist()
+    assert "compare it only with scores at the same N" in " ".join(content["notes"])

@@ -1,0 +1,66 @@
+"""Oracles travel in one file and are the same at the other end; a foreign or damaged file is refused."""
+
+import numpy as np
+import pytest
+
+from local_eval.__main__ import main
+from local_eval.engine.records import RecordError
+from local_eval.grade import Grader
+from local_eval.oracles.oracle_file import load_pool, save_pool
+from tests.conftest import TINY
+
+
+def oracles(out, *more):
+    return main(["oracles", "--task", TINY, "--runs", "16", "--out", str(out), "--workers", "2", *more])
+
+
+def no_jobs(function, argument, jobs, *more, **named):
+    """Stands in for `run_jobs` where nothing is to be trained."""
+    assert jobs == []
+    yield from ()
+
+
+def test_loaded_oracles_are_those_that_were_saved_and_are_not_trained_again(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "results" / "pool.npz"
+    assert oracles(tmp_path / "a", "--save-pool", str(file)) == 0
+    monkeypatch.setattr("local_eval.oracles.oracles.run_jobs", no_jobs)
+    assert oracles(tmp_path / "b", "--load-pool", str(file)) == 0
+    assert "16 oracles from" in capsys.readouterr().out
+    there, here = (Grader(TINY, tmp_path / name, runs=16).cached_oracles() for name in "ab")
+    for one, other in zip(there, here):
+        assert np.array_equal(one.evaluation.forget_logits, other.evaluation.forget_logits)
+        assert one.evaluation.test_accuracy == other.evaluation.test_accuracy
+        assert (one.identity, one.facts) == (other.identity, other.facts)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """A grader and a file with two of its oracles."""
+    folder = tmp_path_factory.mktemp("pool")
+    grader = Grader(TINY, folder, runs=2)
+    save_pool(grader.finish_oracles(), folder / "pool.npz")
+    return grader, folder / "pool.npz"
+
+
+def test_files_of_another_task_and_damaged_ones_are_refused(pool, tmp_path):
+    grader, file = pool
+    identity, shape = grader.oracle_identity, (16, 3)
+    assert len(load_pool(file, identity, shape)) == 2
+    with pytest.raises(RecordError, match="another task"):
+        load_pool(file, lambda k: identity(k) | {"task": "other"}, shape)
+    with pytest.raises(RecordError, match="expected float32"):
+        load_pool(file, identity, (17, 3))
+    (tmp_path / "half.npz").write_bytes(file.read_bytes()[:200])
+    with pytest.raises(RecordError, match="half.npz is no file of oracles"):
+        load_pool(tmp_path / "half.npz", identity, shape)
+    with np.load(file) as content:
+        arrays = dict(content)
+    arrays["forget_logits"][0, 0, 0] = np.nan
+    np.savez(tmp_path / "nan.npz", **arrays)
+    with pytest.raises(RecordError, match="NaN"):
+        load_pool(tmp_path / "nan.npz", identity, shape)
+
+
+def test_a_wrong_file_is_bad_input(tmp_path, capsys):
+    assert oracles(tmp_path, "--load-pool", str(tmp_path / "missing.npz")) == 2
+    assert "missing.npz" in capsys.readouterr().err

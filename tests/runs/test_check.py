@@ -1,0 +1,77 @@
+"""`check` finds in seconds what would go wrong in hours, and says what to change."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from local_eval.engine.failure import Failure
+from local_eval.runs.check import CheckPlan, check_submission, dry_run, foreign_imports
+from local_eval.runs.submissions import SubmissionError, submission_names, submission_path
+from tests.conftest import TINY
+
+
+def dry(path: str):
+    return dry_run(CheckPlan(submission_path(path), TINY, "cpu"), 0)
+
+
+def test_a_good_submission_passes_with_no_remark_but_its_time(submission):
+    (remark,) = dry(submission())
+    assert remark.startswith("dry run on two batches")
+
+
+@pytest.mark.parametrize(
+    "lines, remark",
+    [
+        ("torch.manual_seed(0)\nnet.load_state_dict({k: v * 0 + 1 for k, v in net.state_dict().items()})", "two seeds"),
+        ("print('x' * 5000)", "flood the notebook"),
+    ],
+)
+def test_what_is_no_error_but_a_pity_is_remarked(body, lines, remark):
+    assert remark in " ".join(dry(body(lines)))
+
+
+def test_a_net_left_alone_is_remarked(submission):
+    assert "not changed at all" in " ".join(dry(submission("def unlearning(net, a, b, c): pass")))
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("import no_such_package\ndef unlearning(a, b, c, d): pass", "No module named 'no_such_package'"),
+        ("def unlearning(net, a, b, c): return type(net)(2, 3)", "returned another module"),
+        ("def unlearning(net, a, b, c): exit()", "called exit"),
+        ("def unlearning(net, a, b, c):\n    for x in a: a.dataset.split.labels.zero_()", "retain set was changed"),
+    ],
+)
+def test_what_breaks_the_contract_fails(submission, source, message):
+    result = dry(submission(source))
+    assert isinstance(result, Failure)
+    assert message in result.reason
+
+
+def test_a_crash_in_the_dry_run_does_not_take_the_checker_along(submission):
+    path = submission("import os\ndef unlearning(net, a, b, c): os._exit(9)")
+    with pytest.raises(SubmissionError, match=r"mine\.py: its process died \(exit code 9\)"):
+        check_submission(path, TINY, "cpu")
+
+
+def test_imports_that_cannot_travel_are_remarked_with_their_line(submission):
+    path = submission_path(submission("import os, torch\nfrom common.losses import f\nimport sklearn.svm\n"))
+    assert foreign_imports(path) == ["line 3: imports sklearn.svm, which a notebook cannot take along"]
+
+
+@pytest.mark.parametrize("name", submission_names())
+def test_our_own_submissions_import_only_what_travels(name):
+    assert foreign_imports(submission_path(name)) == []
+
+
+def test_check_answers_from_the_command_line_in_seconds():
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "local_eval", "check", "baseline_finetune"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "keeps the contract" in done.stdout
+    assert time.monotonic() - start < 40, "ten seconds on an idle machine; CI's are not idle"

@@ -1,0 +1,105 @@
+"""A submission is found, hashed, imported and held to the contract, and errors say what to change."""
+
+import pytest
+import torch
+
+from local_eval.runs import submissions as contract
+from local_eval.runs.contract import check_result, load_submission
+from local_eval.runs.submissions import SubmissionError, source_files, source_hash, submission_names, submission_path
+
+
+def test_a_name_means_a_file_in_submissions_and_a_path_is_a_path(submission):
+    assert submission_path("fanchuan").name == "fanchuan.py"
+    assert str(submission_path(submission())) == submission()
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(SubmissionError, match="baseline_finetune, .*fanchuan"):
+        submission_path("fanchaun")
+
+
+def test_the_template_is_not_listed_but_keeps_the_contract():
+    assert "_template" not in submission_names()
+    assert callable(load_submission(contract.SUBMISSIONS / "_template.py"))
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("def unlearn(net): pass", "no function unlearning"),
+        ("unlearning = 3", "no function unlearning"),
+        ("def unlearning(net, retain): pass", "cannot be called as unlearning"),
+        ("def unlearning(net, a, b, c, d): pass", "cannot be called as unlearning"),
+        ("def unlearning(:", "line 1: not valid Python"),
+    ],
+)
+def test_a_file_without_the_right_function_is_refused(submission, source, message):
+    with pytest.raises(SubmissionError, match=message):
+        load_submission(submission_path(submission(source)))
+
+
+def test_extra_arguments_with_defaults_are_fine(submission):
+    path = submission("def unlearning(net, retain_loader, forget_loader, val_loader, lr=1): return lr")
+    assert load_submission(submission_path(path))(None, None, None, None) == 1
+
+
+def test_the_hash_follows_the_file_and_what_it_uses_of_common_only(tmp_path, monkeypatch, submission):
+    common = tmp_path / "common"
+    common.mkdir()
+    for name in ("__init__", "used", "deep", "unused"):
+        (common / f"{name}.py").write_text("")
+    (common / "used.py").write_text("from common import deep\n")
+    monkeypatch.setattr(contract, "COMMON", common)
+    path = submission_path(submission("from common.used import f\n"))
+    assert [f.name for f in source_files(path)][0] == "mine.py"
+    before = source_hash(path)
+    (common / "unused.py").write_text("x = 1\n")
+    assert source_hash(path) == before
+    (common / "deep.py").write_text("x = 1\n")
+    assert source_hash(path) != before
+    after = source_hash(path)
+    path.write_text(path.read_text() + "# changed\n")
+    assert source_hash(path) != after
+
+
+@pytest.mark.parametrize("line", ["from submissions.fanchuan import LR", "import local_eval.metric.metric as m"])
+def test_code_that_the_hash_cannot_follow_is_refused(submission, line):
+    with pytest.raises(SubmissionError, match="copy what you need into your file"):
+        source_hash(submission_path(submission(line + "\n")))
+
+
+def test_every_import_is_fresh_so_nothing_survives_a_run(submission):
+    path = submission_path(
+        submission("runs = []\ndef unlearning(a, b, c, d):\n    runs.append(1)\n    return len(runs)\n")
+    )
+    assert [load_submission(path)(1, 2, 3, 4) for _ in range(2)] == [1, 1]
+
+
+def net_and_state(tiny):
+    net = tiny.make_net()
+    return net, {k: v.clone() for k, v in net.state_dict().items()}
+
+
+def test_the_net_itself_or_nothing_may_be_returned(tiny):
+    net, state = net_and_state(tiny)
+    check_result(net, None, state)
+    check_result(net, net, state)
+    with pytest.raises(SubmissionError, match="returned another module"):
+        check_result(net, tiny.make_net(), state)
+
+
+def test_replaced_layers_are_named(tiny):
+    net, state = net_and_state(tiny)
+    net.fc = torch.nn.Linear(16, 5)
+    with pytest.raises(SubmissionError, match=r"fc\.bias \(3,\) -> \(5,\)"):
+        check_result(net, None, state)
+    net.fc = torch.nn.Sequential(torch.nn.Linear(16, 3))
+    with pytest.raises(SubmissionError, match=r"fc\.0\.bias"):
+        check_result(net, None, state)
+
+
+def test_values_that_are_not_finite_are_named(tiny):
+    net, state = net_and_state(tiny)
+    net.layer1[0].conv1.weight.data[0, 0, 0, 0] = float("inf")
+    with pytest.raises(SubmissionError, match=r"layer1\.0\.conv1\.weight"):
+        check_result(net, None, state)

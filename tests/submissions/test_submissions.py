@@ -1,0 +1,376 @@
+"""Every submission follows its published constants step for step, reads what it says, and leaves a clean resnet18."""
+
+from math import cos, pi
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader
+from torchvision.models import resnet18
+
+from local_eval.engine.failure import Failure
+from local_eval.grade import Grader
+from local_eval.metric.score import compute_score
+from local_eval.oracles.original import finish_original
+from local_eval.runs.contract import load_submission
+from local_eval.runs.loaders import Examples
+from local_eval.runs.one_run import one_run, seed_everything
+from local_eval.runs.submissions import submission_names, submission_path
+
+# The tiny task has 96 retain, 16 forget and 24 validation examples: 2, 1 and 1 batches of 64.
+RETAIN, FORGET, VALIDATION = 2, 1, 1
+STARTER = {"momentum": 0.9, "weight_decay": 5e-4}
+
+
+class Recorded(Examples):
+    """Examples that note every batch that is read from them."""
+
+    def __init__(self, split, name, reads):
+        super().__init__(split)
+        self.name, self.reads = name, reads
+
+    def __getitem__(self, index):
+        self.reads.append((self.name, 1))
+        return super().__getitem__(index)
+
+    def __getitems__(self, indices):
+        self.reads.append((self.name, len(indices)))
+        return [Examples.__getitem__(self, i) for i in indices]
+
+
+def run(name, task, net, index=1):
+    """Run a submission; returns the settings of every optimiser step and (split, size) of every batch read."""
+    steps, reads = [], []
+    loaders = [
+        DataLoader(Recorded(getattr(task, split), split, reads), batch_size=64, shuffle=True)
+        for split in ("retain", "forget", "validation")
+    ]
+
+    def note(optimizer, *_):
+        (group,) = optimizer.param_groups
+        settings = {k: group[k] for k in ("lr", "momentum", "weight_decay") if k in group}
+        steps.append(settings | {"parameters": len(group["params"])})
+
+    function = load_submission(submission_path(name))
+    handle = register_optimizer_step_pre_hook(note)
+    try:
+        seed_everything(0, index)
+        function(net, *loaders)
+    finally:
+        handle.remove()
+    return steps, reads
+
+
+def cosine(lr, epochs, length=None):
+    return [lr * (1 + cos(pi * e / epochs)) / 2 for e in range(length or epochs)]
+
+
+def per_epoch(lrs, batches=RETAIN):
+    return [lr for lr in lrs for _ in range(batches)]
+
+
+FANCHUAN_FORGET = [1e-6 + (3e-4 - 1e-6) * (1 + cos(pi * k / 8)) / 2 for k in range(8)]
+LEARNING_RATES = {
+    "baseline_finetune": per_epoch([1e-3]),
+    "baseline_neggrad": per_epoch([1e-3] * 5, FORGET),
+    # one pass of uniform KL, then 8 x (a forget round, a retain epoch of one batch of 96)
+    "fanchuan": [5e-3] + [lr for k in range(8) for lr in (FANCHUAN_FORGET[k], 4e-3)],
+    "kookmin": per_epoch([1e-3 / 3, 2e-3 / 3, 1e-3, 2e-3 / 3, 1e-3 / 3]),
+    "seif_achour": per_epoch(cosine(7e-4, 4)),
+    "oleszko": [5e-4] * (int(3.2 * RETAIN) + 1),
+    "amnesiacs": per_epoch([9e-4] * 3, VALIDATION) + per_epoch(cosine(1e-3, 3)),
+    "jiaxi_sun": per_epoch([2e-4] * 5 + [2e-4, 2e-4, 2e-4, 1e-3]),
+    "forget": per_epoch([1e-3, 1e-3, 5e-4, 1e-3, 5e-4]),
+    "neggrad_plus": per_epoch(cosine(1e-3, 3)),
+    "random_label": per_epoch(cosine(1e-3, 3), FORGET + RETAIN),
+    "salun": per_epoch(cosine(1e-3, 3), FORGET + RETAIN),
+    "scrub": per_epoch([1e-3] * 2, FORGET + RETAIN) + per_epoch([1e-3]),
+    "l1_sparse": per_epoch(cosine(1e-3, 3)),
+    "random_mask": [1e-5 + (1e-4 - 1e-5) * (1 + cos(pi * k / 10)) / 2 for k in range(10)],
+}
+READS = {
+    "baseline_finetune": {"retain"}, "baseline_neggrad": {"forget"}, "fanchuan": {"retain", "forget"},
+    "kookmin": {"retain", "forget"}, "seif_achour": {"retain"}, "oleszko": {"retain"},
+    "toshi_k_marvelworld": {"retain", "forget"}, "amnesiacs": {"retain", "validation"}, "jiaxi_sun": {"retain"},
+    "forget": {"retain"}, "scrub": {"retain", "forget"}, "salun": {"retain", "forget"}, "l1_sparse": {"retain"},
+    "random_label": {"retain", "forget"}, "neggrad_plus": {"retain", "forget"}, "random_mask": {"retain"},
+}  # fmt: skip
+TRANSPOSED, PSEUDO = 1, 3  # runs of seed 0 in which rank 5 takes its first and its second method
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+def test_learning_rates_follow_the_published_sequence(name, tiny):
+    steps, _ = run(name, tiny, tiny.make_net())
+    assert [s["lr"] for s in steps] == pytest.approx(LEARNING_RATES[name])
+
+
+def test_every_submission_is_in_these_tests():
+    assert set(READS) == set(LEARNING_RATES) | {"toshi_k_marvelworld"} == set(submission_names())
+
+
+@pytest.mark.parametrize("name", sorted(set(LEARNING_RATES) - {"fanchuan", "random_mask"}))
+def test_momentum_and_weight_decay_are_the_starters(name, tiny):
+    steps, _ = run(name, tiny, tiny.make_net())
+    assert {(s["momentum"], s["weight_decay"]) for s in steps} == {(0.9, 5e-4)}
+
+
+def test_fanchuan_decays_weights_in_retain_rounds_only_and_uses_batches_of_256(tiny):
+    steps, reads = run("fanchuan", tiny, tiny.make_net())
+    assert [s["weight_decay"] for s in steps] == [0] + [0, 1e-2] * 8
+    assert {s["momentum"] for s in steps} == {0.9}
+    assert reads == [("forget", 16)] + [("forget", 16), ("retain", 96), ("retain", 96)] * 8
+    assert load_submission(submission_path("fanchuan")).__globals__["RETAIN_BATCH"] == 256
+
+
+def test_random_mask_uses_adam_with_weight_decay_1e_4(tiny):
+    steps, _ = run("random_mask", tiny, tiny.make_net())
+    assert {s["weight_decay"] for s in steps} == {1e-4}
+    assert "momentum" not in steps[0]
+
+
+@pytest.mark.parametrize("name", sorted(set(READS) - {"fanchuan", "toshi_k_marvelworld", "oleszko"}))
+def test_batches_are_of_64_over_whole_epochs(name, tiny):
+    _, reads = run(name, tiny, tiny.make_net())
+    if "retain" in READS[name]:
+        sizes = [size for split, size in reads if split == "retain"]
+        if name == "kookmin":
+            assert sizes.pop(0) == 16, "a random subset as large as the forget set"
+        assert sizes == [64, 32] * (len(sizes) // 2)
+    forget = [size for split, size in reads if split == "forget"]
+    assert forget == [16] * len(forget)
+
+
+def test_oleszko_counts_classes_once_and_stops_in_the_middle_of_an_epoch(tiny):
+    _, reads = run("oleszko", tiny, tiny.make_net())
+    assert reads == [("retain", 96)] + [("retain", 64), ("retain", 32)] * 3 + [("retain", 64)]
+
+
+@pytest.mark.parametrize("name", READS)
+def test_only_the_loaders_that_the_method_claims_are_read(name, tiny):
+    seen = set()
+    for index in (TRANSPOSED, PSEUDO):
+        seen |= {split for split, _ in run(name, tiny, tiny.make_net(), index)[1]}
+    assert seen == READS[name]
+
+
+def test_toshi_takes_either_method_with_its_own_steps(tiny):
+    steps, reads = run("toshi_k_marvelworld", tiny, tiny.make_net(), TRANSPOSED)
+    assert [s["lr"] for s in steps] == pytest.approx(per_epoch(cosine(1e-3, 3)))
+    assert {split for split, _ in reads} == {"retain"}
+    steps, reads = run("toshi_k_marvelworld", tiny, tiny.make_net(), PSEUDO)
+    assert [s["lr"] for s in steps][:6] == pytest.approx(per_epoch([1e-3, 1e-3, 5e-4]))
+    assert {s["lr"] for s in steps[6:]} == {1e-3}
+    assert ("forget", 16) in reads
+
+
+def test_toshi_takes_the_first_method_in_246_of_512_runs(tiny):
+    namespace = load_submission(submission_path("toshi_k_marvelworld")).__globals__
+    taken = []
+    namespace["transpose_kernels"] = lambda net: taken.append(1)
+    namespace["untrained_copy"] = lambda net: taken.append(2)
+    namespace["fit"] = lambda *_: None
+    namespace["pseudo_labelled"] = lambda *_: []
+    net = tiny.make_net()
+    for index in range(2000):
+        torch.manual_seed(index)
+        run_patched(namespace, tiny, net)
+    assert taken.count(1) / 2000 == pytest.approx(246 / 512, abs=0.04)
+    assert len(taken) == 2000
+
+
+def test_toshi_really_transposes_before_training(tiny):
+    namespace = load_submission(submission_path("toshi_k_marvelworld")).__globals__
+    namespace["fit"] = lambda *_: None
+    net = tiny.make_net()
+    before = net.layer2[0].conv1.weight.detach().clone()
+    seed_everything(0, TRANSPOSED)
+    run_patched(namespace, tiny, net)
+    assert torch.equal(net.layer2[0].conv1.weight, before.transpose(2, 3))
+
+
+def test_toshi_pseudo_labels_wrong_directions_and_confident_mistakes():
+    """Models that answer by table: example i has its number as pixel value."""
+    namespace = load_submission(submission_path("toshi_k_marvelworld")).__globals__
+
+    class Table(torch.nn.Module):
+        def __init__(self, answers, sharpness):
+            super().__init__()
+            self.answers, self.sharpness = torch.tensor(answers), torch.nn.Parameter(torch.tensor(sharpness))
+
+        def forward(self, images):
+            return self.sharpness * torch.nn.functional.one_hot(self.answers[images[:, 0, 0, 0].long()], 3).float()
+
+    batch = {"image": torch.arange(4.0).view(4, 1, 1, 1), "age_group": torch.tensor([0, 0, 0, 0])}
+    original, light = Table([0, 0, 1, 0], 9.0), Table([0, 2, 2, 0], 9.0)
+    sure, unsure = Table([0, 0, 0, 1], 9.0), Table([0, 0, 0, 1], 0.1)
+    found = namespace["pseudo_labelled"](original, light, sure, [batch])
+    # 1 was right and is now 2; 2 was wrong already, so its new answer does not count; on 3 scratch is surely wrong.
+    assert [(int(e["image"].item()), e["age_group"]) for e in found] == [(1, 2), (3, 1)]
+    assert len(namespace["pseudo_labelled"](original, light, unsure, [batch])) == 1
+
+
+def test_kookmin_scales_the_loss_gradient_of_kept_weights_but_not_weight_decay(tiny):
+    """Half of each weight counts as redrawn; one step on a loss of given slope moves the two halves so."""
+    moved = {}
+    for slope, decay in ((1.0, 0.0), (0.0, 1.0)):
+        namespace = load_submission(submission_path("kookmin")).__globals__
+        namespace["one_epoch"] = lambda net, loader, optimizer, slope=slope: step_with(net, optimizer, slope)
+        namespace["redraw_smallest_gradients"] = lambda weight, gradient, share: half_mask(weight)
+        namespace["WEIGHT_DECAY"] = decay
+        net = tiny.make_net()
+        before = net.conv1.weight.detach().clone()
+        run_patched(namespace, tiny, net)
+        change = net.conv1.weight - before if slope else net.conv1.weight / before
+        moved[slope] = change.detach().flatten().tensor_split(2)
+    redrawn, kept = moved[1.0]
+    assert torch.allclose(kept, 0.1 * redrawn.mean(), rtol=1e-2), "kept weights take a tenth of the step"
+    redrawn, kept = moved[0.0]
+    assert torch.allclose(kept, redrawn.mean(), rtol=1e-4), "weight decay is the same for both"
+    assert redrawn.mean() < 0.999, "and there is some"
+
+
+def run_patched(namespace, task, net):
+    loaders = [DataLoader(Examples(s), batch_size=64) for s in (task.retain, task.forget, task.validation)]
+    namespace["unlearning"](net, *loaders)
+
+
+def half_mask(weight):
+    mask = torch.zeros(weight.numel(), dtype=torch.bool)
+    mask[: weight.numel() // 2] = True
+    return mask.view_as(weight)
+
+
+def step_with(net, optimizer, slope):
+    """One step on a loss whose gradient is `slope` for every weight."""
+    optimizer.zero_grad()
+    sum(slope * p.sum() for p in net.parameters()).backward()
+    optimizer.step()
+
+
+def test_seif_perturbs_conv1_at_the_start_and_before_the_last_epoch(tiny):
+    namespace = load_submission(submission_path("seif_achour")).__globals__
+    net, log = tiny.make_net(), []
+    namespace["add_noise"] = lambda weight, sigma: log.append((weight is net.conv1.weight, sigma))
+    namespace["one_epoch"] = lambda _, loader, optimizer, loss: (optimizer.step(), log.append("epoch"))
+    run_patched(namespace, tiny, net)
+    assert log == [(True, 0.6), "epoch", "epoch", "epoch", (True, 0.005), "epoch"]
+
+
+def test_amnesiacs_warm_up_sees_classes_0_and_1_only(tiny):
+    namespace = load_submission(submission_path("amnesiacs")).__globals__
+    seen = []
+    namespace["distil"] = lambda net, teacher, loader, optimizer, loss: (
+        optimizer.step(),
+        seen.append(set(torch.cat([b["age_group"] for b in loader]).tolist())),
+    )
+    run_patched(namespace, tiny, tiny.make_net())
+    assert seen == [{0, 1}] * 3 + [{0, 1, 2}] * 3
+
+
+def test_oleszko_prunes_99_percent_and_ends_with_a_half_precision_round_trip(tiny):
+    namespace = load_submission(submission_path("oleszko")).__globals__
+    prune, amounts = namespace["prune_and_redraw"], []
+    namespace["prune_and_redraw"] = lambda net, amount: (amounts.append(amount), prune(net, amount))
+    net = tiny.make_net()
+    run_patched(namespace, tiny, net)
+    assert amounts == [0.99]
+    assert all(torch.equal(p, p.half().float()) and p.dtype == torch.float32 for p in net.parameters())
+
+
+def test_forget_draws_6_of_51_parameters_a_cycle_and_learns_from_the_original(tiny):
+    namespace = load_submission(submission_path("forget")).__globals__
+    draws, teachers = [], []
+    net = tiny.make_net()
+    start = net.fc.weight.detach().clone()
+    namespace["redraw_random_layers"] = lambda net, pool, count: draws.append((len(set(pool)), count))
+    namespace["remember"] = lambda net, teacher, loader, optimizer: (
+        optimizer.step(),
+        teachers.append((teacher.training, torch.equal(teacher.fc.weight, start), teacher is net)),
+    )
+    run_patched(namespace, tiny, net)
+    assert draws == [(51, 6)] * 3
+    assert teachers == [(False, True, False)] * 5
+
+
+def test_fanchuan_reads_retain_batches_of_256_and_uses_its_temperature(tiny):
+    namespace = load_submission(submission_path("fanchuan")).__globals__
+    loss, temperatures = namespace["contrastive_dissimilarity"], []
+    namespace["contrastive_dissimilarity"] = lambda f, r, t: (temperatures.append(t), loss(f, r, t))[1]
+    reads = []
+    many = tiny.retain + tiny.retain + tiny.retain + tiny.retain
+    loaders = [DataLoader(Recorded(s, n, reads), 64) for s, n in ((many, "retain"), (tiny.forget, "forget"))]
+    namespace["unlearning"](tiny.make_net(), *loaders, None)
+    assert {size for name, size in reads if name == "retain"} == {256, 128}
+    assert set(temperatures) == {1.15}
+
+
+def test_jiaxi_noises_each_tensor_at_most_once_and_trains_nine_tensors_at_first(tiny):
+    namespace = load_submission(submission_path("jiaxi_sun")).__globals__
+    noised, trained = [], []
+    net = tiny.make_net()
+    names = {id(p): n for n, p in net.named_parameters()}
+    namespace["add_noise"] = lambda parameter, sigma: noised.append((names[id(parameter)], sigma))
+    namespace["one_epoch"] = lambda n, *_: trained.append({k for k, p in n.named_parameters() if p.requires_grad})
+    torch.manual_seed(0)
+    run_patched(namespace, tiny, net)
+    assert len({name for name, _ in noised}) == len(noised) <= 4 * 6
+    assert {sigma for _, sigma in noised} == {0.04}
+    assert [len({n for n in names if "bn" not in n}) for names in trained] == [9] * 5 + [28] * 4
+    assert all("bn1.weight" in names for names in trained)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_one_seed_gives_one_net_and_two_give_two(name, tiny):
+    torch.manual_seed(0)
+    start = {k: v.clone() for k, v in tiny.make_net().state_dict().items()}
+    ends = []
+    for index in (1, 1, 2):
+        net = tiny.make_net()
+        net.load_state_dict(start)
+        run(name, tiny, net, index)
+        ends.append(net.state_dict())
+    assert all(torch.equal(ends[0][k], ends[1][k]) for k in start)
+    if name not in ONE_BATCH_METHODS:
+        assert any(not torch.equal(ends[0][k], ends[2][k]) for k in start)
+
+
+ONE_BATCH_METHODS = {"baseline_neggrad"}  # the tiny forget set is one batch, so the order of its examples is all
+
+
+@pytest.mark.parametrize("training, index", [(True, TRANSPOSED), (False, PSEUDO)])
+@pytest.mark.parametrize("name", READS)
+def test_a_torchvision_resnet18_comes_out_clean(name, training, index, tiny):
+    """Finite, strictly loadable, trainable everywhere, no hooks, from train mode and from eval mode."""
+    few = {split: examples[slice(0, 12)] for split, examples in tiny.splits.items()}
+    torch.manual_seed(0)
+    net = resnet18(num_classes=10).train(training)
+    loaders = [DataLoader(Examples(few[s]), batch_size=64, shuffle=True) for s in ("retain", "forget", "validation")]
+    seed_everything(0, index)
+    load_submission(submission_path(name))(net, *loaders)
+    assert all(v.isfinite().all() for v in net.state_dict().values() if v.is_floating_point())
+    resnet18(num_classes=10).load_state_dict(net.state_dict(), strict=True)
+    assert all(p.requires_grad and not p._backward_hooks for p in net.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in net.modules())
+    assert not net.training
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A grader on a cut of `digits`, and its oracles."""
+    grader = Grader(str(Path(__file__).parent / "short_digits.py"), tmp_path_factory.mktemp("digits"), runs=16)
+    finish_original(grader.task, grader.fingerprint, grader.folder / "original.npz", "cpu")
+    return grader, grader.finish_oracles()
+
+
+@pytest.mark.parametrize("name", READS)
+def test_all_of_them_grade_on_digits(name, digits):
+    grader, oracles = digits
+    plan = grader.run_plan(name)
+    done = {i: one_run(plan, i) for i in range(16)}
+    failures = {i: result.reason for i, result in done.items() if isinstance(result, Failure)}
+    assert not failures
+    forget = grader.task.forget
+    score = compute_score(done, oracles, forget.labels.numpy(), forget.person_id.numpy())
+    assert 0 <= score.score < 1.5 * score.ceiling
+    assert score.share_at_cap < 1.0, "runs have a spread"
