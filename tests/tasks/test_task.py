@@ -7,6 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from local_eval.__main__ import main
+from local_eval.engine.sealed import load_state
 from local_eval.oracles.original import ORIGINAL_SEED, finish_original
 from local_eval.oracles.train import train
 from local_eval.tasks.digits import ORIGINAL
