@@ -47,6 +47,7 @@ def bench(task_spec: str, device: str, parts: list[str], submission: str, models
         rates = {f"{k} process{'es' if int(k) > 1 else ''}": rate for k, rate in found["runs_per_minute"].items()}
         _print(f"runs of {submission} per minute", rates)
         _print_ratio(found["runs_speedup"])
+        _print("a process per run", {"seconds each": found["seconds_for_a_process_per_run"]}, digits=3)
     if "pools" in parts:
         found |= pools_bench(task_spec, task, device, pool)
         rows = {"plain against fast": "pools_mixed", "plain, half by half": "pools_plain", "fast": "pools_fast"}

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from local_eval.bench.parts import seconds
-from local_eval.engine.device import exact_convolutions, wait
+from local_eval.engine.apart import run_apart
+from local_eval.engine.device import exact_convolutions, memory_format, wait
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import default_workers, run_jobs
 from local_eval.engine.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
@@ -31,7 +32,8 @@ from local_eval.oracles.oracles import trainer_of
 from local_eval.oracles.original import save_original
 from local_eval.oracles.train import train, training_steps
 from local_eval.oracles.train_many import Layout, make_bundles, model_steps_per_second, networks_per_job, whole_batches
-from local_eval.runs.one_run import one_run
+from local_eval.runs.handover import pack
+from local_eval.runs.one_run import one_run, workplace
 from local_eval.runs.plan import RunPlan
 from local_eval.runs.submissions import Submission
 from local_eval.tasks.evaluate import evaluate, initial_net
@@ -99,7 +101,8 @@ def oracle_rates(what: tuple[str, str], _: int) -> dict:
             measured[name].append(way())
     rates = {name: float(np.median(values)) for name, values in measured.items()}
     device = task.retain.images.device
-    net = initial_net(task, 0).to(device, memory_format=torch.channels_last)
+    net = initial_net(task, 0)
+    net = net.to(device, memory_format=memory_format(net, device))
     rates["evaluations"] = 1 / seconds(lambda: evaluate(net, task), repeats=1)
     rates["plain_setups"] = 1 / seconds(lambda: initial_net(task, 0).to(device), repeats=1)
     seeds = list(range(layout.networks))
@@ -169,9 +172,20 @@ def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict
                 print(f"  {workers} processes at once fail, out of memory perhaps; no more are tried")
                 break
             rates[str(workers)] = 60 * jobs_per_second(made, workers)
+        apart = dict(run_jobs(seconds_apart, plan, [0], 1, TIMEOUT, "a process of its own"))[0]
     if not rates:
         raise RuntimeError(f"{submission} fails on this task: python -m local_eval check {submission} says why")
-    return {"runs_per_minute": rates, "runs_speedup": max(rates.values()) / rates["1"]}
+    return {
+        "runs_per_minute": rates,
+        "runs_speedup": max(rates.values()) / rates["1"],
+        "seconds_for_a_process_per_run": apart,
+    }
+
+
+def seconds_apart(plan: RunPlan, _: int) -> float:
+    """What a process of its own costs a run: fork, load, hand the weights over, end; without any unlearning."""
+    _, original, _ = workplace(plan.task, plan.original)
+    return seconds(lambda: run_apart(lambda clock: pack(original, original, {}), None), repeats=9)
 
 
 def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:

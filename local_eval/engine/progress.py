@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -13,12 +14,12 @@ EVERY = 30.0  # seconds between lines where there is no terminal
 class Progress:
     """`with Progress(64, "runs of fanchuan") as progress: ... progress.update(1)`; on standard error."""
 
-    def __init__(self, total: int, title: str, clock=time.monotonic):
+    def __init__(self, total: int, title: str, unit: str = "model", clock: Callable[[], float] = time.monotonic):
         self.total, self.title, self.done, self._clock = total, title, 0, clock
         self._start = self._told = clock()
         on_terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=total, desc=title, unit="model", disable=not on_terminal, dynamic_ncols=True, smoothing=0.05
+            total=total, desc=title, unit=unit, disable=not on_terminal, dynamic_ncols=True, smoothing=0.05
         )
 
     def __enter__(self) -> Progress:
@@ -31,14 +32,16 @@ class Progress:
         """So many more are done."""
         self.done += count
         self._bar.update(count)
-        self.tick()
+        self._tell()
 
     def tick(self) -> None:
         """Time has passed; call it at least every few seconds."""
+        self._bar.refresh()
+        self._tell()
+
+    def _tell(self) -> None:
         now = self._clock()
-        if not self._bar.disable:
-            self._bar.refresh()
-        elif now - self._told >= EVERY and self.done < self.total:
+        if self._bar.disable and now - self._told >= EVERY and self.done < self.total:
             self._told = now
             print(f"{self.title}: {self.done} of {self.total} done, {self._left(now)}", file=sys.stderr, flush=True)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from local_eval.engine.device import memory_format
 from local_eval.oracles.stacked import stack, unstack
 from local_eval.oracles.train import epoch_orders
 from local_eval.tasks.evaluate import initial_net
@@ -48,9 +49,9 @@ class Bundle:
     ):
         """Raises CannotStack if the task's network has layers that cannot be stacked."""
         self.examples, self.recipe, self.dtype = examples, task.recipe, dtype
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.device = examples.images.device
         self.nets = [initial_net(task, seed).to(dtype) for seed in seeds]
+        self.format = memory_format(self.nets[0], self.device, channels_last)
         stacked = stack(self.nets, tuple(examples.images.shape[2:]))
         self.stacked = stacked.to(self.device, memory_format=self.format).train()
         orders = [epoch_orders(len(examples), self.recipe.epochs, seed) for seed in seeds]
@@ -77,7 +78,7 @@ class Bundle:
     def images(self, batch: Tensor) -> Tensor:
         """[B, M * 3, H, W] in the networks' order of memory: what every network is to see, side by side."""
         size = self.examples.images.shape[2:]
-        raw = self.examples.images[batch.flatten()].view(len(batch), -1, *size)
+        raw = self.examples.images[batch.flatten()].reshape(len(batch), -1, *size)
         raw = raw.contiguous(memory_format=self.format)  # while it is bytes, a quarter of the traffic
         return self.examples.seen(raw.view(*batch.shape, -1, *size)).flatten(1, 2).to(self.dtype)
 

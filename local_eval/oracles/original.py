@@ -9,17 +9,18 @@ import contextlib
 import hashlib
 import json
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from local_eval.engine.files import locked, write_atomically
+from local_eval.engine.progress import Progress
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record, RecordError, load_record, save_record
 from local_eval.engine.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
-from local_eval.oracles.train_many import Trainer
+from local_eval.oracles.train_many import Layout, Trainer
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.task import Task
 
@@ -43,10 +44,12 @@ def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Pa
 
 
 def trained_original(task: Task, device: str) -> dict[str, Tensor]:
-    """Train it, the fast way."""
-    print("training the original model", flush=True)
+    """Train it as oracles are trained, alone."""
     task = task.to(device)
-    (net,) = Trainer(task, task.retain + task.forget).train([ORIGINAL_SEED])
+    examples, recipe = task.retain + task.forget, task.recipe
+    steps = recipe.epochs * -(-len(examples) // recipe.batch_size)
+    with Progress(steps, "training the original model", "step") as progress:
+        (net,) = Trainer(task, examples, Layout(1)).train([ORIGINAL_SEED], partial(progress.update, 1))
     state = {name: value.cpu() for name, value in net.state_dict().items()}
     torch.cuda.empty_cache()  # this process waits from now on, and the workers need the memory
     return state

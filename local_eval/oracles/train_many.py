@@ -11,7 +11,7 @@ How to see what it brings: python -m local_eval bench
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -128,8 +128,8 @@ class Trainer:
         self.task, self.examples, self.tf32 = task, examples, tf32
         self.layout = layout or best_layout(task, examples)
 
-    def train(self, seeds: list[int]) -> Iterator[nn.Module]:
-        """Yield a trained network for every seed, in their order and in eval mode.
+    def train(self, seeds: list[int], stepped: Callable[[], None] = lambda: None) -> Iterator[nn.Module]:
+        """Yield a trained network for every seed, in their order and in eval mode; `stepped` is called with each step.
 
         Raises:
             RuntimeError: there is no room for a single network, or the device is at fault.
@@ -138,7 +138,7 @@ class Trainer:
         while left:
             at_once = left[: self.layout.networks]
             try:
-                nets = self._train_at_once(at_once)
+                nets = self._train_at_once(at_once, stepped)
             except CannotStack:
                 nets = [train(self.task, self.examples, seed) for seed in at_once]
             except RuntimeError as error:
@@ -152,9 +152,9 @@ class Trainer:
             left = left[len(nets) :]
             yield from nets
 
-    def _train_at_once(self, seeds: list[int]) -> list[nn.Module]:
+    def _train_at_once(self, seeds: list[int], stepped: Callable[[], None]) -> list[nn.Module]:
         bundles = make_bundles(self.task, self.examples, seeds, self.layout)
         with exact_convolutions(same_shapes=True, tf32=self.tf32):
             for _ in zip(*(bundle.steps() for bundle in bundles)):
-                pass
+                stepped()
         return [net for bundle in bundles for net in bundle.finish()]

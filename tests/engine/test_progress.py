@@ -14,7 +14,7 @@ class Clock:
 
 def test_a_line_comes_every_half_minute_and_not_more_often(capsys):
     clock = Clock()
-    with Progress(10, "runs of x", clock) as progress:
+    with Progress(10, "runs of x", clock=clock) as progress:
         for second in range(1, 100):
             clock.now = float(second)
             progress.tick() if second % 20 else progress.update(1)
@@ -25,7 +25,7 @@ def test_a_line_comes_every_half_minute_and_not_more_often(capsys):
 
 def test_before_the_first_is_done_it_says_what_is_gone(capsys):
     clock = Clock()
-    with Progress(10, "oracles", clock) as progress:
+    with Progress(10, "oracles", clock=clock) as progress:
         clock.now = 31.0
         progress.tick()
     assert capsys.readouterr().err == "oracles: 0 of 10 done, 31 s gone\n"
@@ -33,7 +33,7 @@ def test_before_the_first_is_done_it_says_what_is_gone(capsys):
 
 def test_nothing_is_said_when_all_is_done(capsys):
     clock = Clock()
-    with Progress(1, "x", clock) as progress:
+    with Progress(1, "x", clock=clock) as progress:
         clock.now = 100.0
         progress.update(1)
     assert capsys.readouterr().err == ""
