@@ -37,7 +37,9 @@ def blocks(page: Path) -> list[Block]:
 def without_code(text: str) -> str:
     """Prose only: what stands in code is neither a link nor a heading."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"^ {4}.*$|`[^`\n]+`", lambda m: "" if m[0].startswith("    ") else "`code`", prose, flags=re.MULTILINE)
+    return re.sub(
+        r"^ {4}.*$|`[^`\n]+`", lambda m: "" if m[0].startswith("    ") else "`code`", prose, flags=re.MULTILINE
+    )
 
 
 def links(page: Path) -> list[str]:

@@ -27,7 +27,10 @@ FILES = {block.mark.removeprefix("file: "): block.text for block in BLOCKS if bl
 COMMANDS = sorted({(name(page), " ".join(c)): c for page in PAGES for c in commands(read(page))}.items())
 GENERATED = {"README.md": ["table digits"], "docs/budget.md": ["budget table"]}
 LONGEST = 150  # lines of a page
-HELD_TO_EXAMPLE = ("test_learning_rates_follow_the_published_sequence", "test_only_the_loaders_that_the_method_claims_are_read")
+HELD_TO_EXAMPLE = (
+    "test_learning_rates_follow_the_published_sequence",
+    "test_only_the_loaders_that_the_method_claims_are_read",
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -152,10 +155,20 @@ def test_the_examples_work_in_a_copy_of_the_kit(copy_with_examples):
     tests = [path for path in FILES if path.startswith("tests/")] + ["tests/test_rooms.py", "tests/docs/in_copy.py"]
     tests += [f"{file}::{law}[shrink_perturb]" for law in HELD_TO_EXAMPLE]
     tests += [f"{file}::test_every_submission_is_in_these_tests"]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=copy_with_examples, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\b(\d+) passed", done.stdout)
+
+
+PATH = re.compile(r"(?<![\w/.-])(?:local_eval|submissions|common|tests|results|docs)/[\w/-]+\.(?:py|md|npz)\b")
+
+
+@pytest.mark.parametrize("folder", ["local_eval", "submissions", "common"])
+def test_files_that_the_code_speaks_of_are_there(folder):
+    for file in (ROOT / folder).rglob("*.py"):
+        gone = {path for path in PATH.findall(file.read_text()) if not (ROOT / path).exists()}
+        assert not gone, f"{file.relative_to(ROOT)} speaks of {', '.join(sorted(gone))}"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
