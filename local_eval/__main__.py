@@ -10,8 +10,12 @@ import argparse
 import importlib
 import sys
 
+from local_eval.commands.announce import announce
 from local_eval.commands.parser import make_parser
 from local_eval.engine.errors import InputError, WorkError
+from local_eval.runs.settings import with_settings
+from local_eval.runs.submissions import Submission, looks_like_checkpoints, submission_names
+from local_eval.tasks.names import split_spec
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         _find_data(options)
+        _find_settings(options)
+        _check_names(options)
         return _function(options.command)(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -45,6 +51,27 @@ def _find_data(options: argparse.Namespace) -> None:
         from local_eval.tasks.load import download_task
 
         download_task(options.task)
+
+
+def _find_settings(options: argparse.Namespace) -> None:
+    """Write --set into the submissions' names, which travel everywhere: fanchuan becomes fanchuan[EPOCHS=9]."""
+    for field in ("submission", "submissions", "names"):
+        found = getattr(options, field, None)
+        if getattr(options, "set", None) and found:
+            changed = [with_settings(name, options.set) for name in ([found] if isinstance(found, str) else found)]
+            setattr(options, field, changed[0] if isinstance(found, str) else changed)
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """A typo in a name is told before torch is loaded; and what a long command will do is said."""
+    names = [getattr(options, "submission", None), *getattr(options, "names", []), *getattr(options, "submissions", [])]
+    names = [name for name in names if name and not looks_like_checkpoints(name)]
+    for name in names:
+        Submission.find(name)
+    if getattr(options, "task", None):
+        split_spec(options.task)
+    if options.command in ("grading:grade", "grading:compare_all") and (names or options.command.endswith("all")):
+        announce(options, names or submission_names())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ How to run it: python -m local_eval grade fanchuan --task digits --runs 64
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.engine.failure import Failure
-from local_eval.engine.provenance import versions
-from local_eval.engine.records import Record, read_records
+from local_eval.engine.provenance import made_with
+from local_eval.engine.records import Record, RecordError, read_records
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
-from local_eval.oracles.original import finish_original
+from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
@@ -62,7 +63,7 @@ class Grader:
     def _shape(self) -> tuple[int, int]:
         return len(self.task.forget), self.task.num_classes
 
-    @property
+    @cached_property
     def _oracle_plan(self) -> OraclePlan:
         together = networks_per_job(self.task, self.device)
         return OraclePlan(self.task_spec, self.fingerprint, self.device, together)
@@ -90,7 +91,18 @@ class Grader:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
         finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         count, folder = count or self.runs, self.folder / "oracles"
+        self._take_the_tasks_own(folder)
         return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers)
+
+    def _take_the_tasks_own(self, folder: Path) -> None:
+        """Put the oracles that come with the task there, unless they are there or do not fit this task any more."""
+        shipped = self.task.oracles
+        if shipped is None or not shipped.exists() or (folder / "0000.npz").exists():
+            return
+        try:
+            self.take_oracles(shipped)
+        except RecordError as error:
+            print(f"the oracles that come with the task are not used: {error}", file=sys.stderr)
 
     def oracle_identity(self, index: int) -> dict:
         """What a cached oracle must have been made from."""
@@ -156,8 +168,18 @@ class Grader:
         score = compute_score(done, pool, *self.labels_and_persons, missing)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
-        comparable = plan.identity(-1) | {"index": None, "out": str(folder), **versions(self.device)}
-        return score, save_score(score, folder, plan.submission.stem, self.task.name, comparable)
+        identity = plan.identity(-1) | {"index": None, "out": str(folder)}
+        about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
+        about["untold"] = sorted(
+            {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
+        )
+        return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def about(self) -> dict:
+        """What a score.json says beside the score: how it was made, and how good the original model is."""
+        original = original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device).evaluation
+        accuracies = {"retain_accuracy": original.retain_accuracy, "test_accuracy": original.test_accuracy}
+        return {**made_with(self.device), "seed": self.seed, "original": accuracies}
 
 
 def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:

@@ -39,11 +39,6 @@ class CheckpointPlan:
     device: str
 
 
-def are_checkpoints(name: str) -> bool:
-    """Does this argument of `grade` name a zip or a folder, rather than a submission?"""
-    return name.endswith(".zip") or Path(name).is_dir()
-
-
 def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     """Score the checkpoints in a zip or folder; their number is N. Returns the score and the path of score.json.
 
@@ -59,8 +54,8 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     records = evaluate_checkpoints(grader, checkpoints)
     score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons)
     folder = grader.folder / f"checkpoints-{checkpoints.digest}"
-    about = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
-    about |= {"out": str(folder), **versions(grader.device)}
+    identity = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
+    about = grader.about() | {"seed": None, "made_from": identity | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
 
 

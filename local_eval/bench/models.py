@@ -33,7 +33,7 @@ from local_eval.oracles.train import train, training_steps
 from local_eval.oracles.train_many import Layout, make_bundles, model_steps_per_second, networks_per_job, whole_batches
 from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan
-from local_eval.runs.submissions import source_hash, submission_path
+from local_eval.runs.submissions import Submission
 from local_eval.tasks.evaluate import evaluate, initial_net
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -156,11 +156,11 @@ def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict
     cores, counts = default_workers("cpu"), []
     while not counts or counts[-1] < cores:
         counts.append(min(2 * counts[-1], cores) if counts else 1)
-    path, rates = submission_path(submission), {}
+    found, rates = Submission.find(submission), {}
     with tempfile.TemporaryDirectory() as folder:
         original = Path(folder) / "original.npz"  # untrained: as fast as a trained one
         save_original(original, initial_net(task, 0).state_dict(), "")
-        plan = RunPlan(task_spec, task.fingerprint(), original, path, source_hash(path), 0, device)
+        plan = RunPlan(task_spec, task.fingerprint(), original, found, found.digest(), 0, device)
         for workers in counts:
             indices = list(range(JOBS_PER_PROCESS * workers))
             jobs = run_jobs(timed_job, (one_run, plan), indices, workers, TIMEOUT, f"{workers} at once")

@@ -6,7 +6,6 @@ How to run them: python -m local_eval --help
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from pathlib import Path
 
@@ -18,16 +17,20 @@ from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
 from local_eval.grade import Grader, grade_all
-from local_eval.grade_checkpoints import are_checkpoints, grade_checkpoints
+from local_eval.grade_checkpoints import grade_checkpoints
 from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown
 from local_eval.report.markers import around_markers, write_between_markers
 from local_eval.report.table import table
 from local_eval.runs.check import check_submission
-from local_eval.runs.submissions import parse_source, submission_names, submission_path
+from local_eval.runs.submissions import (
+    Submission,
+    looks_like_checkpoints,
+    submission_names,
+)
 from local_eval.tasks.load import load_task
-from local_eval.tasks.names import TaskError, split_spec, task_names
+from local_eval.tasks.names import TaskError
 
 OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
@@ -60,15 +63,15 @@ def device_of(options: argparse.Namespace) -> str:
 
 def grade(options: argparse.Namespace) -> int:
     """All stages in order; or, for checkpoints that exist already, only their evaluation."""
-    if are_checkpoints(options.submission):
+    if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
-    submission_path(options.submission)  # a wrong name should not wait for the oracles
     load_task(options.task)  # nor should a wrong task be blamed on the submission
+    print(f"checking {options.submission}: a dry run on two batches", flush=True)
     for remark in check_submission(options.submission, options.task, grader.device):
-        print(f"check: {remark}")
+        print(f"check: {remark}", flush=True)
     oracles = grader.finish_oracles()
-    print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}")
+    print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]
     failed = _tell_failures(failures, options.runs)
     if options.keep_checkpoints and not failed:
@@ -94,8 +97,13 @@ def run(options: argparse.Namespace) -> int:
 def score(options: argparse.Namespace) -> int:
     """Only the score of what is on disk."""
     grader = _grader(options)
+    _say_scoring(len(grader.task.forget), options.runs)
     found = grader.score(options.submission, options.allow_missing, options.budget_hours)
-    return _tell_score(*found, submission_path(options.submission).stem, grader.task.name)
+    return _tell_score(*found, Submission.find(options.submission).label, grader.task.name)
+
+
+def _say_scoring(examples: int, runs: int) -> None:
+    print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
 
 
 def _tell_score(found: Score, path: Path, submission: str, task: str) -> int:
@@ -129,7 +137,7 @@ def compare_all(options: argparse.Namespace) -> int:
     grader = _grader(options)
     names = options.names or submission_names()
     for name in names:
-        submission_path(name)  # a wrong name should not wait for the others
+        Submission.find(name)  # a wrong name should not wait for the others
     if options.write:
         around_markers(options.write, f"table {grader.task.name}")  # so should a file that cannot take the table
     scores, failed = grade_all(grader, names)
@@ -148,7 +156,7 @@ def compare_all(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Check the contract."""
-    submission_path(options.submission)
+    Submission.find(options.submission)
     load_task(options.task)  # a wrong task should not be blamed on the submission
     for remark in check_submission(options.submission, options.task, device_of(options)):
         print(f"check: {remark}")
@@ -156,22 +164,9 @@ def check(options: argparse.Namespace) -> int:
     return 0
 
 
-def list_all(options: argparse.Namespace) -> int:
-    """Submissions and tasks, with the first line of what their files say of them."""
-    for title, names, path_of in (
-        ("submissions", submission_names(), submission_path),
-        ("tasks", task_names(), lambda name: split_spec(name)[0]),
-    ):
-        print(f"{title}:")
-        for name in names:
-            text = ast.get_docstring(parse_source(path_of(name))) or ""
-            print(f"  {name:<22}{text.partition(chr(10))[0]}")
-    return 0
-
-
 def bench(options: argparse.Namespace) -> int:
     """Time the kit beside the plain way."""
-    submission_path(options.submission)
+    Submission.find(options.submission)
     device = device_of(options)
     found = run_bench(options.task, device, options.parts, options.submission, options.models, options.pool)
     if options.json:

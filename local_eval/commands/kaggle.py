@@ -14,7 +14,7 @@ from local_eval.kaggle.budget import Cost, measure, project, report
 from local_eval.kaggle.budget_table import MARKER, budget_table
 from local_eval.metric.score import ScoreError
 from local_eval.report.markers import around_markers, write_between_markers
-from local_eval.runs.submissions import SubmissionError, submission_names, submission_path
+from local_eval.runs.submissions import Submission, SubmissionError, submission_names
 
 VERDICTS = {"fits": 0, "does not fit": OVER_BUDGET, "cannot tell": 4}  # exit codes
 
@@ -41,7 +41,7 @@ def budget(options: argparse.Namespace) -> int:
         return _budget_of_all(options)
     cost = _measured(options, options.submission)
     projection = project(cost, stock)
-    print(report(submission_path(options.submission).stem, cost, projection))
+    print(report(Submission.find(options.submission).label, cost, projection))
     return VERDICTS[projection.verdict]
 
 
@@ -67,13 +67,14 @@ def _measured(options: argparse.Namespace, name: str) -> Cost:
 
 def export(options: argparse.Namespace) -> int:
     """Write notebooks that run alone."""
-    from local_eval.kaggle.export import export, export_walkthrough  # here, so that grading does not need nbformat
+    from local_eval.kaggle.export import export as write_notebook
+    from local_eval.kaggle.export import export_walkthrough  # here, so that grading does not need nbformat
 
     names = options.submissions + (submission_names() if options.all else [])
     if not names:
         raise SubmissionError(f"name a submission, or give --all. Known: {', '.join(submission_names())}")
     for name in names:
-        print(f"written: {export(submission_path(name), options.out)}")
+        print(f"written: {write_notebook(Submission.find(name), options.out)}")
     if options.all:
         print(f"written: {export_walkthrough(options.out)}")
     return 0

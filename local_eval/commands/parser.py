@@ -41,6 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         if submission:
             sub.add_argument("submission", help="name in submissions/, or path to a .py file" + also)
+            _add_set(sub)
         sub.add_argument(
             "--task",
             default="digits",
@@ -67,12 +68,13 @@ def make_parser() -> argparse.ArgumentParser:
         "compare", "grading:compare_all", "Grade several submissions with the same N and print one table.", False
     )
     compare.add_argument("names", nargs="*", help="submissions (default: all)")
+    _add_set(compare)
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     command("check", "grading:check", "Check the contract with a dry run on two batches.")
     _add_options(grade, run, compare, score, oracles, headroom)
     listing = commands.add_parser("list", help="List submissions and tasks.")
-    listing.set_defaults(command="grading:list_all")
+    listing.set_defaults(command="listing:list_all")
     bench = command("bench", "grading:bench", "Time the kit beside the plain way on this machine, as ratios.", False)
     bench.add_argument("--parts", nargs="+", choices=(*PARTS, "pools"), default=list(PARTS), help="what to time (all)")
     bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
@@ -116,6 +118,16 @@ def _add_options(
         sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
 
 
+def _add_set(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a constant of the submission, such as --set EPOCHS=3; also written fanchuan[EPOCHS=3]",
+    )
+
+
 def _at_least_one(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of processes; give 1 or more")
@@ -128,12 +140,14 @@ def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     export = commands.add_parser("export", help=text, description=text)
     export.set_defaults(command="kaggle:export")
     export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py files")
+    _add_set(export)
     export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
     export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
     text = "Will 512 models fit into 8 hours on Kaggle? Exit codes: 0 fits, 3 does not fit, 4 cannot tell."
     budget = commands.add_parser("budget", help=text, description=text)
     budget.set_defaults(command="kaggle:budget")
     budget.add_argument("submission", nargs="?", help="name in submissions/, or path to a .py file")
+    _add_set(budget)
     budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
     budget.add_argument("--readme", type=Path, help="with --all: write the table between its marks in this file")
     budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
@@ -145,6 +159,7 @@ def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     submit = commands.add_parser("submit", help=text, description=text)
     submit.set_defaults(command="kaggle:submit")
     submit.add_argument("submission", help="name in submissions/, or path to a .py file")
+    _add_set(submit)
     submit.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
     submit.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")
     submit.add_argument("--poll-seconds", type=float, default=30, help="between looks at the notebook (%(default)s)")

@@ -16,6 +16,7 @@ import json
 import os
 import select
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -31,8 +32,9 @@ from local_eval.engine.failure import Failure, exit_reason
 KEPT = 4000  # bytes of what was printed; the rest is read and dropped, so that no disk or pipe fills up
 TICK = 0.05  # seconds between looks at whether the process still lives
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-STARTED, RETURNED, ANSWERED = b"s", b"r", b"a"  # what the process says while it works
-_fork, _write, _exit, _kill = os.fork, os.write, os._exit, os.kill  # foreign code may replace them in os
+SECONDS, ANSWERED = struct.Struct("d"), b"a"  # what the process says: how long it took, and that it has answered
+_fork, _write, _exit, _kill = os.fork, os.write, os._exit, os.kill  # foreign code may replace them in their modules
+_now = time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,24 @@ class Answer:
     """What came back from a process: bytes, or why there are none."""
 
     content: bytes | Failure
-    seconds: float  # between `Clock.start` and `Clock.stop`, by this process's clock; NaN if it never got there
+    seconds: float  # between `Clock.start` and `Clock.stop`; NaN if it never got there
     printed: str  # the beginning of its standard output and error
     printed_bytes: int  # how long all of it was
 
 
 class Clock:
-    """Handed to the work: marks what is to be timed. The clock itself is out of reach of foreign code."""
+    """Handed to the work: times what is to be timed, by a clock that foreign code has not replaced."""
 
     def __init__(self, pipe: int):
-        self._pipe = pipe
+        self._pipe, self._started = pipe, 0.0
 
     def start(self) -> None:
         """From now on it counts."""
-        _write(self._pipe, STARTED)
+        self._started = _now()
 
     def stop(self) -> None:
         """Up to now it counted."""
-        _write(self._pipe, RETURNED)
+        _write(self._pipe, SECONDS.pack(_now() - self._started))
 
 
 def run_apart(work: Callable[[Clock], bytes], timeout: float | None) -> Answer:
@@ -149,7 +151,7 @@ class _Watch:
     def __init__(self, child: int, marks: int, said: int):
         self.child, self.marks, self.said = child, marks, said
         self.open = {marks, said}
-        self.seconds, self.started = float("nan"), 0.0
+        self.heard = b""
         self.printed, self.printed_bytes = b"", 0
 
     def until_answer(self, timeout: float | None) -> Failure | None:
@@ -172,12 +174,13 @@ class _Watch:
                 return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
 
     def _has_answered(self) -> bool:
-        marks, now = self._read(self.marks), time.perf_counter()
-        if STARTED in marks:
-            self.started = now
-        if RETURNED in marks:
-            self.seconds = now - self.started
-        return ANSWERED in marks
+        self.heard += self._read(self.marks)[: SECONDS.size + 1]
+        return self.heard.endswith(ANSWERED) and len(self.heard) in (1, SECONDS.size + 1)
+
+    @property
+    def seconds(self) -> float:
+        """What the process's clock counted, if it was stopped."""
+        return SECONDS.unpack_from(self.heard)[0] if len(self.heard) >= SECONDS.size else float("nan")
 
     def _listen(self) -> None:
         more = self._read(self.said)

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from pebble import ProcessExpired, ProcessPool
-from tqdm import tqdm
 
 from local_eval.engine.apart import die_with_parent, end_children
 from local_eval.engine.failure import Failure, exit_reason
+from local_eval.engine.progress import Progress
 
 # What full GPU memory is called by the allocator and CUDA, by cuBLAS, and by cuDNN, which swallows the first
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
@@ -68,17 +68,23 @@ def run_jobs(
         for index in indices:
             future = pool.schedule(function, args=(argument, index), timeout=timeout)
             future.add_done_callback(lambda future, index=index: finished.put((index, future)))
-        # disable=None: no bar when the output is not a terminal
-        total = models * len(indices)
-        with tqdm(total=total, desc=title, unit="model", disable=None, dynamic_ncols=True, smoothing=0.05) as bar:
+        with Progress(models * len(indices), title) as progress:
             for _ in indices:
-                index, future = finished.get()
+                index, future = _next(finished, progress)
                 yield index, _outcome(future, timeout)
-                bar.update(models)
+                progress.update(models)
         pool.close()
     finally:
         pool.stop()
         pool.join()
+
+
+def _next(finished: queue.SimpleQueue, progress: Progress) -> Any:
+    while True:
+        try:
+            return finished.get(timeout=1.0)
+        except queue.Empty:
+            progress.tick()
 
 
 def _outcome(future, timeout: float | None) -> Any:

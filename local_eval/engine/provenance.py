@@ -6,12 +6,14 @@ import os
 import platform
 import re
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+VERSION = "0.2.0"  # of this kit
 
 
 def versions(device: torch.device | str) -> dict[str, str]:
@@ -19,6 +21,17 @@ def versions(device: torch.device | str) -> dict[str, str]:
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"device": f"{device.type} {name}", "torch": torch.__version__, "numpy": np.__version__}
+
+
+def made_with(device: torch.device | str) -> dict:
+    """Of a result that was just made: when, by which kit, libraries and hardware."""
+    facts = provenance(device)
+    return {
+        "when": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "kit": {"version": VERSION, "commit": facts["commit"]},
+        **versions(device),
+        "hardware": facts["hardware"],
+    }
 
 
 def provenance(device: str) -> dict[str, str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from local_eval.engine.errors import InputError
-from local_eval.engine.evaluation import Evaluation
+from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.files import write_atomically
 from local_eval.engine.sealed import DamagedFile, seal, unseal
 
@@ -39,7 +39,8 @@ def save_record(path: Path, record: Record) -> None:
     e = record.evaluation
     about = json.dumps({"identity": record.identity, "facts": record.facts}, sort_keys=True)
     accuracies = np.array([e.retain_accuracy, e.test_accuracy])
-    write_atomically(path, seal({"forget_logits": e.forget_logits, "accuracies": accuracies, "about": np.array(about)}))
+    arrays = {"forget_logits": e.forget_logits, "accuracies": accuracies, "about": np.array(about)}
+    write_atomically(path, seal(arrays | (asdict(e.controls) if e.controls else {})))
 
 
 def load_record(path: Path, identity: dict, shape: tuple[int, int]) -> Record:
@@ -62,10 +63,21 @@ def load_record(path: Path, identity: dict, shape: tuple[int, int]) -> Record:
         raise RecordError(f"{path} is no record ({type(error).__name__}: {error})") from error
     check_identity(path, found, identity)
     check_values(path, logits, accuracies, (*shape,), (2,))
-    record = Record(Evaluation(logits, float(accuracies[0]), float(accuracies[1])), found, facts)
+    evaluation = Evaluation(logits, float(accuracies[0]), float(accuracies[1]), controls_in(path, arrays))
+    record = Record(evaluation, found, facts)
     if not sealed:
         save_record(path, record)
     return record
+
+
+def controls_in(path: Path, arrays: dict[str, np.ndarray]) -> Controls | None:
+    """The controls among a file's arrays, if they are there; raises RecordError if they cannot be used."""
+    names = [field.name for field in fields(Controls)]
+    if not any(name in arrays for name in names):
+        return None
+    if not all(name in arrays and np.isfinite(arrays[name]).all() for name in names):
+        raise RecordError(f"{path} holds controls that are incomplete or not finite")
+    return Controls(*(arrays[name] for name in names))
 
 
 def check_identity(path: Path, found: dict, identity: dict) -> None:

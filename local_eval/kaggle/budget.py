@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -37,7 +36,7 @@ from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
 from local_eval.runs.contract import load_submission
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import seed_everything, timed
-from local_eval.runs.submissions import SubmissionError, submission_path
+from local_eval.runs.submissions import Submission, SubmissionError
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
 
@@ -53,7 +52,7 @@ SIZES = {"retain": 23_500 // 4, "forget": 480 // 4, "validation": 3_000 // 4}
 class TimingPlan:
     """What the worker that times needs."""
 
-    submission: Path
+    submission: Submission
     task: str
     device: str
     timeout: float  # seconds for one run
@@ -113,9 +112,9 @@ def measure(submission: str, task: str, device: str, repeats: int = REPEATS, tim
     Raises:
         SubmissionError: there is none, or it fails.
     """
-    path = submission_path(submission)
-    plan = TimingPlan(path, task, device, timeout)
-    results = dict(run_jobs(one_timing, plan, list(range(2 * repeats + 2)), 1, None, f"timing {path.stem}"))
+    found = Submission.find(submission)
+    path, plan = found.path, TimingPlan(found, task, device, timeout)
+    results = dict(run_jobs(one_timing, plan, list(range(2 * repeats + 2)), 1, None, f"timing {found.label}"))
     for result in results.values():
         if isinstance(result, Failure):
             raise SubmissionError(f"{path}: {result.reason}\n{result.traceback}".strip())
@@ -159,21 +158,21 @@ def report(name: str, cost: Cost, projection: Projection) -> str:
 
 def one_timing(plan: TimingPlan, index: int) -> Work | Failure:
     """Job `index` of a measurement: stock epoch and submission in turn, the first of each a short warm-up."""
-    path = plan.submission if index % 2 else submission_path(STOCK)
+    submission = plan.submission if index % 2 else Submission.find(STOCK)
     task = resized(load_task(plan.task), dict.fromkeys(SIZES, WARM_UP) if index < 2 else SIZES)
-    answer = run_apart(partial(_work_of, path, plan.device, task, index), plan.timeout)
+    answer = run_apart(partial(_work_of, submission, plan.device, task, index), plan.timeout)
     if isinstance(answer.content, Failure):
         return answer.content
     passed = json.loads(answer.content)
     return Work(answer.seconds, float(passed["steps"]) or 1.0, float(passed["images"]) or 1.0)
 
 
-def _work_of(path: Path, device: str, task: Task, index: int, clock: Clock) -> bytes:
+def _work_of(submission: Submission, device: str, task: Task, index: int, clock: Clock) -> bytes:
     """In the submission's own process: one run, and what it passed through the network, as JSON."""
     task = task.to(device)
     net = task.make_net().to(device)  # untrained: a step costs the same
     seed_everything(0, index)
-    unlearning, loaders = load_submission(path), make_loaders(task)
+    unlearning, loaders = load_submission(submission), make_loaders(task)
     with counted_passes(type(net)) as passed:
         timed(clock, device, lambda: unlearning(net, *loaders))
     return json.dumps(passed).encode()

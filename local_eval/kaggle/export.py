@@ -22,6 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from local_eval.engine.files import write_atomically
 from local_eval.kaggle.gather import Gathered, gather, import_lines
 from local_eval.kaggle.sources import Source
+from local_eval.runs.submissions import Submission
 
 CELLS = Path(__file__).parent / "cells"
 DRIVER = CELLS / "driver.py"
@@ -40,17 +41,17 @@ class Cell:
     tag: str = ""
 
 
-def export(path: Path, out: Path) -> Path:
-    """Write OUT/NAME.ipynb and OUT/NAME/kernel-metadata.json for the submission at `path`; returns the first.
+def export(submission: Submission, out: Path) -> Path:
+    """Write OUT/NAME.ipynb and OUT/NAME/kernel-metadata.json for a submission; returns the first.
 
     Raises:
         SubmissionError: something in it cannot travel; the message names file and line.
         OutputError: the folder cannot be written.
     """
-    notebook = out / f"{path.stem}.ipynb"
-    write_atomically(notebook, submission_notebook(path).encode())
-    metadata = json.dumps(kernel_metadata(path.stem), indent=2) + "\n"
-    write_atomically(out / path.stem / "kernel-metadata.json", metadata.encode())
+    notebook = out / f"{submission.label}.ipynb"
+    write_atomically(notebook, submission_notebook(submission).encode())
+    metadata = json.dumps(kernel_metadata(submission.label), indent=2) + "\n"
+    write_atomically(out / submission.label / "kernel-metadata.json", metadata.encode())
     return notebook
 
 
@@ -60,21 +61,25 @@ def export_walkthrough(out: Path) -> Path:
     return out / "walkthrough.ipynb"
 
 
-def submission_notebook(path: Path) -> str:
+def submission_notebook(submission: Submission) -> str:
     """The notebook of a submission as JSON text; raises SubmissionError."""
-    gathered = gather(path, Source.read(DRIVER))
+    gathered = gather(submission, Source.read(DRIVER))
     driver = {cell.tag: cell for cell in read_cells(DRIVER) if cell.tag}
     rest = [cell for cell in read_cells(DRIVER) if not cell.tag]
-    cells = [_title(gathered.method), Cell("## Imports", "markdown"), Cell(import_lines(gathered.imports))]
+    cells = [
+        _title(gathered.method, submission.label),
+        Cell("## Imports", "markdown"),
+        Cell(import_lines(gathered.imports)),
+    ]
     cells += [Cell("## Where things are, and how much to do", "markdown"), driver["parameters"]]
     cells += [*_helper_cells(gathered), Cell("## The method", "markdown"), Cell(gathered.method.body()), *rest]
     return notebook_text(cells)
 
 
-def _title(method: Source) -> Cell:
-    name = method.path.stem
+def _title(method: Source, name: str) -> Cell:
     about = ast.get_docstring(method.tree) or "A method for the NeurIPS 2023 machine-unlearning competition."
-    note = f"Written by `python -m local_eval export {name}`: change `{name}.py` and export again, not this notebook."
+    note = f"Written by `python -m local_eval export {name}`: change `{method.path.name}` and export again, "
+    note += "not this notebook."
     return Cell(f"# {name}\n\n```text\n{about.strip()}\n```\n\n{note}", "markdown")
 
 

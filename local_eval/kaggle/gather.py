@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_eval.kaggle.sources import Import, Piece, Source
+from local_eval.runs.submissions import Submission
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Gathered:
     imports: tuple[Import, ...]  # of all, the driver's included
 
 
-def gather(path: Path, driver: Source) -> Gathered:
+def gather(submission: Submission, driver: Source) -> Gathered:
     """A submission with everything that it uses of `common`, checked against meeting names.
 
     Args:
@@ -30,7 +31,7 @@ def gather(path: Path, driver: Source) -> Gathered:
     Raises:
         SubmissionError: something cannot travel; the message names file and line.
     """
-    method = Source.read(path)
+    method = Source.read(submission.path, submission.source())
     method.check_reach(method.tree.body)
     choice = _Choice()
     choice.add_imports_of(method, list(method.helpers))

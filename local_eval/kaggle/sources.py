@@ -58,9 +58,10 @@ class Source:
     helpers: dict[str, tuple[Path, int]] = field(default_factory=dict)  # name -> file in common, line of the import
 
     @classmethod
-    def read(cls, path: Path) -> Source:
-        """Parse a file and check its imports; raises SubmissionError."""
-        source = cls(path, parse_source(path), path.read_text(encoding="utf-8").splitlines())
+    def read(cls, path: Path, text: str | None = None) -> Source:
+        """Parse a file, or the text that stands in for it, and check its imports; raises SubmissionError."""
+        tree = parse_source(path) if text is None else ast.parse(text)
+        source = cls(path, tree, (path.read_text(encoding="utf-8") if text is None else text).splitlines())
         top = set(map(id, source.tree.body))
         for node in ast.walk(source.tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -20,7 +20,7 @@ from typing import Any
 import requests
 
 from local_eval.kaggle.export import COMPETITION, USER, export, kernel_metadata
-from local_eval.runs.submissions import source_hash, submission_path
+from local_eval.runs.submissions import Submission
 
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
 CLOSED_WORDS = ("deadline", "closed", "ended", "no longer", "not accept", "not open")
@@ -38,17 +38,18 @@ def submit(name: str, message: str | None, poll_seconds: float, wait_hours: floa
         SubmissionError: the submission cannot be exported.
         SubmitError: Kaggle refused a step, the notebook failed there, or it did not finish in time.
     """
-    path = submission_path(name)
+    submission = Submission.find(name)
+    label = submission.label
     with tempfile.TemporaryDirectory() as folder:
-        export(path, Path(folder))
+        export(submission, Path(folder))
         api, user = log_in()
-        metadata = kernel_metadata(path.stem, user)
-        (Path(folder) / path.stem / "kernel-metadata.json").write_text(json.dumps(metadata))
-        version = push(api, Path(folder) / path.stem)
+        metadata = kernel_metadata(label, user)
+        (Path(folder) / label / "kernel-metadata.json").write_text(json.dumps(metadata))
+        version = push(api, Path(folder) / label)
     kernel = metadata["id"]
     print(f"pushed {kernel}, version {version}: https://www.kaggle.com/code/{kernel}")
     wait(api, kernel, poll_seconds, wait_hours)
-    text = message or default_message(path)
+    text = message or default_message(submission)
     answer = _ask(
         "the submission",
         lambda: api.competition_submit_code("submission.zip", text, COMPETITION, kernel, version, quiet=True),
@@ -59,16 +60,17 @@ def submit(name: str, message: str | None, poll_seconds: float, wait_hours: floa
 
 def describe(name: str, message: str | None, poll_seconds: float) -> str:
     """Every call that `submit` would make, as text. Nothing is sent, and no login is needed."""
-    path = submission_path(name)
+    submission = Submission.find(name)
     with tempfile.TemporaryDirectory() as folder:
-        size = export(path, Path(folder)).stat().st_size
-    metadata = kernel_metadata(path.stem)
-    text = message or default_message(path)
+        size = export(submission, Path(folder)).stat().st_size
+    metadata = kernel_metadata(submission.label)
+    text = message or default_message(submission)
     return "\n".join(
         [
             f"dry run: nothing is sent. {USER} stands for the account that `kaggle auth login` knows.",
             f"1. KaggleApi.authenticate()  -> the account's name, for id {metadata['id']}",
-            f"2. KaggleApi.kernels_push(folder)  with {path.stem}.ipynb ({size} bytes) and kernel-metadata.json:",
+            f"2. KaggleApi.kernels_push(folder)  with {submission.label}.ipynb ({size} bytes) and "
+            "kernel-metadata.json:",
             json.dumps(metadata, indent=2),
             f"3. KaggleApi.kernels_status({metadata['id']!r})  every {poll_seconds:g} s until it is complete",
             f"4. KaggleApi.competition_submit_code('submission.zip', {text!r}, {COMPETITION!r}, {metadata['id']!r}, "
@@ -77,9 +79,9 @@ def describe(name: str, message: str | None, poll_seconds: float) -> str:
     )
 
 
-def default_message(path: Path) -> str:
+def default_message(submission: Submission) -> str:
     """The submission's description on Kaggle: its name and the hash of its source."""
-    return f"{path.stem} {source_hash(path)}"
+    return f"{submission.label} {submission.digest()}"
 
 
 def log_in() -> tuple[Any, str]:

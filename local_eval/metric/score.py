@@ -51,6 +51,8 @@ class Score:
     retain_accuracy_ratio: float
     test_accuracy: float
     test_accuracy_ratio: float
+    oracle_retain_accuracy: float
+    oracle_test_accuracy: float
     share_at_cap: float  # of forget examples at epsilon 50
     runs: int
     missing: tuple[int, ...]  # runs that failed and were left out on request
@@ -126,6 +128,8 @@ def compute_score(
         retain_accuracy_ratio=ra / oracle_ra,
         test_accuracy=ta,
         test_accuracy_ratio=ta / oracle_ta,
+        oracle_retain_accuracy=oracle_ra,
+        oracle_test_accuracy=oracle_ta,
         share_at_cap=float((epsilons >= EPSILON_CAP).mean()),
         runs=len(runs),
         missing=tuple(missing),
@@ -191,8 +195,9 @@ def _warnings(runs, oracles, ours: np.ndarray, theirs: np.ndarray, quality: floa
         )
     if quality > 1.5 * ceiling:
         found.append("forgetting quality is over 1.5 x the ceiling: do the runs contain the oracles?")
-    for key in ("device", "torch"):
-        seen = sorted({r.facts[key] for r in [*runs, *oracles]})
-        if len(seen) > 1:
-            found.append(f"models were made with different {key}: {', '.join(seen)}")
+    for what, models in (("runs", runs), ("oracles", oracles)):  # oracles that come with a task are another machine's
+        for key in ("device", "torch"):
+            seen = sorted({r.facts[key] for r in models})
+            if len(seen) > 1:
+                found.append(f"{what} were made with different {key}: {', '.join(seen)}")
     return found

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from local_eval.engine.evaluation import Evaluation
+from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.files import locked, write_atomically
-from local_eval.engine.records import Record, RecordError, check_values, record_path, save_record
+from local_eval.engine.records import Record, RecordError, check_values, controls_in, record_path, save_record
 from local_eval.engine.sealed import DamagedFile, seal, unseal
 
 
@@ -27,6 +28,9 @@ def save_pool(records: list[Record], path: Path) -> None:
     about = json.dumps({"identities": [r.identity for r in records], "facts": [r.facts for r in records]})
     logits = np.stack([r.evaluation.forget_logits for r in records])
     arrays = {"forget_logits": logits, "accuracies": accuracies, "about": np.array(about)}
+    controls = [r.evaluation.controls for r in records]
+    if all(controls):
+        arrays |= {f.name: np.stack([getattr(c, f.name) for c in controls]) for f in fields(Controls)}
     write_atomically(path, seal(arrays, compressed=True))
 
 
@@ -52,10 +56,15 @@ def load_pool(path: Path, identity: Callable[[int], dict], shape: tuple[int, int
             f"expected {identity(foreign[0])}"
         )
     check_values(path, logits, accuracies, (count, *shape), (count, 2))
+    together = controls_in(path, arrays)
     return [
-        Record(Evaluation(one, float(ra), float(ta)), identities[k], facts[k])
+        Record(Evaluation(one, float(ra), float(ta), _nth(together, k)), identities[k], facts[k])
         for k, (one, (ra, ta)) in enumerate(zip(logits, accuracies))
     ]
+
+
+def _nth(together: Controls | None, k: int) -> Controls | None:
+    return Controls(*(getattr(together, f.name)[k] for f in fields(Controls))) if together else None
 
 
 def unpack_pool(records: list[Record], folder: Path) -> int:

@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 
 from local_eval.engine.files import locked, write_atomically
+from local_eval.engine.provenance import versions
+from local_eval.engine.records import Record, RecordError, load_record, save_record
 from local_eval.engine.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
 from local_eval.oracles.train_many import Trainer
+from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.task import Task
 
 ORIGINAL_SEED = 0
@@ -52,6 +55,20 @@ def trained_original(task: Task, device: str) -> dict[str, Tensor]:
 def save_original(path: Path, state: dict[str, Tensor], fingerprint: str) -> None:
     """Write a state dict; raises OutputError."""
     write_atomically(path, seal_state(state, {"fingerprint": fingerprint}))
+
+
+def original_record(task: Task, fingerprint: str, path: Path, device: str) -> Record:
+    """How the original model in `path` does on the task; measured once, then read from beside it."""
+    about, identity = path.with_name("original_evaluation.npz"), {"kind": "original", "task": fingerprint}
+    identity["original"] = original_digest(path)
+    with contextlib.suppress(FileNotFoundError, RecordError):
+        return load_record(about, identity, (len(task.forget), task.num_classes))
+    task = task.to(device)
+    net = task.make_net().to(device)
+    net.load_state_dict(load_state(path))
+    record = Record(evaluate(net, task), identity, versions(device))
+    save_record(about, record)
+    return record
 
 
 @lru_cache(maxsize=8)

@@ -9,13 +9,12 @@ import ast
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from scipy.stats import spearmanr
 
 from local_eval.engine.provenance import provenance
 from local_eval.metric.score import Score
-from local_eval.runs.submissions import parse_source, submission_path
+from local_eval.runs.submissions import Submission
 
 HEAD = (
     "| method | rank | score | 95 % interval | of ceiling | RA | TA | at epsilon 50 | s / run | official private |\n"
@@ -52,7 +51,7 @@ def markdown(graded: Graded) -> str:
 
 
 def _row(name: str, s: Score) -> str:
-    rank, official = rank_and_official_score(submission_path(name))
+    rank, official = rank_and_official_score(name)
     low, high = s.interval
     return (
         f"| `{name}` | {rank} | {s.score:.4f} | {low:.4f} to {high:.4f} | {s.score_over_ceiling:.2f} | "
@@ -61,9 +60,10 @@ def _row(name: str, s: Score) -> str:
     )
 
 
-def rank_and_official_score(path: Path) -> tuple[str, str]:
-    """The final rank and the official private score that a submission's docstring states, or '-'."""
-    text = ast.get_docstring(parse_source(path)) or ""
+def rank_and_official_score(name: str) -> tuple[str, str]:
+    """The final rank and the official private score that a submission's docstring states, or '-', as for a variant."""
+    submission = Submission.find(name)
+    text = "" if submission.settings else ast.get_docstring(submission.tree()) or ""
     rank = re.search(r"^Rank:\s+(\d+)", text, re.MULTILINE)
     score = re.search(r"private (0\.\d+)", text)
     return rank.group(1) if rank else "-", f"{float(score.group(1)):.4f}" if score else "-"
@@ -71,7 +71,7 @@ def rank_and_official_score(path: Path) -> tuple[str, str]:
 
 def rank_agreement(scores: dict[str, Score]) -> tuple[float, int]:
     """Spearman's correlation of our order with the official private ranks, and over how many methods; 1 is the same."""
-    ranks = {name: rank_and_official_score(submission_path(name))[0] for name in scores}
+    ranks = {name: rank_and_official_score(name)[0] for name in scores}
     ranked = [name for name in scores if ranks[name].isdigit()]
     if len(ranked) < 2:
         return float("nan"), len(ranked)
@@ -90,8 +90,8 @@ def as_json(graded: Graded) -> str:
             "test_accuracy": s.test_accuracy,
             "seconds_per_run": s.seconds_per_run,
             "share_at_cap": s.share_at_cap,
-            "official_rank": rank_and_official_score(submission_path(name))[0],
-            "official_private": rank_and_official_score(submission_path(name))[1],
+            "official_rank": rank_and_official_score(name)[0],
+            "official_private": rank_and_official_score(name)[1],
         }
         for name, s in graded.scores.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -10,16 +11,29 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.engine.files import write_atomically
+from local_eval.engine.records import RecordError
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
+
+CHECKSUM = "sha256"
 
 
 def table(score: Score, submission: str, task: str) -> str:
     """The score as a few aligned lines."""
     low, high = score.interval
+    ra, oracle_ra = score.retain_accuracy, score.oracle_retain_accuracy
+    ta, oracle_ta = score.test_accuracy, score.oracle_test_accuracy
     rows = [
         ("forgetting quality", f"{score.forgetting_quality:.4f}", ""),
-        ("x retain accuracy ratio", f"{score.retain_accuracy_ratio:.4f}", f"RA {score.retain_accuracy:.4f}"),
-        ("x test accuracy ratio", f"{score.test_accuracy_ratio:.4f}", f"TA {score.test_accuracy:.4f}"),
+        (
+            "x retain accuracy ratio",
+            f"{score.retain_accuracy_ratio:.4f}",
+            f"RA {ra:.4f}, oracles {oracle_ra:.4f}",
+        ),
+        (
+            "x test accuracy ratio",
+            f"{score.test_accuracy_ratio:.4f}",
+            f"TA {ta:.4f}, oracles {oracle_ta:.4f}",
+        ),
         ("= score", f"{score.score:.4f}", f"95 % interval {low:.4f} to {high:.4f}, over forget examples"),
         ("ceiling", f"{score.ceiling:.4f}", f"what retrained against retrained gets, N = {score.ceiling_runs}; not 1"),
         ("score / ceiling", f"{score.score_over_ceiling:.2f}", "1 is as good as retraining"),
@@ -53,8 +67,10 @@ def notes(score: Score) -> list[str]:
     return found + list(score.warnings)
 
 
-def save_score(score: Score, folder: Path, submission: str, task: str, comparable: dict) -> Path:
+def save_score(score: Score, folder: Path, submission: str, task: str, about: dict) -> Path:
     """Write score.json and, beside it, epsilons.npy (float64 [E], the forget set's order). Returns score.json's path.
+
+    docs/scores.md describes the fields. `about` holds what is to be known of how it came about.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -70,6 +86,7 @@ def save_score(score: Score, folder: Path, submission: str, task: str, comparabl
         "retain_accuracy_ratio": score.retain_accuracy_ratio,
         "test_accuracy": score.test_accuracy,
         "test_accuracy_ratio": score.test_accuracy_ratio,
+        "oracles": {"retain_accuracy": score.oracle_retain_accuracy, "test_accuracy": score.oracle_test_accuracy},
         "share_at_epsilon_cap": score.share_at_cap,
         "seconds_per_run": None if math.isnan(score.seconds_per_run) else score.seconds_per_run,
         "within_budget": score.within_budget,
@@ -79,11 +96,33 @@ def save_score(score: Score, folder: Path, submission: str, task: str, comparabl
         "submission": submission,
         "task": task,
         "notes": notes(score),
-        "made_from": comparable,
+        **about,
         "epsilons": score.epsilons.tolist(),
     }
+    content[CHECKSUM] = checksum(content)
     buffer = io.BytesIO()
     np.save(buffer, score.epsilons)
     write_atomically(folder / "epsilons.npy", buffer.getvalue())
     write_atomically(folder / "score.json", (json.dumps(content, indent=2) + "\n").encode())
     return folder / "score.json"
+
+
+def checksum(content: dict) -> str:
+    """sha256 of a score's content, however it is laid out, without the checksum itself."""
+    plain = {key: value for key, value in content.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def read_score(path: Path) -> dict:
+    """What is in a score.json.
+
+    Raises:
+        RecordError: it is damaged, was edited, or is none.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        if CHECKSUM in content and content[CHECKSUM] != checksum(content):
+            raise ValueError("its checksum does not fit its content")
+        return content
+    except (ValueError, TypeError) as error:
+        raise RecordError(f"{path} is no score that can be trusted ({error}); score again to make it anew") from None

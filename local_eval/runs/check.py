@@ -21,7 +21,7 @@ from local_eval.runs.contract import check_result, load_submission
 from local_eval.runs.handover import pack, unpack
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import check_data, seed_everything, timed
-from local_eval.runs.submissions import TRAVELS, SubmissionError, parse_source, submission_path
+from local_eval.runs.submissions import TRAVELS, Submission, SubmissionError, parse_source
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -35,7 +35,7 @@ CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
 class CheckPlan:
     """What the dry run's process needs."""
 
-    submission: Path
+    submission: Submission
     task: str
     device: str
 
@@ -46,9 +46,9 @@ def check_submission(name: str, task: str, device: str) -> list[str]:
     Raises:
         SubmissionError: the contract is broken; the message says where and what to change.
     """
-    path = submission_path(name)
-    remarks = foreign_imports(path)
-    plan = CheckPlan(path, task, device)
+    submission = Submission.find(name)
+    path, remarks = submission.path, foreign_imports(submission.path)
+    plan = CheckPlan(submission, task, device)
     ((_, result),) = run_jobs(dry_run, plan, [0], workers=1, timeout=None, title="dry run")
     if isinstance(result, Failure):
         raise SubmissionError(f"{path}: {result.as_text()}".rstrip())

@@ -45,20 +45,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from local_eval.runs.submissions import ROOT, SubmissionError, parse_source
+from local_eval.runs.submissions import ROOT, Submission, SubmissionError
 
 ARGUMENTS = ("net", "retain_loader", "forget_loader", "val_loader")
 SIGNATURE = f"unlearning({', '.join(ARGUMENTS)})"
 
 
-def load_submission(path: Path) -> Callable:
-    """Import the file anew and return its `unlearning`.
+def load_submission(submission: Submission) -> Callable:
+    """Import the file anew, with its settings, and return its `unlearning`.
 
     Raises:
         SubmissionError: it does not parse, has no such function, or one with another signature.
         Exception: whatever its import raises.
     """
-    parse_source(path)
+    path = submission.path
     if str(ROOT) not in sys.path:  # for `import common`
         sys.path.insert(0, str(ROOT))
     for name in [n for n in sys.modules if n.split(".")[0] == "common"]:
@@ -66,7 +66,7 @@ def load_submission(path: Path) -> Callable:
     spec = importlib.util.spec_from_file_location(f"submission_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
+    exec(compile(submission.source(), str(path), "exec"), module.__dict__)
     function = getattr(module, "unlearning", None)
     if not callable(function):
         raise SubmissionError(f"{path}: no function {SIGNATURE}; define it at the top level")

@@ -30,7 +30,7 @@ from local_eval.runs.handover import pack, unpack
 from local_eval.runs.identity import Reads
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.plan import RunPlan
-from local_eval.runs.submissions import SubmissionError, source_files, source_hash
+from local_eval.runs.submissions import SubmissionError, source_files
 from local_eval.runs.trace import Trace
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.load import load_task
@@ -46,8 +46,9 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         return replace(answer.content, printed=answer.printed)
     try:
         state, read = unpack(answer.content, original)
-        if source_hash(plan.submission) != plan.submission_hash:
-            raise SubmissionError(f"{plan.submission} was edited while it was being graded; run the same command again")
+        if plan.submission.digest() != plan.submission_hash:
+            text = f"{plan.submission.path} was edited while it was being graded"
+            raise SubmissionError(f"{text}; run the same command again")
         if plan.checkpoints is not None:
             save_checkpoint(state, plan.checkpoints, index)
         return evaluated(plan, index, state, {"seconds": answer.seconds, "read": Reads.now(**read).as_json()})
@@ -69,7 +70,7 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
     net.train(index == 0)  # the official driver's quirk; see contract.py
     loaders = make_loaders(task)
     forget_precision()
-    trace = Trace(apart_from=[*source_files(plan.submission), *data_of(plan.task)])
+    trace = Trace(apart_from=[*source_files(plan.submission.path), *data_of(plan.task)])
     trace.start()
     unlearning = load_submission(plan.submission)
     seed_everything(plan.seed, index)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_eval.oracles.original import original_digest
-from local_eval.runs.submissions import source_hash, submission_path
+from local_eval.runs.submissions import Submission
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class RunPlan:
     task: str  # name or path
     task_fingerprint: str
     original: Path  # the original model's file
-    submission: Path
+    submission: Submission
     submission_hash: str
     seed: int
     device: str
@@ -26,8 +26,8 @@ class RunPlan:
     @classmethod
     def of(cls, submission: str, task: str, fingerprint: str, original: Path, seed: int, device: str) -> RunPlan:
         """The plan for a submission by name or path; raises SubmissionError if there is none."""
-        path = submission_path(submission)
-        return cls(task, fingerprint, original, path, source_hash(path), seed, device)
+        found = Submission.find(submission)
+        return cls(task, fingerprint, original, found, found.digest(), seed, device)
 
     def identity(self, index: int) -> dict:
         """What must agree for a finished run to count as this plan's run `index`."""
@@ -43,4 +43,4 @@ class RunPlan:
     @property
     def folder_name(self) -> str:
         """Results of a changed submission or of another seed go to a folder of their own."""
-        return f"{self.submission.stem}-{self.submission_hash}-seed{self.seed}"
+        return f"{self.submission.path.stem}-{self.submission_hash}-seed{self.seed}"

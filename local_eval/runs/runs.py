@@ -43,7 +43,7 @@ def finish_runs(
         kept = kept_checkpoints(plan.checkpoints)
         missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
         plan = replace(plan, timeout=timeout)
-        jobs = run_on_device(plan.device, one_run, plan, missing, workers, None, f"runs of {plan.submission.stem}")
+        jobs = run_on_device(plan.device, one_run, plan, missing, workers, None, f"runs of {plan.submission.label}")
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for index, result in jobs:
                 failed = folder / f"{index:04d}.failed.txt"
@@ -66,5 +66,5 @@ def finished_runs(plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int]
             del done[index]
     for what, count in changed.items():
         text = f"{what} has changed since {count} runs read it; these runs do not count any more"
-        print(f"{plan.submission.stem}: {text}", file=sys.stderr)
+        print(f"{plan.submission.label}: {text}", file=sys.stderr)
     return done

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+import tokenize
+from dataclasses import dataclass
 from pathlib import Path
 
 from local_eval.engine.errors import InputError
 from local_eval.runs.identity import code_shape
+from local_eval.runs.settings import Settings, changed_source, label, split_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBMISSIONS = ROOT / "submissions"
@@ -20,12 +23,56 @@ class SubmissionError(InputError):
     """The submission breaks the contract; the message says where and what to change."""
 
 
+@dataclass(frozen=True)
+class Submission:
+    """A submission's file, with constants of it changed where that was asked for."""
+
+    path: Path
+    settings: Settings = ()
+
+    @classmethod
+    def find(cls, name: str) -> Submission:
+        """By name ('fanchuan'), by path ('my_method.py'), either with settings ('fanchuan[EPOCHS=9]').
+
+        Raises:
+            SubmissionError: there is none; the message lists the names that exist.
+            SettingError: a constant that it does not have, or a value of another kind.
+        """
+        stem, settings = split_name(name)
+        found = cls(submission_path(stem), settings)
+        found.source()
+        return found
+
+    @property
+    def label(self) -> str:
+        """How it is shown: 'fanchuan', 'baseline_finetune[EPOCHS=3]'."""
+        return label(self.path.stem, self.settings)
+
+    def source(self) -> str:
+        """The text that runs. Raises SubmissionError if it is not Python."""
+        parse_source(self.path)
+        with tokenize.open(self.path) as file:  # heeds a declared encoding
+            return changed_source(file.read(), self.settings, str(self.path))
+
+    def tree(self) -> ast.Module:
+        """The syntax tree of what runs."""
+        return ast.parse(self.source(), filename=str(self.path))
+
+    def digest(self) -> str:
+        """Short hash of what its file and what it uses of `common` compile to."""
+        sha = hashlib.sha256(f"\0{code_shape(self.tree())}\0".encode())
+        for file in source_files(self.path)[1:]:
+            sha.update(f"{file.name}\0{code_shape(parse_source(file))}\0".encode())
+        return sha.hexdigest()[:12]
+
+
 def submission_path(name: str) -> Path:
-    """The file of a submission given by name ('fanchuan') or by path ('my_method.py').
+    """The file of a submission given by name ('fanchuan') or by path ('my_method.py'), settings left aside.
 
     Raises:
         SubmissionError: there is none; the message lists the names that exist.
     """
+    name, _ = split_name(name)
     path = Path(name) if name.endswith(".py") else SUBMISSIONS / f"{name}.py"
     if not path.is_file():
         raise SubmissionError(
@@ -33,6 +80,11 @@ def submission_path(name: str) -> Path:
             "or a path to a .py file"
         )
     return path.resolve()
+
+
+def looks_like_checkpoints(name: str) -> bool:
+    """Does an argument of `grade` name a zip or a folder of checkpoints, rather than a submission?"""
+    return name.endswith(".zip") or Path(name).is_dir()
 
 
 def submission_names() -> list[str]:
@@ -76,11 +128,3 @@ def parse_source(file: Path) -> ast.Module:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise SubmissionError(f"{file}{f', line {line}' if line else ''}: not valid Python ({error})") from error
-
-
-def source_hash(path: Path) -> str:
-    """Short hash of what the submission's file and what it uses of `common` compile to."""
-    sha = hashlib.sha256()
-    for file in source_files(path):
-        sha.update(f"{'' if file == path else file.name}\0{code_shape(parse_source(file))}\0".encode())
-    return sha.hexdigest()[:12]

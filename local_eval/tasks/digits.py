@@ -30,6 +30,7 @@ NOISE = 0.10  # share of wrong labels in the training part
 FORGET = 72  # images, from digits 0 and 1
 RECIPE = Recipe(epochs=10, lr=1e-3, weight_decay=2e-2)
 ORIGINAL = Path(__file__).with_name("digits_original.npz")  # a copy of outputs/digits-<fingerprint>/original.npz
+ORACLES = Path(__file__).with_name("digits_oracles.npz")  # 256, by `oracles --runs 256 --save-pool`
 
 
 def task() -> Task:
@@ -45,7 +46,9 @@ def task() -> Task:
     everything = Split(images, labels, image_id=(ids := torch.arange(len(labels))), person_id=ids, age=labels)
     parts = {"retain": retain, "forget": forget, "validation": validation, "test": test}
     splits = {name: everything[index] for name, index in parts.items()}
-    return Task(name="digits", make_net=narrow_resnet18, recipe=RECIPE, original=original_model(), **splits)
+    return Task(
+        name="digits", make_net=narrow_resnet18, recipe=RECIPE, original=original_model(), oracles=ORACLES, **splits
+    )
 
 
 def original_model() -> dict[str, Tensor] | None:

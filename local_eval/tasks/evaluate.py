@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from local_eval.engine.device import exact_convolutions
-from local_eval.engine.evaluation import Evaluation
+from local_eval.engine.evaluation import SPLITS, Controls, Evaluation
 from local_eval.tasks.task import Split, Task
+
+CONTROLLED = ("retain", "test")  # of which a sample of logits is kept
+CONTROLS = 256  # examples of each: 20 kB a model with ten classes
 
 
 def initial_net(task: Task, seed: int) -> nn.Module:
@@ -18,15 +21,29 @@ def initial_net(task: Task, seed: int) -> nn.Module:
 
 
 def evaluate(net: nn.Module, task: Task, batch_size: int | None = None) -> Evaluation:
-    """Measure a network, in eval mode and float32, on the forget, retain and test sets."""
+    """Measure a network, in eval mode and float32, on all four sets."""
     net.eval()
     batch_size = batch_size or large_batch(task.forget)
     with exact_convolutions():  # confidences near 30 need all of float32
-        return Evaluation(
-            forget_logits=predict(net, task.forget, batch_size).cpu().numpy(),
-            retain_accuracy=accuracy(predict(net, task.retain, batch_size), task.retain.labels),
-            test_accuracy=accuracy(predict(net, task.test, batch_size), task.test.labels),
-        )
+        logits = {name: predict(net, split, batch_size) for name, split in task.splits.items()}
+    sample = {name: logits[name][control_sample(len(logits[name])).to(logits[name].device)] for name in CONTROLLED}
+    right = torch.stack([right_by_class(logits[name], task.splits[name].labels, task.num_classes) for name in SPLITS])
+    return Evaluation(
+        forget_logits=logits["forget"].cpu().numpy(),
+        retain_accuracy=accuracy(logits["retain"], task.retain.labels),
+        test_accuracy=accuracy(logits["test"], task.test.labels),
+        controls=Controls(*(sample[name].cpu().numpy() for name in CONTROLLED), right.cpu().numpy()),
+    )
+
+
+def control_sample(examples: int) -> Tensor:
+    """int64 [<= 256]: which examples of a set of this size are kept as controls; the same for every model."""
+    return torch.randperm(examples, generator=torch.Generator().manual_seed(0))[:CONTROLS].sort().values
+
+
+def right_by_class(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """int64 [C]: how many examples of each class are answered rightly."""
+    return torch.bincount(labels[logits.argmax(dim=1) == labels], minlength=classes)
 
 
 def large_batch(split: Split) -> int:

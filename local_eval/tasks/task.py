@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,7 @@ class Task:
     num_classes: int = 10
     class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
     original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
+    oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracle_file.py
 
     @property
     def splits(self) -> dict[str, Split]:

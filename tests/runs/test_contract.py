@@ -58,7 +58,9 @@ def test_the_hash_follows_the_file_and_what_it_uses_of_common_only(tmp_path, mon
     (common / "deep.py").write_text("x = 1\n")
     assert source_hash(path) != before
     after = source_hash(path)
-    path.write_text(path.read_text() + "# changed\n")
+    path.write_text('"""About it."""\n\n' + path.read_text() + "# said better\n")
+    assert source_hash(path) == after
+    path.write_text(path.read_text() + "x = 1\n")
     assert source_hash(path) != after
 
 

@@ -1,5 +1,6 @@
 """Tasks are checked when they load, and their fingerprint follows everything that oracles depend on."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from local_eval.__main__ import main
-from local_eval.engine.sealed import load_state
+from local_eval.engine.sealed import ABOUT, load_state, unseal
 from local_eval.oracles.original import ORIGINAL_SEED, finish_original
 from local_eval.oracles.train import train
 from local_eval.tasks.digits import ORIGINAL
@@ -28,7 +29,7 @@ def test_digits_has_the_competitions_shape():
 def test_digits_brings_the_original_model_that_its_recipe_makes():
     """It belongs to exactly this task, and a freshly trained one is as good on every split."""
     digits = load_task("digits")
-    assert torch.load(ORIGINAL, weights_only=True)["fingerprint"] == digits.fingerprint()
+    assert json.loads(str(unseal(ORIGINAL)[0][ABOUT]))["fingerprint"] == digits.fingerprint()
     shipped, fresh = digits.make_net(), train(digits, digits.retain + digits.forget, ORIGINAL_SEED)
     shipped.load_state_dict(digits.original)
     for split in digits.splits.values():

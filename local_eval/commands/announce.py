@@ -1,0 +1,68 @@
+"""What `grade` and `compare` say before anything heavy is loaded: what will be done, for how long about, and where."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from local_eval.engine.progress import in_words
+from local_eval.runs.submissions import ROOT, Submission
+from local_eval.tasks.names import split_spec
+
+RESULTS = ROOT / "results"
+LOADING = 15.0  # seconds for torch in all processes, the dry run and the score
+
+
+def announce(options: argparse.Namespace, names: list[str]) -> None:
+    """Print it. Raises SubmissionError or TaskError for names that do not exist."""
+    found = [Submission.find(name) for name in names]
+    task = split_spec(options.task)[0].stem
+    labels = found[0].label if len(found) == 1 else f"{len(found)} submissions"
+    what = f"grading {labels} on {task}: {options.runs} runs{' each' if len(found) > 1 else ''} against as many oracles"
+    print(f"{what}; {expected_time(found, task, options)}; results in {options.out}", flush=True)
+
+
+def expected_time(found: list[Submission], task: str, options: argparse.Namespace) -> str:
+    """In words, from what earlier runs took here, or where the kit's own results were measured."""
+    workers, seconds = options.workers or os.cpu_count() or 1, LOADING
+    for submission in found:
+        took = seconds_per_run(submission, task, options.out)
+        if took is None:
+            return "how long it takes will show with the first runs"
+        seconds += took * max(options.runs - runs_there(submission, task, options), 0) / workers
+    return f"about {in_words(seconds)}, if no oracles are missing"
+
+
+def seconds_per_run(submission: Submission, task: str, out: Path) -> float | None:
+    """Of the latest score of this submission on this task here, else of the kit's results; None if there is neither."""
+    for path in sorted(out.glob(f"{task}-*/{submission.path.stem}-*/score.json"), key=os.path.getmtime, reverse=True):
+        content = _read(path)
+        if content.get("submission") == submission.label and content.get("seconds_per_run"):
+            return float(content["seconds_per_run"])
+    method = _read(RESULTS / f"{task}.json").get("methods", {}).get(submission.label, {})
+    return method.get("seconds_per_run")
+
+
+def runs_there(submission: Submission, task: str, options: argparse.Namespace) -> int:
+    """How many runs of it are on disk."""
+    pattern = f"{task}-*/{submission.path.stem}-{submission.digest()}-seed{options.seed}"
+    return max((_records(folder) for folder in options.out.glob(pattern)), default=0)
+
+
+def _records(folder: Path) -> int:
+    return sum(1 for _ in _numbered(folder))
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.glob("*.npz") if path.stem.isdigit())
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
