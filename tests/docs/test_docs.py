@@ -4,6 +4,7 @@ A Python block under `<!-- run -->` is run as it is. One under `<!-- file: PATH 
 kit, where the tests among them, and those in in_copy.py, are run.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,12 +15,16 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.commands.parser import make_parser
+from local_eval.engine.provenance import VERSION
+from local_eval.grade import Grader
 from local_eval.report.markers import around_markers
+from local_eval.report.table import save_score
 from local_eval.runs import check
 from local_eval.tasks.load import load_task
 from tests.conftest import TINY
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, name, read
 from tests.made_up import in_this_process
+from tests.metric.test_score import score
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 PYTHON = [block for block in BLOCKS if block.kind == "python"]
@@ -109,8 +114,19 @@ def test_cheap_commands_of_the_pages_do_what_they_say(submission, monkeypatch, c
         main(["--help"])
     assert stopped.value.code == 0
     capsys.readouterr()
-    assert main(["check", "baseline_finetune", "--task", TINY, "--device", "cpu"]) == 0
-    assert "keeps the contract" in capsys.readouterr().out
+    for named in (["baseline_finetune"], ["fanchuan", "--set", "EPOCHS=1"], ["fanchuan[EPOCHS=1]"]):
+        assert main(["check", *named, "--task", TINY, "--device", "cpu"]) == 0
+        assert "keeps the contract" in capsys.readouterr().out
+
+
+def test_score_json_is_described_field_by_field(tmp_path, original_out):
+    about = Grader(TINY, original_out).about() | {"settings": {}, "made_from": {}, "untold": []}
+    there = json.loads(save_score(score(), tmp_path, "mine", "tiny", about).read_text())
+    table = read(ROOT / "docs" / "scores.md").partition("## score.json")[2]
+    described = {
+        field for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for field in re.findall(r"`(\w+)`", row)
+    }
+    assert described == set(there)
 
 
 def test_the_own_task_example_loads_its_data_and_is_graded_on(tmp_path, monkeypatch, capsys):
@@ -169,6 +185,10 @@ def test_files_that_the_code_speaks_of_are_there(folder):
     for file in (ROOT / folder).rglob("*.py"):
         gone = {path for path in PATH.findall(file.read_text()) if not (ROOT / path).exists()}
         assert not gone, f"{file.relative_to(ROOT)} speaks of {', '.join(sorted(gone))}"
+
+
+def test_the_citation_names_the_kits_version():
+    assert f"\nversion: {VERSION}\n" in read(ROOT / "CITATION.cff")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
