@@ -179,7 +179,7 @@ class Grader:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
         original = original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device).evaluation
         accuracies = {"retain_accuracy": original.retain_accuracy, "test_accuracy": original.test_accuracy}
-        return {**made_with(self.device), "seed": self.seed, "original": accuracies}
+        return {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "original": accuracies}
 
 
 def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:

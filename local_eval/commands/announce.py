@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -29,27 +30,23 @@ def expected_time(found: list[Submission], task: str, options: argparse.Namespac
     """In words, from what earlier runs took here, or where the kit's own results were measured."""
     workers, seconds = options.workers or os.cpu_count() or 1, LOADING
     for submission in found:
-        took = seconds_per_run(submission, task, options.out)
+        took, there = earlier(submission, options)
+        took = took or _read(RESULTS / f"{task}.json").get("methods", {}).get(submission.label, {}).get(
+            "seconds_per_run"
+        )
         if took is None:
             return "how long it takes will show with the first runs"
-        seconds += took * max(options.runs - runs_there(submission, task, options), 0) / workers
+        seconds += took * max(options.runs - there, 0) / workers
     return f"about {in_words(seconds)}, if no oracles are missing"
 
 
-def seconds_per_run(submission: Submission, task: str, out: Path) -> float | None:
-    """Of the latest score of this submission on this task here, else of the kit's results; None if there is neither."""
-    for path in sorted(out.glob(f"{task}-*/{submission.path.stem}-*/score.json"), key=os.path.getmtime, reverse=True):
-        content = _read(path)
-        if content.get("submission") == submission.label and content.get("seconds_per_run"):
-            return float(content["seconds_per_run"])
-    method = _read(RESULTS / f"{task}.json").get("methods", {}).get(submission.label, {})
-    return method.get("seconds_per_run")
-
-
-def runs_there(submission: Submission, task: str, options: argparse.Namespace) -> int:
-    """How many runs of it are on disk."""
-    pattern = f"{task}-*/{submission.path.stem}-{submission.digest()}-seed{options.seed}"
-    return max((_records(folder) for folder in options.out.glob(pattern)), default=0)
+def earlier(submission: Submission, options: argparse.Namespace) -> tuple[float | None, int]:
+    """Seconds per run of this very submission on this task, if it was scored here, and how many runs are on disk."""
+    for folder in options.out.glob(f"*/{glob.escape(submission.path.stem)}-{submission.digest()}-seed{options.seed}"):
+        score = _read(folder / "score.json")
+        if score.get("task_spec") == options.task:
+            return score.get("seconds_per_run"), _records(folder)
+    return None, 0
 
 
 def _records(folder: Path) -> int:

@@ -78,13 +78,13 @@ def file_digest(path: str) -> str:
     """Short hash of a file: of Python's code as it compiles, of anything else byte for byte; "gone" without one."""
     try:
         about = os.stat(path)
-        return _digest_of(path, about.st_mtime_ns, about.st_size, about.st_ino)
+        return _digest_of(path, about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_ino)
     except OSError:
         return "gone"
 
 
 @lru_cache(maxsize=4096)
-def _digest_of(path: str, changed_ns: int, size: int, number: int) -> str:
+def _digest_of(path: str, *_: int) -> str:
     content = Path(path).read_bytes()
     if path.endswith(".py"):
         with contextlib.suppress(SyntaxError, ValueError):  # whoever opened it did not run it then

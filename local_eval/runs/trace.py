@@ -79,16 +79,19 @@ class Trace:
     def _watch_environment(self) -> None:
         """Variables asked for by name by a user's file; what libraries ask for on their own is not the user's."""
         kind, ask, walk = type(os.environ), type(os.environ).__getitem__, type(os.environ).__iter__
+        passed: set[str] = set()  # names that came up in going through all
 
         def asked(environment, name):
             caller, through = _asker()
-            if through not in LOOKS_AT_ALL and isinstance(name, str) and not caller.startswith(library_folders()):
+            by_name = through not in LOOKS_AT_ALL and name not in passed
+            if by_name and isinstance(name, str) and not caller.startswith(library_folders()):
                 self.environment.add(name)
             return ask(environment, name)
 
         def walked(environment):
             if not _asker()[0].startswith(library_folders()):
                 self.untold.add("it goes through all environment variables, which is not followed")
+                passed.update(walk(environment))
             return walk(environment)
 
         kind.__getitem__, kind.__iter__ = asked, walked
