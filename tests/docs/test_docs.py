@@ -181,8 +181,11 @@ PATH = re.compile(r"(?<![\w/.-])(?:local_eval|submissions|common|tests|results|d
 
 
 @pytest.mark.parametrize("folder", ["local_eval", "submissions", "common"])
-def test_files_that_the_code_speaks_of_are_there(folder):
+def test_commands_and_files_that_the_code_speaks_of_are_there(folder):
     for file in (ROOT / folder).rglob("*.py"):
+        how_to = "\n".join(re.findall(r"^How to [a-z ]+: (python -m local_eval .*)$", file.read_text(), re.MULTILINE))
+        for command in commands(how_to):
+            make_parser().parse_args(command)
         gone = {path for path in PATH.findall(file.read_text()) if not (ROOT / path).exists()}
         assert not gone, f"{file.relative_to(ROOT)} speaks of {', '.join(sorted(gone))}"
 
