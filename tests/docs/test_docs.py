@@ -62,20 +62,24 @@ def test_no_page_is_long(page):
     assert not [line for line in wide if not line.startswith("Ceiling ") and not line.startswith("Measured on ")]
 
 
+def parses(command):
+    """Does the command line take these arguments?"""
+    try:
+        make_parser().parse_args(command)
+    except SystemExit as stopped:  # --help ends with 0, a wrong command with 2
+        return stopped.code == 0
+    return True
+
+
 @pytest.mark.parametrize("page, command", [k for k, _ in COMMANDS], ids=lambda text: text)
 def test_every_command_parses(page, command):
-    try:
-        make_parser().parse_args(dict(COMMANDS)[page, command])
-    except SystemExit as stopped:  # --help ends with 0, a wrong command with 2
-        assert stopped.code == 0, f"{page}: python -m local_eval {command}"
+    assert parses(dict(COMMANDS)[page, command]), f"{page}: python -m local_eval {command}"
 
 
 def test_a_wrong_command_and_a_dead_link_would_be_found():
     (wrong,) = commands("Try `python -m local_eval grade --runz 64` now.")
     assert wrong == ["grade", "--runz", "64"]
-    with pytest.raises(SystemExit) as stopped:
-        make_parser().parse_args(wrong)
-    assert stopped.value.code == 2
+    assert not parses(wrong)
     assert "no-such-heading" not in anchors(ROOT / "README.md")
     assert len(COMMANDS) > 30
     assert len(links(ROOT / "README.md")) > 10
@@ -184,8 +188,7 @@ PATH = re.compile(r"(?<![\w/.-])(?:local_eval|submissions|common|tests|results|d
 def test_commands_and_files_that_the_code_speaks_of_are_there(folder):
     for file in (ROOT / folder).rglob("*.py"):
         how_to = "\n".join(re.findall(r"^How to [a-z ]+: (python -m local_eval .*)$", file.read_text(), re.MULTILINE))
-        for command in commands(how_to):
-            make_parser().parse_args(command)
+        assert all(map(parses, commands(how_to))), f"{file.relative_to(ROOT)} says: {how_to}"
         gone = {path for path in PATH.findall(file.read_text()) if not (ROOT / path).exists()}
         assert not gone, f"{file.relative_to(ROOT)} speaks of {', '.join(sorted(gone))}"
 
