@@ -6,16 +6,16 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test bench clean
+.PHONY: grade test bench clean help
 
-grade: $(VENV)/installed
+grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
 
-test: $(VENV)/installed
+test: $(VENV)/installed  ## ruff, then all tests
 	$(VENV)/bin/ruff check .
 	$(RUN) -m pytest
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed  ## time the kit beside the plain way
 	$(RUN) -m local_eval bench
 
 $(VENV)/installed: requirements.txt
@@ -24,5 +24,8 @@ $(VENV)/installed: requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-clean:
+clean:  ## remove outputs/ and .venv
 	rm -rf outputs $(VENV)
+
+help:  ## print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1  \2/p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "%-8s%s\n", name, $$0 }'

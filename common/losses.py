@@ -1,4 +1,4 @@
-"""Losses of the winning methods, each tested against its formula in tests/test_losses.py."""
+"""Losses of the winning methods, each tested against its formula in tests/common/test_losses.py."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ Uncertain: the write-up says the 30 % are chosen globally, the code chooses with
           no mode while it collects gradients, which on Kaggle means eval mode for 511 of 512 runs: eval here.
 At 32x32: in layer4 over half to eight ninths of each kernel's taps only see padding and have exactly zero gradient, so
           there the redrawn 30 % are dead taps and nothing the net computes changes. Over the whole of a torchvision
-          resnet18, 0.74 of the redrawn weights are dead (tests/test_dead_taps.py measures it); layers 1 to 3 and the
-          stem forget, layer4 only retrains.
+          resnet18, 0.74 of the redrawn weights are dead (tests/oracles/test_dead_taps.py measures it); layers 1 to 3
+          and the stem forget, layer4 only retrains.
 """
 
 import torch

@@ -9,7 +9,7 @@ Idea:     A sparser model forgets more easily. Fine-tuning with an L1 penalty re
 Uncertain: learning rate and epochs are ours (the starter's, three epochs); the penalty is the paper's 5e-4. It is
           applied to all parameters, batch norm too, as in the paper's code.
 At 32x32: the taps of layer4 that see only padding (62 % of a torchvision resnet18) have no other gradient, so the
-          penalty's first effect is to shrink weights that compute nothing (tests/test_dead_taps.py).
+          penalty's first effect is to shrink weights that compute nothing (tests/oracles/test_dead_taps.py).
 """
 
 import torch

@@ -11,8 +11,8 @@ Uncertain: the class counts come from the retain set here; the original probably
           which differ negligibly. The last step, a round trip of all weights through half precision, is from the code
           only; its purpose is not documented.
 At 32x32: weight decay leaves the dead taps of layer4 (62 % of a torchvision resnet18) as the smallest weights, so they
-          make up 0.63 of what is pruned and redrawn (tests/test_dead_taps.py); the live weights kept are 2.6 % of the
-          live ones, not 1 %.
+          make up 0.63 of what is pruned and redrawn (tests/oracles/test_dead_taps.py); the live weights kept are
+          2.6 % of the live ones, not 1 %.
 """
 
 import copy

@@ -9,8 +9,8 @@ Idea:     The gradient of the forget loss at the original ranks all weights; the
 Uncertain: learning rate and epochs are ours (the starter's, three epochs); the paper uses ten epochs and tunes the
           rate.
 At 32x32: 62 % of a torchvision resnet18's weights are taps on padding with exactly zero gradient, so the salient half
-          holds nearly all live weights: over 95 % of what the mask freezes is dead (tests/test_dead_taps.py). There
-          SalUn is random-label fine-tuning, except that weight decay spares the frozen taps.
+          holds nearly all live weights: over 95 % of what the mask freezes is dead (tests/oracles/test_dead_taps.py).
+          There SalUn is random-label fine-tuning, except that weight decay spares the frozen taps.
 """
 
 import torch

@@ -1,6 +1,6 @@
-"""The table of what every submission costs in stock epochs, for the README, beside what its authors reported.
+"""The table of what every submission costs in stock epochs, for docs/budget.md, beside what its authors reported.
 
-How to run it: python -m local_eval budget --all --readme README.md
+How to run it: python -m local_eval budget --all --readme docs/budget.md
 """
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""The pages are true as far as a machine can tell: links lead somewhere, commands parse, code compiles, examples run.
+
+A Python block under `<!-- run -->` is run as it is. One under `<!-- file: PATH -->` is written to PATH in a copy of the
+kit, where the tests among them, and those in in_copy.py, are run.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from local_eval.__main__ import main
+from local_eval.commands.parser import make_parser
+from local_eval.engine.provenance import VERSION
+from local_eval.grade import Grader
+from local_eval.report.markers import around_markers
+from local_eval.report.table import save_score
+from local_eval.runs import check
+from local_eval.tasks.load import load_task
+from tests.conftest import TINY
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, name, read
+from tests.made_up import in_this_process
+from tests.metric.test_score import score
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+PYTHON = [block for block in BLOCKS if block.kind == "python"]
+FILES = {block.mark.removeprefix("file: "): block.text for block in BLOCKS if block.mark.startswith("file: ")}
+COMMANDS = sorted({(name(page), " ".join(c)): c for page in PAGES for c in commands(read(page))}.items())
+GENERATED = {"README.md": ["table digits"], "docs/budget.md": ["budget table"]}
+LONGEST = 150  # lines of a page
+HELD_TO_EXAMPLE = (
+    "test_learning_rates_follow_the_published_sequence",
+    "test_only_the_loaders_that_the_method_claims_are_read",
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name(page)} links to {target}, which does not exist"
+        assert not anchor or anchor in anchors(file), f"{name(page)} links to {target}; no heading is called so"
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=name)
+def test_every_page_is_one_click_from_the_readme_and_back(page):
+    assert name(page) in {target.partition("#")[0] for target in links(ROOT / "README.md")}
+    back = {(page.parent / target.partition("#")[0]).resolve() for target in links(page)}
+    assert ROOT / "README.md" in back
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_page_is_long(page):
+    lines = read(page).splitlines()
+    assert len(lines) <= LONGEST
+    wide = [line for line in lines if len(line) > 120 and not line.startswith("|") and "](http" not in line]
+    assert not [line for line in wide if not line.startswith("Ceiling ") and not line.startswith("Measured on ")]
+
+
+def parses(command):
+    """Does the command line take these arguments?"""
+    try:
+        make_parser().parse_args(command)
+    except SystemExit as stopped:  # --help ends with 0, a wrong command with 2
+        return stopped.code == 0
+    return True
+
+
+@pytest.mark.parametrize("page, command", [k for k, _ in COMMANDS], ids=lambda text: text)
+def test_every_command_parses(page, command):
+    assert parses(dict(COMMANDS)[page, command]), f"{page}: python -m local_eval {command}"
+
+
+def test_a_wrong_command_and_a_dead_link_would_be_found():
+    (wrong,) = commands("Try `python -m local_eval grade --runz 64` now.")
+    assert wrong == ["grade", "--runz", "64"]
+    assert not parses(wrong)
+    assert "no-such-heading" not in anchors(ROOT / "README.md")
+    assert len(COMMANDS) > 30
+    assert len(links(ROOT / "README.md")) > 10
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda b: f"{b.page} {b.mark}")
+def test_every_python_block_compiles(block):
+    compile(block.text, block.page, "exec")
+
+
+@pytest.mark.parametrize("block", [b for b in PYTHON if b.mark == "run"], ids=lambda b: b.page)
+def test_examples_run_as_they_read(block):
+    exec(compile(block.text, block.page, "exec"), {"__name__": "example"})
+
+
+def test_every_python_block_is_run_somehow():
+    assert [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_generated_tables_stand_between_their_markers(page):
+    marked = re.findall(r"^<!-- ((?:table \w+)|(?:\w+ table)) -->$", read(page), re.MULTILINE)
+    assert marked == GENERATED.get(name(page), [])
+    for marker in marked:
+        before, after = around_markers(page, marker)
+        between = read(page).removeprefix(before).removesuffix(after)
+        assert between.startswith("|")
+        assert between.count("\n|") > 5
+
+
+def test_cheap_commands_of_the_pages_do_what_they_say(submission, monkeypatch, capsys):
+    monkeypatch.setattr(check, "run_jobs", in_this_process)
+    assert main(["list"]) == 0
+    assert "fanchuan" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    capsys.readouterr()
+    for named in (["baseline_finetune"], ["fanchuan", "--set", "EPOCHS=1"], ["fanchuan[EPOCHS=1]"]):
+        assert main(["check", *named, "--task", TINY, "--device", "cpu"]) == 0
+        assert "keeps the contract" in capsys.readouterr().out
+
+
+def test_score_json_is_described_field_by_field(tmp_path, original_out):
+    about = Grader(TINY, original_out).about() | {"settings": {}, "made_from": {}, "untold": []}
+    there = json.loads(save_score(score(), tmp_path, "mine", "tiny", about).read_text())
+    table = read(ROOT / "docs" / "scores.md").partition("## score.json")[2]
+    described = {
+        field for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for field in re.findall(r"`(\w+)`", row)
+    }
+    assert described == set(there)
+
+
+def test_the_own_task_example_loads_its_data_and_is_graded_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check, "run_jobs", in_this_process)
+    rng, count = np.random.default_rng(0), 100
+    data = {"images": rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), "patients": np.arange(count) // 2}
+    np.savez(tmp_path / "cells.npz", labels=rng.integers(0, 4, count), **data)
+    (tmp_path / "cells.py").write_text(FILES["cells.py"])
+    task = load_task(f"{tmp_path / 'cells.py'}:{tmp_path / 'cells.npz'}")
+    assert task.forget.person_id.max() < 15 <= task.retain.person_id.min()
+    assert sum(len(split) for split in task.splits.values()) == count
+    where = ["--task", str(tmp_path / "cells.py"), "--data-dir", str(tmp_path / "cells.npz"), "--device", "cpu"]
+    assert main(["check", "baseline_finetune", *where]) == 0
+
+
+@pytest.fixture(scope="module")
+def copy_with_examples(tmp_path_factory):
+    """The kit as it is after somebody has followed CONTRIBUTING's three examples."""
+    copy = tmp_path_factory.mktemp("kit")
+    for folder in ("local_eval", "common", "submissions", "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for path, text in FILES.items():
+        (copy / path).write_text(text)
+    entries = re.findall(r"^    (LEARNING_RATES|READS) +(.+,?)$", read(ROOT / "docs" / "add-a-method.md"), re.MULTILINE)
+    file = copy / "tests" / "submissions" / "test_submissions.py"
+    for table, entry in entries:
+        file.write_text(file.read_text().replace(f"\n{table} = {{\n", f"\n{table} = {{\n    {entry}\n", 1))
+    assert len(entries) == 2
+    return copy
+
+
+def test_the_examples_keep_the_style_that_they_ask_for(copy_with_examples):
+    for action in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *action, *FILES]
+        done = subprocess.run(command, cwd=copy_with_examples, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_examples_work_in_a_copy_of_the_kit(copy_with_examples):
+    file = "tests/submissions/test_submissions.py"
+    tests = [path for path in FILES if path.startswith("tests/")] + ["tests/test_rooms.py", "tests/docs/in_copy.py"]
+    tests += [f"{file}::{law}[shrink_perturb]" for law in HELD_TO_EXAMPLE]
+    tests += [f"{file}::test_every_submission_is_in_these_tests"]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=copy_with_examples, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\b(\d+) passed", done.stdout)
+
+
+PATH = re.compile(r"(?<![\w/.-])(?:local_eval|submissions|common|tests|results|docs)/[\w/-]+\.(?:py|md|npz)\b")
+
+
+@pytest.mark.parametrize("folder", ["local_eval", "submissions", "common"])
+def test_commands_and_files_that_the_code_speaks_of_are_there(folder):
+    for file in (ROOT / folder).rglob("*.py"):
+        how_to = "\n".join(re.findall(r"^How to [a-z ]+: (python -m local_eval .*)$", file.read_text(), re.MULTILINE))
+        assert all(map(parses, commands(how_to))), f"{file.relative_to(ROOT)} says: {how_to}"
+        gone = {path for path in PATH.findall(file.read_text()) if not (ROOT / path).exists()}
+        assert not gone, f"{file.relative_to(ROOT)} speaks of {', '.join(sorted(gone))}"
+
+
+def test_the_citation_names_the_kits_version():
+    assert f"\nversion: {VERSION}\n" in read(ROOT / "CITATION.cff")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_make_help_has_a_line_for_every_target():
+    targets = re.search(r"^\.PHONY: (.+)$", read(ROOT / "Makefile"), re.MULTILINE)[1].split()
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert sorted(line.split()[0] for line in said.splitlines()) == sorted(targets)
+    assert {"grade", "test", "bench", "clean", "help"} <= set(targets)
+    assert read(ROOT / "Makefile").index("\ngrade:") < read(ROOT / "Makefile").index("\nhelp:"), "grade is the default"
