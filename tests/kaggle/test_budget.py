@@ -9,6 +9,7 @@ from local_eval.__main__ import main
 from local_eval.commands import kaggle as kaggle_commands
 from local_eval.kaggle import budget
 from local_eval.kaggle.budget import Cost, Work, counted_passes, project, resized
+from local_eval.runs.submissions import Submission, submission_path
 from tests.conftest import TINY
 from tests.tiny_task import tiny_net
 
@@ -82,8 +83,8 @@ def test_sizes_stand_to_each_other_as_in_the_competition(tiny):
 
 def test_twice_the_epochs_cost_twice_and_a_failing_submission_is_told(submission, monkeypatch, capsys):
     monkeypatch.setitem(budget.SIZES, "retain", 640)
-    source = (budget.submission_path("baseline_finetune").read_text()).replace("EPOCHS = 1", "EPOCHS = 4")
-    plan = budget.TimingPlan(budget.submission_path(submission(source)), TINY, "cpu")
+    source = (submission_path("baseline_finetune").read_text()).replace("EPOCHS = 1", "EPOCHS = 4")
+    plan = budget.TimingPlan(Submission.find(submission(source)), TINY, "cpu", 900)
     stock, ours = (budget.one_timing(plan, index) for index in (2, 3))
     assert ours.steps / stock.steps == pytest.approx(4, rel=0.01)
     assert ours.images / stock.images == pytest.approx(4, rel=0.01)

@@ -9,7 +9,7 @@ import torch
 
 from local_eval.kaggle.export import submission_notebook
 from local_eval.runs.one_run import seed_everything
-from local_eval.runs.submissions import submission_path
+from local_eval.runs.submissions import Submission
 from tests.competition import SIZES, make_competition
 from tests.conftest import GOOD
 
@@ -25,7 +25,7 @@ def run(tmp_path, submission, competition):
     (tmp_path / "working").mkdir()
 
     def run(source: str = GOOD, last: bool = True, **parameters) -> dict:
-        notebook = nbformat.reads(submission_notebook(submission_path(submission(source))), as_version=4)
+        notebook = nbformat.reads(submission_notebook(Submission.find(submission(source))), as_version=4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         places = {"INPUT": str(competition), "TMP": str(tmp_path / "tmp"), "WORKING": str(tmp_path / "working")}
         space = {"__name__": "__main__"}

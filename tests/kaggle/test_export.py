@@ -8,21 +8,21 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.kaggle.export import export, export_walkthrough, kernel_metadata, submission_notebook
-from local_eval.runs.submissions import ROOT, SubmissionError, submission_names, submission_path
+from local_eval.runs.submissions import ROOT, Submission, SubmissionError, submission_names, submission_path
 from tests.conftest import GOOD
 
 NOTEBOOKS = ROOT / "notebooks"
 
 
-def source_of(path) -> str:
+def source_of(submission) -> str:
     """All code of the notebook that a submission would become."""
-    notebook = nbformat.reads(submission_notebook(path), as_version=4)
+    notebook = nbformat.reads(submission_notebook(submission), as_version=4)
     return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
 @pytest.mark.parametrize("name", submission_names())
 def test_committed_notebooks_are_current(name, tmp_path):
-    export(submission_path(name), tmp_path)
+    export(Submission.find(name), tmp_path)
     for file in (f"{name}.ipynb", f"{name}/kernel-metadata.json"):
         told = f"notebooks/{file} is stale: python -m local_eval export {name}"
         assert (NOTEBOOKS / file).is_file(), told
@@ -37,7 +37,7 @@ def test_the_committed_walkthrough_is_current_and_none_is_left_over(tmp_path):
 
 @pytest.mark.parametrize("name", submission_names())
 def test_a_notebook_defines_every_name_once_and_holds_the_method_as_it_reads(name):
-    tree = ast.parse(source_of(submission_path(name)))
+    tree = ast.parse(source_of(Submission.find(name)))
     defined = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     assert len(defined) == len(set(defined))
     ours = ast.parse(submission_path(name).read_text())
@@ -47,7 +47,7 @@ def test_a_notebook_defines_every_name_once_and_holds_the_method_as_it_reads(nam
 
 
 def test_the_parameters_are_constants_in_one_tagged_cell():
-    notebook = nbformat.reads(submission_notebook(submission_path("fanchuan")), as_version=4)
+    notebook = nbformat.reads(submission_notebook(Submission.find("fanchuan")), as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     values = {n.targets[0].id: ast.literal_eval(n.value) for n in ast.parse(cell.source).body}
     assert values["RUNS"] == 512
@@ -68,7 +68,7 @@ def test_exactly_what_the_method_uses_is_copied_with_its_comments(tmp_path, monk
     monkeypatch.setattr("local_eval.kaggle.sources.COMMON", common)
     path = tmp_path / "mine.py"
     path.write_text("import torch\nfrom common.first import wanted\n" + GOOD.replace("import torch\n", ""))
-    code = source_of(path)
+    code = source_of(Submission(path))
     assert "# why three\nSCALE = 3  # not four\n\n\n@staticmethod\ndef wanted(x):\n    # a reason" in code
     assert "unwanted" not in code
     assert "common" not in code.replace("# common", "")
@@ -117,7 +117,7 @@ def test_what_cannot_travel_is_refused_with_its_line(source, submission, tmp_pat
 
 
 def submission_notebook_of(path: str) -> str:
-    return submission_notebook(submission_path(path))
+    return submission_notebook(Submission.find(path))
 
 
 def test_names_that_two_modules_of_common_share_are_refused(tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_names_that_two_modules_of_common_share_are_refused(tmp_path, monkeypatc
     path = tmp_path / "mine.py"
     path.write_text("from common.first import first\nfrom common.second import second\n" + GOOD)
     with pytest.raises(SubmissionError, match=r"second.py, line 5: _same is also defined in first.py, line 5"):
-        submission_notebook(path)
+        submission_notebook(Submission(path))
 
 
 def test_reading_the_competitions_own_files_is_allowed(submission):

@@ -19,7 +19,7 @@ from local_eval.kaggle.export import submission_notebook
 from local_eval.runs.checkpoints import checkpoint_name
 from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan
-from local_eval.runs.submissions import ROOT, submission_names, submission_path
+from local_eval.runs.submissions import ROOT, Submission, submission_names
 from tests.competition import make_competition
 from tests.conftest import TINY
 
@@ -76,7 +76,7 @@ def parameters(competition, tmp_path) -> dict:
 @pytest.mark.parametrize("name", submission_names())
 def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, competition, tmp_path, empty):
     _, task, original = competition
-    execute(submission_notebook(submission_path(name)), empty, parameters(competition, tmp_path), ALONE)
+    execute(submission_notebook(Submission.find(name)), empty, parameters(competition, tmp_path), ALONE)
     ours = tmp_path / "ours"
     plan = replace(RunPlan.of(name, str(task), "", original, SEED, "cpu"), checkpoints=ours)
     for index in range(RUNS):
@@ -95,7 +95,7 @@ def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, comp
 
 
 def test_a_repository_within_reach_would_be_noticed(competition, tmp_path, empty):
-    text = submission_notebook(submission_path("baseline_finetune"))
+    text = submission_notebook(Submission.find("baseline_finetune"))
     with pytest.raises(CellExecutionError, match=r"AssertionError.*: common"):
         execute(text, empty, parameters(competition, tmp_path), ALONE, PYTHONPATH=str(ROOT))
 

@@ -97,7 +97,7 @@ class FullMemory(Trainer):
 
     room, full = 2, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    def _train_at_once(self, seeds):
+    def _train_at_once(self, seeds, stepped):
         self.tried = [*getattr(self, "tried", []), self.layout]
         if self.layout.networks > self.room:
             raise self.full

@@ -9,15 +9,14 @@ from local_eval.__main__ import main
 from local_eval.engine.files import OutputError
 from local_eval.report.compare import rank_agreement, rank_and_official_score
 from local_eval.report.markers import write_between_markers
-from local_eval.runs.submissions import submission_path
 from tests.conftest import TINY
 
 
 def test_ranks_and_official_scores_are_read_from_the_docstrings():
-    found = {name: rank_and_official_score(submission_path(name)) for name in ("fanchuan", "amnesiacs", "jiaxi_sun")}
+    found = {name: rank_and_official_score(name) for name in ("fanchuan", "amnesiacs", "jiaxi_sun")}
     assert found == {"fanchuan": ("1", "0.0985"), "amnesiacs": ("6", "0.0783"), "jiaxi_sun": ("7", "-")}
     for name in ("scrub", "random_mask"):  # none, and one that nobody confirmed
-        assert rank_and_official_score(submission_path(name)) == ("-", "-")
+        assert rank_and_official_score(name) == ("-", "-")
 
 
 def test_one_command_grades_and_writes_the_table(tmp_path, capsys):

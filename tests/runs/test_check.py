@@ -8,12 +8,12 @@ import pytest
 
 from local_eval.engine.failure import Failure
 from local_eval.runs.check import CheckPlan, check_submission, dry_run, foreign_imports
-from local_eval.runs.submissions import SubmissionError, submission_names, submission_path
+from local_eval.runs.submissions import Submission, SubmissionError, submission_names, submission_path
 from tests.conftest import TINY
 
 
 def dry(path: str):
-    return dry_run(CheckPlan(submission_path(path), TINY, "cpu"), 0)
+    return dry_run(CheckPlan(Submission.find(path), TINY, "cpu"), 0)
 
 
 def test_a_good_submission_passes_with_no_remark_but_its_time(submission):

@@ -5,7 +5,7 @@ import torch
 
 from local_eval.runs import submissions as contract
 from local_eval.runs.contract import check_result, load_submission
-from local_eval.runs.submissions import SubmissionError, source_files, source_hash, submission_names, submission_path
+from local_eval.runs.submissions import Submission, SubmissionError, source_files, submission_names, submission_path
 
 
 def test_a_name_means_a_file_in_submissions_and_a_path_is_a_path(submission):
@@ -20,7 +20,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_the_template_is_not_listed_but_keeps_the_contract():
     assert "_template" not in submission_names()
-    assert callable(load_submission(contract.SUBMISSIONS / "_template.py"))
+    assert callable(load_submission(Submission(contract.SUBMISSIONS / "_template.py")))
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def test_the_template_is_not_listed_but_keeps_the_contract():
 )
 def test_a_file_without_the_right_function_is_refused(submission, source, message):
     with pytest.raises(SubmissionError, match=message):
-        load_submission(submission_path(submission(source)))
+        load_submission(Submission.find(submission(source)))
 
 
 def test_extra_arguments_with_defaults_are_fine(submission):
     path = submission("def unlearning(net, retain_loader, forget_loader, val_loader, lr=1): return lr")
-    assert load_submission(submission_path(path))(None, None, None, None) == 1
+    assert load_submission(Submission.find(path))(None, None, None, None) == 1
 
 
 def test_the_hash_follows_the_file_and_what_it_uses_of_common_only(tmp_path, monkeypatch, submission):
@@ -52,26 +52,26 @@ def test_the_hash_follows_the_file_and_what_it_uses_of_common_only(tmp_path, mon
     monkeypatch.setattr(contract, "COMMON", common)
     path = submission_path(submission("from common.used import f\n"))
     assert [f.name for f in source_files(path)][0] == "mine.py"
-    before = source_hash(path)
+    before = Submission(path).digest()
     (common / "unused.py").write_text("x = 1\n")
-    assert source_hash(path) == before
+    assert Submission(path).digest() == before
     (common / "deep.py").write_text("x = 1\n")
-    assert source_hash(path) != before
-    after = source_hash(path)
+    assert Submission(path).digest() != before
+    after = Submission(path).digest()
     path.write_text('"""About it."""\n\n' + path.read_text() + "# said better\n")
-    assert source_hash(path) == after
+    assert Submission(path).digest() == after
     path.write_text(path.read_text() + "x = 1\n")
-    assert source_hash(path) != after
+    assert Submission(path).digest() != after
 
 
 @pytest.mark.parametrize("line", ["from submissions.fanchuan import LR", "import local_eval.metric.metric as m"])
 def test_code_that_the_hash_cannot_follow_is_refused(submission, line):
     with pytest.raises(SubmissionError, match="copy what you need into your file"):
-        source_hash(submission_path(submission(line + "\n")))
+        Submission.find(submission(line + "\n")).digest()
 
 
 def test_every_import_is_fresh_so_nothing_survives_a_run(submission):
-    path = submission_path(
+    path = Submission.find(
         submission("runs = []\ndef unlearning(a, b, c, d):\n    runs.append(1)\n    return len(runs)\n")
     )
     assert [load_submission(path)(1, 2, 3, 4) for _ in range(2)] == [1, 1]

@@ -16,7 +16,7 @@ from local_eval.oracles.original import finish_original
 from local_eval.runs.contract import load_submission
 from local_eval.runs.loaders import Examples
 from local_eval.runs.one_run import one_run, seed_everything
-from local_eval.runs.submissions import submission_names, submission_path
+from local_eval.runs.submissions import Submission, submission_names
 
 # The tiny task has 96 retain, 16 forget and 24 validation examples: 2, 1 and 1 batches of 64.
 RETAIN, FORGET, VALIDATION = 2, 1, 1
@@ -52,7 +52,7 @@ def run(name, task, net, index=1):
         settings = {k: group[k] for k in ("lr", "momentum", "weight_decay") if k in group}
         steps.append(settings | {"parameters": len(group["params"])})
 
-    function = load_submission(submission_path(name))
+    function = load_submission(Submission.find(name))
     handle = register_optimizer_step_pre_hook(note)
     try:
         seed_everything(0, index)
@@ -120,7 +120,7 @@ def test_fanchuan_decays_weights_in_retain_rounds_only_and_uses_batches_of_256(t
     assert [s["weight_decay"] for s in steps] == [0] + [0, 1e-2] * 8
     assert {s["momentum"] for s in steps} == {0.9}
     assert reads == [("forget", 16)] + [("forget", 16), ("retain", 96), ("retain", 96)] * 8
-    assert load_submission(submission_path("fanchuan")).__globals__["RETAIN_BATCH"] == 256
+    assert load_submission(Submission.find("fanchuan")).__globals__["RETAIN_BATCH"] == 256
 
 
 def test_random_mask_uses_adam_with_weight_decay_1e_4(tiny):
@@ -165,7 +165,7 @@ def test_toshi_takes_either_method_with_its_own_steps(tiny):
 
 
 def test_toshi_takes_the_first_method_in_246_of_512_runs(tiny):
-    namespace = load_submission(submission_path("toshi_k_marvelworld")).__globals__
+    namespace = load_submission(Submission.find("toshi_k_marvelworld")).__globals__
     taken = []
     namespace["transpose_kernels"] = lambda net: taken.append(1)
     namespace["untrained_copy"] = lambda net: taken.append(2)
@@ -180,7 +180,7 @@ def test_toshi_takes_the_first_method_in_246_of_512_runs(tiny):
 
 
 def test_toshi_really_transposes_before_training(tiny):
-    namespace = load_submission(submission_path("toshi_k_marvelworld")).__globals__
+    namespace = load_submission(Submission.find("toshi_k_marvelworld")).__globals__
     namespace["fit"] = lambda *_: None
     net = tiny.make_net()
     before = net.layer2[0].conv1.weight.detach().clone()
@@ -191,7 +191,7 @@ def test_toshi_really_transposes_before_training(tiny):
 
 def test_toshi_pseudo_labels_wrong_directions_and_confident_mistakes():
     """Models that answer by table: example i has its number as pixel value."""
-    namespace = load_submission(submission_path("toshi_k_marvelworld")).__globals__
+    namespace = load_submission(Submission.find("toshi_k_marvelworld")).__globals__
 
     class Table(torch.nn.Module):
         def __init__(self, answers, sharpness):
@@ -214,7 +214,7 @@ def test_kookmin_scales_the_loss_gradient_of_kept_weights_but_not_weight_decay(t
     """Half of each weight counts as redrawn; one step on a loss of given slope moves the two halves so."""
     moved = {}
     for slope, decay in ((1.0, 0.0), (0.0, 1.0)):
-        namespace = load_submission(submission_path("kookmin")).__globals__
+        namespace = load_submission(Submission.find("kookmin")).__globals__
         namespace["one_epoch"] = lambda net, loader, optimizer, slope=slope: step_with(net, optimizer, slope)
         namespace["redraw_smallest_gradients"] = lambda weight, gradient, share: half_mask(weight)
         namespace["WEIGHT_DECAY"] = decay
@@ -249,7 +249,7 @@ def step_with(net, optimizer, slope):
 
 
 def test_seif_perturbs_conv1_at_the_start_and_before_the_last_epoch(tiny):
-    namespace = load_submission(submission_path("seif_achour")).__globals__
+    namespace = load_submission(Submission.find("seif_achour")).__globals__
     net, log = tiny.make_net(), []
     namespace["add_noise"] = lambda weight, sigma: log.append((weight is net.conv1.weight, sigma))
     namespace["one_epoch"] = lambda _, loader, optimizer, loss: (optimizer.step(), log.append("epoch"))
@@ -258,7 +258,7 @@ def test_seif_perturbs_conv1_at_the_start_and_before_the_last_epoch(tiny):
 
 
 def test_amnesiacs_warm_up_sees_classes_0_and_1_only(tiny):
-    namespace = load_submission(submission_path("amnesiacs")).__globals__
+    namespace = load_submission(Submission.find("amnesiacs")).__globals__
     seen = []
     namespace["distil"] = lambda net, teacher, loader, optimizer, loss: (
         optimizer.step(),
@@ -269,7 +269,7 @@ def test_amnesiacs_warm_up_sees_classes_0_and_1_only(tiny):
 
 
 def test_oleszko_prunes_99_percent_and_ends_with_a_half_precision_round_trip(tiny):
-    namespace = load_submission(submission_path("oleszko")).__globals__
+    namespace = load_submission(Submission.find("oleszko")).__globals__
     prune, amounts = namespace["prune_and_redraw"], []
     namespace["prune_and_redraw"] = lambda net, amount: (amounts.append(amount), prune(net, amount))
     net = tiny.make_net()
@@ -279,7 +279,7 @@ def test_oleszko_prunes_99_percent_and_ends_with_a_half_precision_round_trip(tin
 
 
 def test_forget_draws_6_of_51_parameters_a_cycle_and_learns_from_the_original(tiny):
-    namespace = load_submission(submission_path("forget")).__globals__
+    namespace = load_submission(Submission.find("forget")).__globals__
     draws, teachers = [], []
     net = tiny.make_net()
     start = net.fc.weight.detach().clone()
@@ -294,7 +294,7 @@ def test_forget_draws_6_of_51_parameters_a_cycle_and_learns_from_the_original(ti
 
 
 def test_fanchuan_reads_retain_batches_of_256_and_uses_its_temperature(tiny):
-    namespace = load_submission(submission_path("fanchuan")).__globals__
+    namespace = load_submission(Submission.find("fanchuan")).__globals__
     loss, temperatures = namespace["contrastive_dissimilarity"], []
     namespace["contrastive_dissimilarity"] = lambda f, r, t: (temperatures.append(t), loss(f, r, t))[1]
     reads = []
@@ -306,7 +306,7 @@ def test_fanchuan_reads_retain_batches_of_256_and_uses_its_temperature(tiny):
 
 
 def test_jiaxi_noises_each_tensor_at_most_once_and_trains_nine_tensors_at_first(tiny):
-    namespace = load_submission(submission_path("jiaxi_sun")).__globals__
+    namespace = load_submission(Submission.find("jiaxi_sun")).__globals__
     noised, trained = [], []
     net = tiny.make_net()
     names = {id(p): n for n, p in net.named_parameters()}
@@ -347,7 +347,7 @@ def test_a_torchvision_resnet18_comes_out_clean(name, training, index, tiny):
     net = resnet18(num_classes=10).train(training)
     loaders = [DataLoader(Examples(few[s]), batch_size=64, shuffle=True) for s in ("retain", "forget", "validation")]
     seed_everything(0, index)
-    load_submission(submission_path(name))(net, *loaders)
+    load_submission(Submission.find(name))(net, *loaders)
     assert all(v.isfinite().all() for v in net.state_dict().values() if v.is_floating_point())
     resnet18(num_classes=10).load_state_dict(net.state_dict(), strict=True)
     assert all(p.requires_grad and not p._backward_hooks for p in net.parameters())
