@@ -114,8 +114,8 @@ def measure(submission: str, task: str, device: str, repeats: int = REPEATS, tim
         SubmissionError: there is none, or it fails.
     """
     path = submission_path(submission)
-    plan = TimingPlan(path, task, device, timeout)
-    results = dict(run_jobs(one_timing, plan, list(range(2 * repeats + 2)), 1, None, f"timing {path.stem}"))
+    plan, jobs = TimingPlan(path, task, device, timeout), list(range(2 * repeats + 2))
+    results = dict(run_jobs(one_timing, plan, jobs, 1, 2 * timeout + 600, f"timing {path.stem}"))
     for result in results.values():
         if isinstance(result, Failure):
             raise SubmissionError(f"{path}: {result.reason}\n{result.traceback}".strip())

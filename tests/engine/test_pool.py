@@ -12,7 +12,7 @@ import torch
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import run_jobs
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def misbehave(kinds: dict, index: int):
@@ -53,7 +53,7 @@ def test_without_a_limit_a_jobs_own_timeout_is_no_other_than_its_own():
 
 def test_workers_die_with_a_killed_parent(tmp_path):
     script = (
-        "from local_eval.engine.pool import run_jobs\nfrom tests.test_pool import note_and_sleep\n"
+        "from local_eval.engine.pool import run_jobs\nfrom tests.engine.test_pool import note_and_sleep\n"
         f"if __name__ == '__main__':\n    list(run_jobs(note_and_sleep, {str(tmp_path)!r}, [0, 1], 2, 600, 't'))\n"
     )
     path = tmp_path / "parent.py"

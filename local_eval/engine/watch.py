@@ -1,0 +1,80 @@
+"""Watch a process from outside: what it marks and prints, until it answers, dies or is out of time."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from local_eval.engine.failure import Failure, exit_reason
+
+KEPT = 4000  # bytes of what was printed; the rest is read and dropped, so that no disk or pipe fills up
+TICK = 0.05  # seconds between looks at whether the process still lives
+LARGEST_PIPE = 1 << 20  # bytes; the most that can have been printed and not read
+STARTED, RETURNED, ANSWERED = b"s", b"r", b"a"  # what the process says while it works
+
+
+class Watch:
+    """Reads what a process marks and prints, until it answers, dies or is out of time."""
+
+    def __init__(self, child: int, marks: int, said: int):
+        self.child, self.marks, self.said = child, marks, said
+        self.open = {marks, said}
+        self.seconds, self.started = float("nan"), None
+        self.printed, self.printed_bytes = b"", 0
+
+    def until_answer(self, timeout: float | None) -> Failure | None:
+        """None once it has answered, else why it never will."""
+        end = None if timeout is None else time.monotonic() + timeout
+        next_look = time.monotonic() + TICK
+        while True:
+            ready, _, _ = select.select(self.open, [], [], TICK)
+            if self.said in ready:
+                self._listen()
+            if self.marks in ready and self._has_answered():
+                self._listen_to_the_end()
+                return None
+            now = time.monotonic()
+            if now > next_look and not ({self.marks} & set(ready)):
+                next_look = now + TICK
+                if gone := self._gone():
+                    return gone
+            if end is not None and now > end:
+                return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
+
+    def _has_answered(self) -> bool:
+        marks, now = self._read(self.marks), time.perf_counter()
+        if STARTED in marks and self.started is None:  # the first start and the last stop: no mark makes it shorter
+            self.started = now
+        if RETURNED in marks and self.started is not None:
+            self.seconds = now - self.started
+        return ANSWERED in marks
+
+    def _listen(self) -> None:
+        more = self._read(self.said)
+        self.printed_bytes += len(more)
+        self.printed += more[: KEPT - len(self.printed)]
+
+    def _listen_to_the_end(self) -> None:
+        """What it had printed when it answered; what it left running may print on for ever."""
+        end = self.printed_bytes + LARGEST_PIPE
+        while self.said in self.open and self.printed_bytes < end and select.select([self.said], [], [], 0)[0]:
+            self._listen()
+
+    def _read(self, pipe: int) -> bytes:
+        content = os.read(pipe, 65536)
+        if not content:  # nobody holds its other end any more
+            self.open.discard(pipe)
+        return content
+
+    def _gone(self) -> Failure | None:
+        try:
+            status = os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return Failure("its process is gone")
+        if status is None:
+            return None
+        if status.si_code != os.CLD_EXITED:
+            return Failure(f"its process died ({exit_reason(-status.si_status)})")
+        code = exit_reason(status.si_status)
+        return Failure(f"its process ended without an answer ({code}); did it call os._exit or close all files?")
