@@ -78,7 +78,8 @@ class EndsOnSignals:
         with contextlib.suppress(Exception):
             multiprocessing.util._run_finalizers()  # semaphores are taken back; nothing is waited for
         with contextlib.suppress(OSError):
-            os.write(2, f"{self._line}\n".encode(errors="replace"))
+            begin = "\n" if os.isatty(2) else ""  # after a progress bar and what the terminal shows of Ctrl-C
+            os.write(2, f"{begin}{self._line}\n".encode(errors="replace"))
         os._exit(128 + self._number)
 
 

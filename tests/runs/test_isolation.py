@@ -57,7 +57,7 @@ ROWS = {
     ),
     "autocast": ("torch.autocast('cpu', dtype=torch.bfloat16).__enter__()", "equal"),
     "inference mode": ("global kept\nkept = torch.inference_mode()\nkept.__enter__()", "equal"),
-    "device context": ("torch.device('meta').__enter__()", "NotImplementedError|meta|equal"),
+    "device context": ("torch.device('meta').__enter__()", "equal"),
     "SGD.step": ("torch.optim.SGD.step = lambda self: None", "equal"),
     "cross entropy": ("F.cross_entropy = nn.functional.cross_entropy = lambda *a, **k: torch.zeros(())", "equal"),
     "DataLoader": ("torch.utils.data.DataLoader.__iter__ = lambda self: iter(())", "equal"),
@@ -68,9 +68,15 @@ ROWS = {
         "    if hasattr(m, 'tiny_net'): m.tiny_net = None",
         "equal",
     ),
-    "Tensor.argmax": ("torch.Tensor.argmax = lambda self, *a, **k: torch.zeros(len(self), dtype=torch.int64)", "equal"),
-    "modules replaced": ("import sys\nfor n in ('json', 'numpy', 'local_eval.engine.records'): sys.modules[n] = None", "equal"),
-    "grader patched": ("import sys\ne = sys.modules['local_eval.tasks.evaluate']\ne.predict = e.evaluate = lambda *a, **k: None", "equal"),
+    "Tensor.argmax": ("torch.Tensor.argmax = lambda self, *a, **k: torch.zeros(len(self)).long()", "equal"),
+    "modules replaced": (
+        "import sys\nfor n in ('json', 'numpy', 'local_eval.engine.records'): sys.modules[n] = None",
+        "equal",
+    ),
+    "grader patched": (
+        "import sys\ne = sys.modules['local_eval.tasks.evaluate']\ne.predict = e.evaluate = lambda *a, **k: None",
+        "equal",
+    ),
     "environment": ("import os\nos.environ.clear()\nos.environ['OMP_NUM_THREADS'] = '7'", "equal"),
     "working directory": ("import os\nos.chdir('/')", "equal"),
     "warnings": ("import warnings\nwarnings.simplefilter('error')", "equal"),
@@ -79,29 +85,34 @@ ROWS = {
     "SIGTERM ignored": ("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)", "equal"),
     "thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()", "equal"),
     "child": ("import subprocess\nsubprocess.Popen(['sleep', '600'])", "equal"),
-    "child in its own session": ("import subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True)", "equal"),
+    "child in its own session": (
+        "import subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True)",
+        "equal",
+    ),
     "grandchild that got away": (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(600)\n    os._exit(0)",
         "equal",
     ),
     "fork that comes back": ("import os\nos.fork()", "equal"),
     "fifty children": (
-        "import os, time\nfor k in range(50):\n    if os.fork() == 0:\n        k % 2 and os.setsid()\n        time.sleep(600)",
+        "import os, time\n"
+        "for k in range(50):\n    if os.fork() == 0:\n        k % 2 and os.setsid()\n        time.sleep(600)",
         "equal",
     ),
     "background printer": ("import subprocess\nsubprocess.Popen(['yes'], start_new_session=True)", "equal"),
     "atexit": ("import atexit, time\natexit.register(time.sleep, 600)", "equal"),
     "os._exit": ("import os\nos._exit(0)", r"without an answer \(exit code 0\)"),
     "os._exit patched": ("import os\nos._exit = os.kill = os.write = lambda *a: None", "equal"),
-    "all files closed": ("import os\nos.closerange(0, 4096)", "close all files|Bad file descriptor"),
+    "all files closed": ("import os\nos.closerange(0, 4096)", "close all files"),
     "result's file emptied": (
-        "import os\nfor n in range(3, 64):\n    try: os.ftruncate(n, 0); os.write(n, b'+nonsense')\n    except OSError: pass",
+        "import os\n"
+        "for n in range(3, 64):\n    try: os.ftruncate(n, 0); os.write(n, b'+nonsense')\n    except OSError: pass",
         "handed over",
     ),
     "tens of megabytes": ("for _ in range(40): print('x' * 1_000_000)", "equal"),
     "own group": ("import os, signal\nos.killpg(0, signal.SIGKILL)", "SIGKILL"),
     "real-time signal": ("import os\nos.kill(os.getpid(), 40)", "signal 40"),
-    "recursion": ("import sys\nsys.setrecursionlimit(60)", "equal|RecursionError|without an answer"),
+    "recursion": ("import sys\nsys.setrecursionlimit(60)", "equal|RecursionError"),
     "open": ("import builtins, io\nbuiltins.open = io.open = None", "equal"),
     "garbage collector": ("import gc\ngc.disable()\ngc.freeze()", "equal"),
     "random state": ("import random, numpy\ntorch.manual_seed(1)\nrandom.seed(1)\nnumpy.random.seed(1)", "equal"),
@@ -164,7 +175,6 @@ def test_what_one_run_does_reaches_no_other(original_out, submission, well_behav
     plan = Grader(TINY, original_out, runs=16).run_plan(submission(misbehaving(lines)))
     plan, before = replace(plan, timeout=LIMIT), state_of_this_process()
     fifth, sixth = one_run(plan, 5), one_run(plan, 6)
-    print(fifth.reason if isinstance(fifth, Failure) else same(fifth, well_behaved[5]), "OUTCOME", name)
     assert not isinstance(sixth, Failure), sixth
     assert same(sixth, well_behaved[6]), "what run 5 did has reached run 6"
     if isinstance(fifth, Failure):
