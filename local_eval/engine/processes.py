@@ -95,8 +95,27 @@ def kill_descendants(apart_from: Collection[int] = ()) -> None:
             return
 
 
+def exit_code_of(child: int) -> int | None:
+    """A child's exit code, negative for a signal, once it has ended; None while it lives.
+
+    It is left to be reaped where that is possible, so that its number goes to no other process meanwhile.
+
+    Raises:
+        ChildProcessError: there is no such child.
+    """
+    if not hasattr(os, "waitid"):  # macOS
+        number, status = os.waitpid(child, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if number else None
+    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
 def _has_children() -> bool:
     """Has this process any child? Much cheaper to ask than a list of them, and the answer is mostly no."""
+    if not hasattr(os, "waitid"):  # macOS
+        return bool(psutil.Process().children())
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -7,6 +7,7 @@ import select
 import time
 
 from local_eval.engine.failure import Failure, exit_reason
+from local_eval.engine.processes import exit_code_of
 
 KEPT = 4000  # bytes of what was printed; the rest is read and dropped, so that no disk or pipe fills up
 TICK = 0.05  # seconds between looks at whether the process still lives
@@ -38,7 +39,8 @@ class Watch:
             if now > next_look and not ({self.marks} & set(ready)):
                 next_look = now + TICK
                 if gone := self._gone():
-                    return gone
+                    self._listen_to_the_end()
+                    return None if self._answered_last() else gone
             if end is not None and now > end:
                 return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
 
@@ -49,6 +51,10 @@ class Watch:
         if RETURNED in marks and self.started is not None:
             self.seconds = now - self.started
         return ANSWERED in marks
+
+    def _answered_last(self) -> bool:
+        """Did the answer come between the last look at the marks and the one at the process?"""
+        return self.marks in self.open and bool(select.select([self.marks], [], [], 0)[0]) and self._has_answered()
 
     def _listen(self) -> None:
         more = self._read(self.said)
@@ -69,12 +75,12 @@ class Watch:
 
     def _gone(self) -> Failure | None:
         try:
-            status = os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            code = exit_code_of(self.child)
         except ChildProcessError:
             return Failure("its process is gone")
-        if status is None:
+        if code is None:
             return None
-        if status.si_code != os.CLD_EXITED:
-            return Failure(f"its process died ({exit_reason(-status.si_status)})")
-        code = exit_reason(status.si_status)
-        return Failure(f"its process ended without an answer ({code}); did it call os._exit or close all files?")
+        if code < 0:
+            return Failure(f"its process died ({exit_reason(code)})")
+        words = f"its process ended without an answer ({exit_reason(code)})"
+        return Failure(f"{words}; did it call os._exit or close all files?")
