@@ -38,9 +38,11 @@ class EndsOnSignals:
         self._number: int | None = None
         self._unwinds = False
         self._ending = threading.Lock()
+        self._heard: list[int] = []
 
     def __enter__(self) -> EndsOnSignals:
-        for number in STOPPING:
+        self._heard = [n for n in STOPPING if signal.getsignal(n) is not signal.SIG_IGN]  # nohup's wish is granted
+        for number in self._heard:
             signal.signal(number, self._hear)
         return self
 
@@ -53,7 +55,7 @@ class EndsOnSignals:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
             self._end()
-        for number in STOPPING:  # what is left is the interpreter's own end, which needs no tidying
+        for number in self._heard:  # what is left is the interpreter's own end, which needs no tidying
             signal.signal(number, signal.SIG_DFL)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

@@ -83,9 +83,9 @@ def run_jobs(
         pool.close()
     finally:
         pool.stop()
-        for number in children_now() - before:  # all at once; pebble asks one after the other
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGTERM)
+        for process in multiprocessing.active_children():  # all at once; pebble asks one after the other
+            if process.pid not in before:
+                process.terminate()
         pool.join()
         end_strangers(before)
 

@@ -44,6 +44,7 @@ class Command:
             env=environment,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(INT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -78,6 +79,7 @@ class Command:
         while self.alive() and time.monotonic() < start + 30:
             time.sleep(0.02)
         seconds = time.monotonic() - start
+        print(f"all gone after {seconds:.2f} s")
         for process in self.alive():  # a test that fails is not to leave them either
             process.kill()
         return code, self.process.communicate()[1], seconds
