@@ -1,40 +1,59 @@
 """The one command line: python -m local_eval COMMAND ...
 
 Exit codes: 0 done, 1 the work failed or is incomplete, 2 bad input, 3 over the time budget, 4 cannot tell whether,
-130 interrupted (the same command goes on).
+130 interrupted by Ctrl-C, 143 by SIGTERM (the same command goes on).
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 
 from local_eval.commands.announce import announce
 from local_eval.commands.parser import make_parser
 from local_eval.engine.errors import InputError, WorkError
+from local_eval.engine.interrupt import EndsOnSignals, Stopped
 from local_eval.runs.settings import with_settings
 from local_eval.runs.submissions import Submission, looks_like_checkpoints, submission_names
 from local_eval.tasks.names import split_spec
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    Args:
+        arguments: of the command line; None for this process's.
+        signals: told when the command begins; None if whoever calls this deals with signals.
+    """
     options = make_parser().parse_args(arguments)
     try:
         _find_data(options)
         _find_settings(options)
         _check_names(options)
-        return _function(options.command)(options)
+        function = _function(options.command)
+        if signals is not None:
+            signals.from_now_on_unwind()
+        _download(options)
+        return function(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (WorkError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Stopped:  # told and ended where it comes from
+        raise
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print(how_to_go_on(arguments), file=sys.stderr)
         return 130
+
+
+def how_to_go_on(arguments: list[str] | None = None) -> str:
+    """What to tell whoever has interrupted this command."""
+    command = shlex.join(["python", "-m", "local_eval", *(sys.argv[1:] if arguments is None else arguments)])
+    return f"interrupted; what was finished is kept, and the same command goes on from there: {command}"
 
 
 def _function(command: str):
@@ -44,9 +63,12 @@ def _function(command: str):
 
 
 def _find_data(options: argparse.Namespace) -> None:
-    """Write --data-dir into the task's spec, which travels to workers, and download what is to be downloaded."""
+    """Write --data-dir into the task's spec, which travels to workers."""
     if getattr(options, "data_dir", None):
         options.task = f"{options.task}:{options.data_dir}"
+
+
+def _download(options: argparse.Namespace) -> None:
     if getattr(options, "download", False):
         from local_eval.tasks.load import download_task
 
@@ -75,4 +97,6 @@ def _check_names(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with EndsOnSignals(how_to_go_on()) as signals:
+        code = main(signals=signals)
+    sys.exit(code)

@@ -5,18 +5,15 @@ and nothing touched, and whatever it does to torch, to modules, signals or the e
 process group of its own. When it has answered, failed or run out of time, the group is killed, and so is everything
 that has left the group (on Linux this process adopts orphans, so it can find them; elsewhere only the group ends).
 
-How it is used: `run_apart(work, timeout)`, from runs/runs.py, runs/check.py and kaggle/budget.py.
+How it is used: `run_apart(work, timeout)`, from runs/one_run.py, runs/check.py and kaggle/budget.py. processes.py finds
+and ends what is left; watch.py reads what the process says.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import select
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -24,16 +21,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
-
 from local_eval.engine.errors import InputError
-from local_eval.engine.failure import Failure, exit_reason
+from local_eval.engine.failure import Failure
+from local_eval.engine.processes import adopt_orphans, children_now, die_with_parent, end_group
+from local_eval.engine.watch import ANSWERED, SECONDS, Watch
 
-KEPT = 4000  # bytes of what was printed; the rest is read and dropped, so that no disk or pipe fills up
-TICK = 0.05  # seconds between looks at whether the process still lives
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-SECONDS, ANSWERED = struct.Struct("d"), b"a"  # what the process says: how long it took, and that it has answered
-_fork, _write, _exit, _kill = os.fork, os.write, os._exit, os.kill  # foreign code may replace them in their modules
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+# Foreign code may replace these in their modules.
+_fork, _write, _exit, _kill, _pid = os.fork, os.write, os._exit, os.kill, os.getpid
 _now = time.perf_counter
 
 
@@ -69,20 +64,21 @@ def run_apart(work: Callable[[Clock], bytes], timeout: float | None) -> Answer:
         timeout: seconds; None lets it take what it takes.
     """
     adopt_orphans()
-    before = {process.pid for process in psutil.Process().children()} if _has_children() else set()
+    before = children_now()
     with tempfile.TemporaryFile() as result:
-        marks, mark = os.pipe()
-        said, say = os.pipe()
-        child = _fork()
-        if child == 0:
-            _work_and_leave(work, result.fileno(), mark, say)
-        os.close(mark)
-        os.close(say)
+        (marks, mark), (said, say) = os.pipe(), os.pipe()
         try:
-            watched = _Watch(child, marks, said)
-            failure = watched.until_answer(timeout)
+            try:
+                child = _forked(lambda: _work_and_leave(work, result.fileno(), mark, say))
+            finally:
+                os.close(mark)
+                os.close(say)
+            try:
+                watched = Watch(child, marks, said)
+                failure = watched.until_answer(timeout)
+            finally:
+                end_group(child, before)
         finally:
-            end_all(child, before)
             os.close(marks)
             os.close(said)
         result.seek(0)
@@ -90,24 +86,40 @@ def run_apart(work: Callable[[Clock], bytes], timeout: float | None) -> Answer:
     return Answer(content, watched.seconds, watched.printed.decode(errors="replace"), watched.printed_bytes)
 
 
+def _forked(life: Callable[[], None]) -> int:
+    """Fork a child for `life()`, which must end it. No handler of this process's for a signal is called in it."""
+    parent = os.getpid()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    child = _fork()
+    if child == 0:
+        try:
+            os.setsid()
+            die_with_parent(signal.SIGKILL)
+            if os.getppid() == parent:  # else it died before it could be asked
+                for number in STOPPING:
+                    signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                life()
+        finally:
+            _exit(0)
+            _kill(os.getpid(), signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return child
+
+
 def _work_and_leave(work: Callable[[Clock], bytes], result: int, mark: int, say: int) -> None:
-    """The child's whole life."""
-    try:
-        os.setsid()
-        die_with_parent(signal.SIGKILL)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        _close_all_but(result, mark, say)
-        sys.stdout = sys.stderr = os.fdopen(say, "w", 1, encoding="utf-8", errors="replace", closefd=False)
-        os.dup2(say, 1)
-        os.dup2(say, 2)
-        content = memoryview(b"+" + _answer_of(work, Clock(mark)))
-        while content:
-            content = content[_write(result, content) :]
+    """The child's whole life. A copy that the work makes of it, with os.fork, has nothing to say."""
+    itself = _pid()
+    _close_all_but(result, mark, say)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, end in enumerate((nothing, say, say)):
+        os.dup2(end, number)
+    sys.stdout = sys.stderr = os.fdopen(say, "w", 1, encoding="utf-8", errors="replace", closefd=False)
+    content = memoryview(b"+" + _answer_of(work, Clock(mark)))
+    while content and _pid() == itself:
+        content = content[_write(result, content) :]
+    if _pid() == itself:
         _write(mark, ANSWERED)
-    finally:
-        _exit(0)
-        _kill(os.getpid(), signal.SIGKILL)
 
 
 def _answer_of(work: Callable[[Clock], bytes], clock: Clock) -> bytes:
@@ -143,120 +155,3 @@ def _close_all_but(*kept: int) -> None:
         os.closerange(low, number)
         low = number + 1
     os.closerange(low, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 1 << 20 else 1 << 20)
-
-
-class _Watch:
-    """Reads what a process marks and prints, until it answers, dies or is out of time."""
-
-    def __init__(self, child: int, marks: int, said: int):
-        self.child, self.marks, self.said = child, marks, said
-        self.open = {marks, said}
-        self.heard = b""
-        self.printed, self.printed_bytes = b"", 0
-
-    def until_answer(self, timeout: float | None) -> Failure | None:
-        """None once it has answered, else why it never will."""
-        end = None if timeout is None else time.monotonic() + timeout
-        next_look = time.monotonic() + TICK
-        while True:
-            ready, _, _ = select.select(self.open, [], [], TICK)
-            if self.said in ready:
-                self._listen()
-            if self.marks in ready and self._has_answered():
-                self._listen_to_the_end()
-                return None
-            now = time.monotonic()
-            if now > next_look and not ({self.marks} & set(ready)):
-                next_look = now + TICK
-                if gone := self._gone():
-                    return gone
-            if end is not None and now > end:
-                return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
-
-    def _has_answered(self) -> bool:
-        self.heard += self._read(self.marks)[: SECONDS.size + 1]
-        return self.heard.endswith(ANSWERED) and len(self.heard) in (1, SECONDS.size + 1)
-
-    @property
-    def seconds(self) -> float:
-        """What the process's clock counted, if it was stopped."""
-        return SECONDS.unpack_from(self.heard)[0] if len(self.heard) >= SECONDS.size else float("nan")
-
-    def _listen(self) -> None:
-        more = self._read(self.said)
-        self.printed_bytes += len(more)
-        self.printed += more[: KEPT - len(self.printed)]
-
-    def _listen_to_the_end(self) -> None:
-        while self.said in self.open and select.select([self.said], [], [], 0)[0]:
-            self._listen()
-
-    def _read(self, pipe: int) -> bytes:
-        content = os.read(pipe, 65536)
-        if not content:  # nobody holds its other end any more
-            self.open.discard(pipe)
-        return content
-
-    def _gone(self) -> Failure | None:
-        try:
-            status = os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return Failure("its process is gone")
-        if status is None:
-            return None
-        code = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
-        return Failure(f"its process died ({exit_reason(code)})")
-
-
-def end_all(child: int, before: set[int]) -> None:
-    """Kill a process's group, and whatever else has become a child of this process since; reap them."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(child, 0)
-    while _has_children():
-        left = [p for p in psutil.Process().children() if p.pid not in before]
-        if not left:
-            return
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()  # its own children come to this process then, and are killed in the next round
-        for process in left:
-            with contextlib.suppress(psutil.Error, ChildProcessError):
-                process.wait(1)
-
-
-def end_children() -> None:
-    """Kill everything that descends from this process; for a process that is about to end itself."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-
-
-def _has_children() -> bool:
-    """Has this process any child? Much cheaper to ask than a list of them, and the answer is mostly no."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def adopt_orphans() -> None:
-    """From now on, processes whose parent dies become children of this one, if they descend from it. Linux only."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(number: int) -> bool:
-    """Send this process a signal when the parent dies, however that dies. False where that cannot be had."""
-    return _prctl(PR_SET_PDEATHSIG, number)
-
-
-def _prctl(option: int, value: int) -> bool:
-    return sys.platform == "linux" and _libc().prctl(option, value, 0, 0, 0) == 0
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

@@ -22,7 +22,10 @@ class Failure:
 
 def exit_reason(code: int) -> str:
     """What a process's exit code, negative for a signal, says in words."""
-    if code < 0:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
         name = signal.Signals(-code).name
-        return f"signal {name}" + (", out of memory perhaps" if name == "SIGKILL" else "")
-    return f"exit code {code}"
+    except ValueError:  # real-time signals have no names
+        name = str(-code)
+    return f"signal {name}" + (", out of memory perhaps" if name == "SIGKILL" else "")

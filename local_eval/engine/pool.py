@@ -6,22 +6,23 @@ one at a time, in the order in which they finish.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import multiprocessing.util
 import os
 import queue
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as JobTimeout
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from local_eval.engine.apart import die_with_parent, end_children
 from local_eval.engine.failure import Failure, exit_reason
+from local_eval.engine.processes import adopt_orphans, children_now, end_strangers
 from local_eval.engine.progress import Progress
+from local_eval.engine.worker import STOPPED, start_worker
 
 # What full GPU memory is called by the allocator and CUDA, by cuBLAS, and by cuDNN, which swallows the first
 OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
@@ -56,27 +57,35 @@ def run_jobs(
     """
     if not indices:
         return
+    adopt_orphans()  # what a job has started comes here if its worker is killed
+    resource_tracker.ensure_running()  # now, because it undoes what `_deaf_to_ctrl_c` does
+    before = children_now()
     # Spawned, not forked: CUDA and OpenMP do not survive a fork, and no state leaks from the parent.
     pool = ProcessPool(
         max_workers=min(workers, len(indices)),
         context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=start_worker,
         initargs=(os.getpid(),),
     )
     finished: queue.SimpleQueue = queue.SimpleQueue()
     try:
-        for index in indices:
-            future = pool.schedule(function, args=(argument, index), timeout=timeout)
-            future.add_done_callback(lambda future, index=index: finished.put((index, future)))
+        with _deaf_to_ctrl_c():
+            for index in indices:
+                future = pool.schedule(function, args=(argument, index), timeout=timeout)
+                future.add_done_callback(lambda future, index=index: finished.put((index, future)))
         with Progress(models * len(indices), title) as progress:
             for _ in indices:
                 index, future = _next(finished, progress)
-                yield index, _outcome(future, timeout)
+                yield index, _outcome(future, timeout, before)
                 progress.update(models)
         pool.close()
     finally:
         pool.stop()
+        for process in multiprocessing.active_children():  # all at once; pebble asks one after the other
+            if process.pid not in before:
+                process.terminate()
         pool.join()
+        end_strangers(before)
 
 
 def _next(finished: queue.SimpleQueue, progress: Progress) -> Any:
@@ -87,42 +96,28 @@ def _next(finished: queue.SimpleQueue, progress: Progress) -> Any:
             progress.tick()
 
 
-def _outcome(future, timeout: float | None) -> Any:
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes and threads that are made meanwhile never hear of it, not even while they start."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _outcome(future, timeout: float | None, before: frozenset[int]) -> Any:
     try:
         return future.result()
     except ProcessExpired as error:
-        return Failure(f"its process died ({exit_reason(error.exitcode)})")
+        end_strangers(before)
+        code = -signal.SIGTERM if error.exitcode == STOPPED else error.exitcode
+        return Failure(f"the worker process in charge of it died ({exit_reason(code)}), or was killed by it")
     except Exception as error:
         if isinstance(error, JobTimeout) and timeout is not None:
             return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
         # else the job function itself is at fault, or its result did not travel
         return Failure(f"{type(error).__name__}: {error}", getattr(error, "traceback", ""))
-
-
-def _start_worker(parent: int) -> None:
-    """Make a worker quiet, single-threaded and mortal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    signal.signal(signal.SIGTERM, _leave)
-    os.environ["MPLBACKEND"] = "Agg"  # plots go nowhere
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
-    # The number of threads changes the order of additions, so it must not follow the number of workers.
-    torch.set_num_threads(1)
-    if not die_with_parent(signal.SIGTERM):  # a killed parent cannot stop its workers
-        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
-    elif os.getppid() != parent:
-        _leave()
-
-
-def _leave(*_) -> None:
-    """End now, and whatever runs apart from this process with it."""
-    end_children()
-    multiprocessing.util._exit_function()  # as pebble does: let go of what the pool shares
-    os._exit(1)
-
-
-def _watch_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        threading.Event().wait(1.0)
-    _leave()

@@ -114,7 +114,8 @@ def measure(submission: str, task: str, device: str, repeats: int = REPEATS, tim
     """
     found = Submission.find(submission)
     path, plan = found.path, TimingPlan(found, task, device, timeout)
-    results = dict(run_jobs(one_timing, plan, list(range(2 * repeats + 2)), 1, None, f"timing {found.label}"))
+    jobs, limit = list(range(2 * repeats + 2)), 2 * timeout + 600
+    results = dict(run_jobs(one_timing, plan, jobs, 1, limit, f"timing {found.label}"))
     for result in results.values():
         if isinstance(result, Failure):
             raise SubmissionError(f"{path}: {result.reason}\n{result.traceback}".strip())

@@ -49,7 +49,7 @@ def check_submission(name: str, task: str, device: str) -> list[str]:
     submission = Submission.find(name)
     path, remarks = submission.path, foreign_imports(submission.path)
     plan = CheckPlan(submission, task, device)
-    ((_, result),) = run_jobs(dry_run, plan, [0], workers=1, timeout=None, title="dry run")
+    ((_, result),) = run_jobs(dry_run, plan, [0], workers=1, timeout=2 * TIME_LIMIT, title="dry run")
     if isinstance(result, Failure):
         raise SubmissionError(f"{path}: {result.as_text()}".rstrip())
     return remarks + result

@@ -15,7 +15,7 @@ from torch import Tensor
 from local_eval.runs.submissions import SubmissionError
 
 LENGTH = struct.Struct("<I")
-LARGEST = 1 << 20  # bytes of what is told beside the weights
+LARGEST = 1 << 23  # bytes of what is told beside the weights
 
 
 def pack(state: dict[str, Tensor], like: dict[str, Tensor], told: dict) -> bytes:

@@ -10,6 +10,7 @@ import ast
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -78,6 +79,8 @@ def file_digest(path: str) -> str:
     """Short hash of a file: of Python's code as it compiles, of anything else byte for byte; "gone" without one."""
     try:
         about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe would never end
+            return "no file"
         return _digest_of(path, about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_ino)
     except OSError:
         return "gone"

@@ -24,6 +24,8 @@ from local_eval.runs.identity import Reads
 from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan
 
+WORKER_GRACE = 600.0  # seconds for what a worker does beside a run: load the task, evaluate
+
 
 def finish_runs(
     plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int], workers: int | None, timeout: float
@@ -43,7 +45,9 @@ def finish_runs(
         kept = kept_checkpoints(plan.checkpoints)
         missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
         plan = replace(plan, timeout=timeout)
-        jobs = run_on_device(plan.device, one_run, plan, missing, workers, None, f"runs of {plan.submission.label}")
+        # The worker ends a run that hangs; the pool ends a worker that does, because a run has stopped it, say
+        limit = 2 * timeout + WORKER_GRACE
+        jobs = run_on_device(plan.device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for index, result in jobs:
                 failed = folder / f"{index:04d}.failed.txt"

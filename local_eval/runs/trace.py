@@ -18,6 +18,7 @@ from pathlib import Path
 SYSTEM = ("/usr/", "/etc/", "/lib/", "/lib64/", "/proc/", "/sys/", "/dev/", "/System/", "/Library/", "/nix/", "/run/")
 PACKAGE = str(Path(__file__).resolve().parents[1])
 MAPPINGS = {os.getenv.__code__.co_filename, Mapping.get.__code__.co_filename}  # where os.environ's methods are
+MOST, MOST_UNTOLD = 5000, 50  # names that are handed over; a run's record is not to outgrow its logits by far
 LOOKS_AT_ALL = {"__iter__", "keys", "items", "values", "copy"}
 
 
@@ -39,9 +40,18 @@ class Trace:
 
     def as_json(self) -> dict[str, list[str]]:
         """Names only: their contents are looked at by a process that this one's code cannot reach."""
-        return {name: sorted(getattr(self, name)) for name in ("files", "environment", "untold")}
+        files, untold = sorted(self.files), sorted(self.untold)
+        if len(files) > MOST:
+            files, untold = [], [f"it reads {len(files)} files, more than are followed", *untold]
+        return {"files": files, "environment": sorted(self.environment)[:MOST], "untold": untold[:MOST_UNTOLD]}
 
     def _hear(self, event: str, args: tuple) -> None:
+        try:
+            self._note_event(event, args)
+        except Exception as error:  # raised on, it would be the submission's: its file would seem not to open
+            self.untold.add(f"it reads something that cannot be followed ({type(error).__name__})")
+
+    def _note_event(self, event: str, args: tuple) -> None:
         if event == "open":
             self._opened(*args)
         elif event == "socket.connect":

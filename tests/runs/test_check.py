@@ -53,7 +53,7 @@ def test_what_breaks_the_contract_fails(submission, source, message):
 
 def test_a_crash_in_the_dry_run_does_not_take_the_checker_along(submission):
     path = submission("import os\ndef unlearning(net, a, b, c): os._exit(9)")
-    with pytest.raises(SubmissionError, match=r"mine\.py: its process died \(exit code 9\)"):
+    with pytest.raises(SubmissionError, match=r"mine\.py: its process ended without an answer \(exit code 9\)"):
         check_submission(path, TINY, "cpu")
 
 

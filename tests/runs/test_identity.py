@@ -186,4 +186,4 @@ def test_a_missing_file_that_appears_is_a_change(tmp_path):
     assert read.changes() == []
     (tmp_path / "later.json").write_text("{}")
     assert read.changes() == [f"the file {tmp_path / 'later.json'}"]
-    assert file_digest(str(tmp_path)) == "gone"
+    assert file_digest(str(tmp_path)) == "no file"

@@ -1,0 +1,79 @@
+"""An answer counts whenever it comes before the end, and last words are kept."""
+
+import os
+import sys
+
+import pytest
+
+from local_eval.engine.apart import run_apart
+from local_eval.engine.failure import Failure
+from local_eval.engine.watch import ANSWERED, RETURNED, STARTED, Watch
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def watch_of(child, marked=b"", printed=b""):
+    """A watch whose pipes hold this already."""
+    (marks, mark), (said, say) = os.pipe(), os.pipe()
+    os.write(mark, marked)
+    os.write(say, printed)
+    return Watch(child, marks, said), mark, say
+
+
+def test_an_answer_that_comes_just_before_the_process_is_found_to_be_gone_counts():
+    watch, mark, _ = watch_of(os.getpid(), printed=b"last words")
+
+    def gone():
+        os.write(mark, ANSWERED)
+        return Failure("its process is gone")
+
+    watch._gone = gone
+    assert watch.until_answer(5) is None
+    assert watch.printed.endswith(b"last words")
+
+
+def test_last_words_of_a_process_that_dies_are_kept():
+    answer = run_apart(lambda clock: print("these words") or os.abort(), 20)
+    assert answer.content == Failure("its process died (signal SIGABRT)")
+    assert "these words" in answer.printed
+
+
+def test_no_mark_makes_the_time_shorter():
+    watch, mark, _ = watch_of(os.getpid(), STARTED)
+    watch._has_answered()
+    first = watch.started
+    os.write(mark, STARTED + RETURNED)
+    watch._has_answered()
+    early = watch.seconds
+    os.write(mark, RETURNED)
+    watch._has_answered()
+    assert watch.started == first
+    assert watch.seconds > early > 0
+
+
+def test_a_process_may_use_more_than_an_answers_worth_of_output_after_it_has_answered():
+    """A background process that prints for ever is not waited for."""
+
+    def work(clock):
+        if os.fork() == 0:
+            while True:
+                print("x" * 1000)
+        return b"answer"
+
+    assert run_apart(work, 20).content == b"answer"
+
+
+@LINUX
+def test_nothing_is_left_open():
+    before = sorted(os.listdir("/proc/self/fd"))
+    run_apart(lambda clock: b"", 20)
+    run_apart(lambda clock: os._exit(3), 20)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@LINUX
+def test_the_work_has_standard_input_at_its_end_and_no_inherited_files():
+    answer = run_apart(lambda clock: f"{os.read(0, 10)!r} {len(os.listdir('/proc/self/fd'))}".encode(), 20)
+    said, count = answer.content.decode().rsplit(" ", 1)
+    assert said == "b''"
+    assert int(count) <= 9

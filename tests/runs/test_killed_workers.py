@@ -1,0 +1,68 @@
+"""A submission that kills or stops its parent loses its own run; the others are made, and nothing is left."""
+
+import psutil
+import pytest
+
+from local_eval.engine.failure import Failure
+from local_eval.grade import Grader
+from local_eval.runs import runs
+from local_eval.runs.one_run import one_run, seed_everything
+from tests.conftest import GOOD, TINY
+
+KINDS = {2: "SIGKILL", 3: "SIGTERM", 4: "SIGKILL", 5: "SIGKILL", 6: "SIGKILL", 9: "SIGSTOP"}
+
+
+def attack() -> str:
+    """Lines that signal the parent in the runs of KINDS, with a child that tries to outlive it all."""
+    seeds = {}
+    for index, kind in KINDS.items():
+        seed_everything(0, index)
+        from torch import initial_seed
+
+        seeds[initial_seed()] = kind
+    return (
+        f"import os, signal, subprocess, time\nkind = {seeds}.get(torch.initial_seed())\n"
+        "if kind:\n"
+        "    subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "    os.kill(os.getppid(), getattr(signal, kind))\n"
+        "    time.sleep(600)"
+    )
+
+
+def test_workers_that_runs_kill_many_times_in_a_row_are_replaced(original_out, body, submission, monkeypatch):
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    monkeypatch.setattr(runs, "WORKER_GRACE", 5.0)
+    path = body(attack())
+    grader = Grader(TINY, original_out, runs=16, workers=2, timeout=5)
+    done, failures = grader.finish_runs(path)
+    assert sorted(failures) == sorted(KINDS)
+    assert sorted(done) == sorted(set(range(16)) - set(KINDS))
+    for index, kind in KINDS.items():
+        if kind == "SIGSTOP":
+            assert "still running after its limit of 15 s" in failures[index].reason
+        else:
+            assert f"the worker process in charge of it died (signal {kind}" in failures[index].reason
+    good = grader.run_plan(submission(GOOD, name="good"))
+    for index in (1, 8, 15):
+        undisturbed = one_run(good, index)
+        assert not isinstance(undisturbed, Failure)
+        assert (done[index].evaluation.forget_logits == undisturbed.evaluation.forget_logits).all()
+    left = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+    assert [p for p in left if "resource_tracker" not in " ".join(p.cmdline())] == []
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_what_becomes_of_a_job_is_told_in_plain_words(name):
+    """The words of pool.py for a worker's exit code."""
+    import signal
+    from concurrent.futures import Future
+
+    from pebble import ProcessExpired
+
+    from local_eval.engine.pool import _outcome
+    from local_eval.engine.worker import STOPPED
+
+    future = Future()
+    future.set_exception(ProcessExpired("", code=-signal.SIGKILL if name == "SIGKILL" else STOPPED))
+    reason = _outcome(future, None, frozenset(p.pid for p in psutil.Process().children())).reason
+    assert reason.startswith(f"the worker process in charge of it died (signal {name}")
