@@ -103,6 +103,7 @@ class Task:
     num_classes: int = 10
     class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
     original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
+    notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
 
     @property
     def splits(self) -> dict[str, Split]:
