@@ -28,6 +28,7 @@ from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import parse_source, submission_names, submission_path
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TaskError, split_spec, task_names
+from local_eval.tasks.overview import overview
 
 OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
@@ -64,7 +65,8 @@ def grade(options: argparse.Namespace) -> int:
         return _grade_checkpoints(options)
     grader = _grader(options)
     submission_path(options.submission)  # a wrong name should not wait for the oracles
-    load_task(options.task)  # nor should a wrong task be blamed on the submission
+    for note in load_task(options.task).notes:  # nor should a wrong task be blamed on the submission
+        print(f"task: {note}")
     for remark in check_submission(options.submission, options.task, grader.device):
         print(f"check: {remark}")
     oracles = grader.finish_oracles()
@@ -147,7 +149,10 @@ def compare_all(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Check the contract."""
+    """Check the contract; without a submission, tell what was understood of the task."""
+    if options.submission is None:
+        print(overview(load_task(options.task)))
+        return 0
     submission_path(options.submission)
     load_task(options.task)  # a wrong task should not be blamed on the submission
     for remark in check_submission(options.submission, options.task, device_of(options)):

@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 
 from local_eval.engine.errors import WorkError
 
-
 LITTER = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".spotlight-v100", ".trashes", ".fseventsd"}
 
 

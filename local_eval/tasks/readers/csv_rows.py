@@ -126,9 +126,7 @@ def _header(
         found = ", ".join(filter(None, table.header)) or "nothing"
         near = _near(missing[0], [n for n in named if n not in known])
         advice = f"; rename {near!r} if that is it" if near else ""
-        raise TaskError(
-            f"{place}: no column {missing[0]!r}; it needs {', '.join(columns)}, and has {found}{advice}"
-        )
+        raise TaskError(f"{place}: no column {missing[0]!r}; it needs {', '.join(columns)}, and has {found}{advice}")
     for column in optional:
         if column not in named and (near := _near(column, [n for n in named if n not in known])):
             raise TaskError(

@@ -104,8 +104,9 @@ def _records(file: Path, lines: list[str], skipped: int, separator: str) -> list
         for cells in reader:
             number, before = skipped + before + 1, reader.line_num
             if any("\n" in cell or "\r" in cell for cell in cells):
+                end = skipped + before
                 raise TaskError(
-                    f"{file}, row {number}: a quote opens here and closes in row {skipped + before}; close it in its row"
+                    f"{file}, row {number}: a quote opens here and closes in row {end}; close it in its row"
                 )
             if any(cells := [cell.strip() for cell in cells]):
                 records.append((number, cells))

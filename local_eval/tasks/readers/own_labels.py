@@ -47,7 +47,9 @@ def _check_label(label: str, place: str, words: bool, count: int) -> None:
     if not words and not label.isdecimal():
         raise TaskError(f"{place}: label is {label!r}, not an integer >= 0 as others are; use numbers or words for all")
     if not words and (len(label) > 18 or int(label) >= count):  # an age or a person's number, more likely than classes
-        kind = f"label {label} with {count} images" if len(label) <= 18 else f"label is {label!r}, not an integer of use"
+        kind = (
+            f"label {label} with {count} images" if len(label) <= 18 else f"label is {label!r}, not an integer of use"
+        )
         raise TaskError(f"{place}: {kind}; number the classes 0, 1, 2 ...")
     if words and (_is_number(label) or label.lower() in MISSING - {"none", "unknown"} or label == "NA"):
         raise TaskError(f"{place}: label is {label!r}, not an integer >= 0 and not a word; use one kind for all")

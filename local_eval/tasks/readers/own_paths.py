@@ -13,7 +13,6 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from local_eval.tasks.names import TaskError
 from local_eval.tasks.readers.faults import Faults
 
 
