@@ -33,8 +33,8 @@ GROUP, GROUP_TOO = "group", "person_id"
 
 def task(where: Path) -> Task:
     """Point it at a CSV file with the columns image, label, split and, if there are persons, group."""
-    rows = read_rows(where, COLUMNS, optional=(GROUP,), also={GROUP_TOO: GROUP})
     faults = Faults(where)
+    rows = read_rows(where, COLUMNS, optional=(GROUP,), also={GROUP_TOO: GROUP}, faults=faults)
     splits = {}
     for row in rows:
         with faults.collecting():

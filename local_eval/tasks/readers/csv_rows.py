@@ -87,27 +87,35 @@ def _both(first: Listed, second: Listed) -> str:
 
 
 def read_rows(
-    file: Path, columns: tuple[str, ...], optional: tuple[str, ...] = (), also: dict[str, str] | None = None
+    file: Path,
+    columns: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    also: dict[str, str] | None = None,
+    faults: Faults | None = None,
 ) -> list[Row]:
     """The data rows of a CSV file that has at least these columns, whatever the case of their names.
 
     Args:
         optional: columns that may be missing; a column with nearly such a name is refused, not passed over.
         also: further names of columns, {"person_id": "group"}.
+        faults: where to note rows of another length than the header's, which are then left out; without it they raise.
     Raises:
         TaskError: the file cannot be read, lacks a column, has one twice, has rows with more or fewer cells than the
             header, or has no data rows. Up to ten rows are told at once.
     """
     table = read_table(file, columns)
     header = _header(file, table, columns, optional, also or {})
-    faults, rows = Faults(file), []
+    if not table.rows:
+        raise TaskError(f"{file} lists no images")
+    found, rows = faults or Faults(file), []
     for number, cells in table.rows:
         row = Row(file, number, dict(zip(header, cells)))
-        faults.add(_faults_of_length(row, cells, header, columns, table.separator))
-        rows.append(row)
-    faults.tell()
-    if not rows:
-        raise TaskError(f"{file} lists no images")
+        if wrong := _faults_of_length(row, cells, header, columns, table.separator):
+            found.add(wrong)
+        else:
+            rows.append(row)
+    if faults is None:
+        found.tell()
     return rows
 
 

@@ -28,10 +28,10 @@ def splits(where: Path) -> dict[str, Split]:
         TaskError: a row or an image cannot be used, or the persons of validation.csv cannot be halved.
     """
     names = ["retain", "forget", "validation"] + (["test"] if (where / "test.csv").exists() else [])
-    rows = {name: read_rows(where / f"{name}.csv", COLUMNS) for name in names}
     faults = Faults(where)
+    rows = {name: read_rows(where / f"{name}.csv", COLUMNS, faults=faults) for name in names}
     listed = []
-    for row, name in ((row, name) for name in names for row in rows[name]):
+    for row, name in ((row, name) for name, of_split in rows.items() for row in of_split):
         with faults.collecting():
             check_row(row)
             listed.append(Listed(row, row.text("image_id"), name, row.text("person_id")))

@@ -48,7 +48,7 @@ def _check_label(label: str, place: str, words: bool, count: int) -> None:
         raise TaskError(f"{place}: label is {label!r}, not an integer >= 0 as others are; use numbers or words for all")
     if not words and (len(label) > 18 or int(label) >= count):  # an age or a person's number, more likely than classes
         kind = (
-            f"label {label} with {count} images" if len(label) <= 18 else f"label is {label!r}, not an integer of use"
+            f"label {label} with {count} images" if len(label) <= 18 else f"label is {label!r}, not an integer so low"
         )
         raise TaskError(f"{place}: {kind}; number the classes 0, 1, 2 ...")
     if words and (_is_number(label) or label.lower() in MISSING - {"none", "unknown"} or label == "NA"):
