@@ -60,10 +60,14 @@ def read_images(
         [f"{place}: image {file}" for place, file in zip(places, files)] if places else [f"image {f}" for f in files]
     )
     source = source or Path(os.path.commonpath([Path(f).absolute().parent for f in files]))
-    cache = _cache_file(_contents(files, labels, source), resize, upright)
+    faults = Faults(source)
+    contents = _contents(files, labels, faults)
+    cache = None if faults.messages else _cache_file(list(contents.values()), resize, upright)
     images = open_pixels(cache, len(files))
     if images is None:
-        images = _decode(files, labels, resize, upright, source)
+        there = list(contents)  # all of them, or those that can be read, to tell at once what is wrong with them too
+        images = _decode([files[k] for k in there], [labels[k] for k in there], resize, upright, faults)
+        faults.tell()
         if save_pixels(cache, images):
             kept = open_pixels(cache, len(files))  # let go of this process's own copy
             images = images if kept is None else kept
@@ -76,7 +80,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _in_threads(one: Callable, files: Sequence[Path], labels: Sequence[str], faults: Faults, take: Callable) -> None:
-    """`take(k, one(file, label))` for file by file in order; what is wrong is noted, and told when it is enough."""
+    """`take(k, one(file, label))` for file by file in order; what is wrong is noted, until it is enough."""
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
         for start in range(0, len(files), AT_ONCE):
             part = slice(start, start + AT_ONCE)
@@ -85,14 +89,13 @@ def _in_threads(one: Callable, files: Sequence[Path], labels: Sequence[str], fau
                 with faults.collecting():
                     take(k, job.result())
             if len(faults.messages) >= TOLD:
-                break
-    faults.tell()
+                return
 
 
-def _contents(files: Sequence[Path], labels: Sequence[str], source: Path) -> list[str]:
-    """The hash of every file's content."""
-    found: list[str] = []
-    _in_threads(_hash, files, labels, Faults(source), lambda _, value: found.append(value))
+def _contents(files: Sequence[Path], labels: Sequence[str], faults: Faults) -> dict[int, str]:
+    """The hash of every file's content, by the file's place; files that cannot be read are left out."""
+    found: dict[int, str] = {}
+    _in_threads(_hash, files, labels, faults, found.__setitem__)
     return found
 
 
@@ -109,9 +112,9 @@ def _hash(file: Path, label: str) -> str:
 
 
 def _decode(
-    files: Sequence[Path], labels: Sequence[str], resize: tuple[int, int] | None, upright: bool, source: Path
-) -> np.ndarray:
-    """uint8 [n, 3, H, W]."""
+    files: Sequence[Path], labels: Sequence[str], resize: tuple[int, int] | None, upright: bool, faults: Faults
+) -> np.ndarray | None:
+    """uint8 [n, 3, H, W]; None if no file can be read."""
     transform, images, first = Resize(resize) if resize else None, None, 0
 
     def one(file: Path, label: str) -> np.ndarray:
@@ -121,7 +124,7 @@ def _decode(
     def take(k: int, image: np.ndarray) -> None:
         nonlocal images, first
         if images is None:
-            images, first = _room(len(files), image, source), k
+            images, first = _room(len(files), image, faults.source), k
         if image.shape != images.shape[1:]:
             raise TaskError(
                 f"{labels[k]} is {_size(image)} (width x height), but {files[first]} is {_size(images[first])}; "
@@ -129,7 +132,7 @@ def _decode(
             )
         images[k] = image
 
-    _in_threads(one, files, labels, Faults(source), take)
+    _in_threads(one, files, labels, faults, take)
     return images
 
 

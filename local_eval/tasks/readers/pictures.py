@@ -19,7 +19,8 @@ from PIL import Image, ImageOps
 
 from local_eval.tasks.names import TaskError
 
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF")  # MPO: a phone's JPEG with a preview behind it
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+WITH_PREVIEW = "MPO"  # a phone's JPEG with further pictures behind the one that is meant
 EIGHT_BIT = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
 ORIENTATION = 0x0112  # EXIF
 BITS_PER_SAMPLE = 258  # TIFF
@@ -59,7 +60,7 @@ def unreadable(label: str, about: os.stat_result) -> str | None:
 
 def _doubtful(image: Image.Image, content: BinaryIO) -> str | None:
     """Why the picture has no one certain meaning in 8-bit RGB, if so."""
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    if image.format != WITH_PREVIEW and getattr(image, "is_animated", False):
         return f"has {image.n_frames} frames; save the one that is meant as a picture of its own"
     if image.mode == "CMYK":
         return "has ink colours (CMYK), whose look depends on a profile; save it as 8-bit RGB"
@@ -85,5 +86,5 @@ def _bits(image: Image.Image, content: BinaryIO) -> int:
 
 def _reason(error: Exception, file: Path) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"it is none of {', '.join(name for name in FORMATS if name != 'MPO')}"
+        return f"it is none of {', '.join(FORMATS)}"
     return getattr(error, "strerror", None) or str(error).replace(str(file), file.name) or type(error).__name__
