@@ -143,11 +143,11 @@ def _check_numbers(path: Path, found: set[int]) -> None:
 
 def _folder_entries(path: Path) -> list[tuple[str, int, int]]:
     """Names, sizes and times of the files in a folder, or in the only folder that it holds."""
-    below, listed = "", _scan(path)
+    below, listed, entries = "", _scan(path), []
     own = [entry for entry in listed if not is_litter(entry.name)]
     if len(own) == 1 and own[0].is_dir(follow_symlinks=False):
+        entries = [(entry.name, 0, 0) for entry in listed if is_litter(entry.name)]
         below, listed = f"{own[0].name}/", _scan(path / own[0].name)
-    entries = []
     for entry in listed:
         if is_litter(entry.name):
             entries.append((below + entry.name, 0, 0))
