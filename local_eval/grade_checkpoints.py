@@ -9,6 +9,7 @@ How to run it: python -m local_eval grade submission.zip --task digits
 from __future__ import annotations
 
 import math
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -52,6 +53,8 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     check_runs(grader.runs)
     grader.finish_oracles()
     records = evaluate_checkpoints(grader, checkpoints)
+    if said := how_read(checkpoints, records):
+        print(f"checkpoints: {said}")
     score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons)
     folder = grader.folder / f"checkpoints-{checkpoints.digest}"
     identity = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
@@ -76,15 +79,24 @@ def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints) -> dict[int, 
     return dict(sorted(records.items()))
 
 
+def how_read(checkpoints: Checkpoints, records: dict[int, Record]) -> str:
+    """What was unusual about names and contents, in one line; empty if all was as the competition has it."""
+    forms = Counter(form for record in records.values() if (form := record.facts["form"]))
+    some = [
+        form + (f" (in {count} of {len(records)})" if count < len(records) else "") for form, count in forms.items()
+    ]
+    return "; ".join(filter(None, [checkpoints.said, *some[:4]]))
+
+
 def one_checkpoint(plan: CheckpointPlan, index: int) -> Record | Failure:
     """Load and evaluate checkpoint `index`, in this process."""
     task = _task(plan.task, plan.device)
     net = task.make_net().to(plan.device)
     try:
-        plan.checkpoints.load(index, net)
+        form = plan.checkpoints.load(index, net)
     except CheckpointError as error:
         return Failure(str(error))
-    facts = {"seconds": math.nan, **versions(plan.device)}
+    facts = {"seconds": math.nan, "form": form, **versions(plan.device)}
     return Record(evaluate(net, task), {"kind": "checkpoint", "index": index}, facts)
 
 

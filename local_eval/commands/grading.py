@@ -31,6 +31,7 @@ from local_eval.runs.submissions import (
 )
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TaskError
+from local_eval.tasks.overview import overview
 
 OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
@@ -66,7 +67,8 @@ def grade(options: argparse.Namespace) -> int:
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
-    load_task(options.task)  # nor should a wrong task be blamed on the submission
+    for note in load_task(options.task).notes:  # nor should a wrong task be blamed on the submission
+        print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
     for remark in check_submission(options.submission, options.task, grader.device):
         print(f"check: {remark}", flush=True)
@@ -155,8 +157,10 @@ def compare_all(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Check the contract."""
-    Submission.find(options.submission)
+    """Check the contract; without a submission, tell what was understood of the task."""
+    if options.submission is None:
+        print(overview(load_task(options.task)))
+        return 0
     load_task(options.task)  # a wrong task should not be blamed on the submission
     for remark in check_submission(options.submission, options.task, device_of(options)):
         print(f"check: {remark}")

@@ -10,6 +10,7 @@ EXAMPLES = """\
 examples:
   python -m local_eval grade baseline_finetune            grade the official starter on the embedded task
   python -m local_eval check my_method.py                 does it keep the contract? (seconds)
+  python -m local_eval check --task my_images.csv         what is understood of your own images?
   python -m local_eval grade my_method.py --runs 64       screen an idea
   python -m local_eval oracles --runs 512                 train the oracles for a final grading, once
   python -m local_eval budget my_method.py                will 512 models fit into 8 hours on Kaggle?
@@ -20,7 +21,7 @@ The contract that a submission keeps is written in local_eval/runs/contract.py.
 """
 
 
-ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth, which sets N"
+ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), which sets N"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,7 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--task",
             default="digits",
-            help="name in local_eval/tasks/, or path to a .py file; NAME:PATH says where its data is (%(default)s)",
+            help="name in local_eval/tasks/, path to a .py file, or your images: a .csv file or a folder; NAME:PATH "
+            "says where a task's data is (%(default)s)",
         )
         sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
         sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
@@ -71,7 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_set(compare)
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
-    command("check", "grading:check", "Check the contract with a dry run on two batches.")
+    check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
+    check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_options(grade, run, compare, score, oracles, headroom)
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command="listing:list_all")

@@ -12,6 +12,13 @@ from filelock import FileLock, Timeout
 
 from local_eval.engine.errors import WorkError
 
+LITTER = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".spotlight-v100", ".trashes", ".fseventsd"}
+
+
+def is_litter(name: str) -> bool:
+    """Is this the name of a file or folder that a system leaves among people's own: .DS_Store, ._x.png, Thumbs.db?"""
+    return name.startswith("._") or name.lower() in LITTER
+
 
 class OutputError(WorkError, OSError):
     """The output folder cannot be used or written; the message says what is kept and what to do."""

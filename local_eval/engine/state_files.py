@@ -1,6 +1,7 @@
 """Read one file that should be a state dict, from a source that nobody vouches for.
 
-Its sizes are checked before torch sees it, its pickle may name nothing but tensors, and it is loaded weights-only.
+Its sizes and checksums are checked before torch sees it, its pickle may name nothing but tensors, and it is loaded
+weights-only. What is packed around a state dict in a plain way is taken off, in state_forms.py.
 
 How it is used: python -m local_eval grade submission.zip
 """
@@ -19,10 +20,17 @@ from local_eval.engine.errors import InputError
 PICKLED = {  # all that a state dict's pickle may name
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",  # tensors that require gradients
     "torch FloatStorage",
     "torch HalfStorage",
+    "torch BFloat16Storage",
+    "torch DoubleStorage",
     "torch LongStorage",
 }
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+SAFETENSORS = ".safetensors"
+LENGTH = 8  # bytes in which a safetensors file says how long its header is
+LONGEST_HEADER = 2**20  # bytes
 
 
 class CheckpointError(InputError):
@@ -30,7 +38,7 @@ class CheckpointError(InputError):
 
 
 def read_state(content: bytes, where: str, limit: int) -> object:
-    """Unpickle a checkpoint that names nothing but tensors; raises CheckpointError."""
+    """The object in a checkpoint of torch.save's that names nothing but tensors; raises CheckpointError."""
     _check_inner_zip(content, where, limit)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -39,8 +47,21 @@ def read_state(content: bytes, where: str, limit: int) -> object:
         raise CheckpointError(f"{where} cannot be loaded ({first_line})") from error
 
 
+def read_safetensors(content: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which holds no code and no checksum; raises CheckpointError."""
+    from safetensors.torch import load  # here, so that grading .pth files does not need the package
+
+    header = int.from_bytes(content[:LENGTH], "little")
+    if len(content) < LENGTH or header > min(LONGEST_HEADER, len(content) - LENGTH):
+        raise CheckpointError(f"{where} is cut off, or no safetensors file: its header would have {header} bytes")
+    try:
+        return load(content)
+    except Exception as error:  # its errors have no common base either
+        raise CheckpointError(f"{where} cannot be loaded ({str(error).splitlines()[0]})") from error
+
+
 def _check_inner_zip(content: bytes, where: str, limit: int) -> None:
-    """What torch.save writes is itself a zip, stored, with one pickle."""
+    """What torch.save writes is itself a zip, stored, with one pickle; torch does not look at its checksums."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()
@@ -48,10 +69,13 @@ def _check_inner_zip(content: bytes, where: str, limit: int) -> None:
                 raise CheckpointError(
                     f"{where} is packed as torch.save never does; save the state dict with torch.save"
                 )
+            if broken := archive.testzip():
+                raise CheckpointError(f"{where} is damaged: the checksum of {broken} in it is wrong; copy it again")
             pickles = [archive.read(i) for i in infos if i.filename.endswith("data.pkl")]
-    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    # RuntimeError: a flag was turned over that says that it is encrypted
+    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{where} is cut off, or not a file that torch.save writes today ({error})") from error
     for content in pickles:
         _check_pickle(content, where)
@@ -65,7 +89,7 @@ def _check_pickle(content: bytes, where: str) -> None:
     strange = sorted(named - PICKLED)
     if strange:
         raise CheckpointError(
-            f"{where} would call {strange[0].replace(' ', '.')}; it must hold a plain state dict of float32 or float16 "
+            f"{where} would call {strange[0].replace(' ', '.')}; it must hold a plain state dict of floating-point "
             "tensors: torch.save(net.state_dict(), path)"
         )
 
@@ -78,10 +102,16 @@ def check_state(state: object, fitting: dict[str, Tensor], where: str) -> None:
     if wrong:
         raise CheckpointError(f"{where} has missing or foreign keys: {', '.join(wrong[:4])}")
     for name, value in state.items():
-        if value.shape != fitting[name].shape:
-            shapes = f"{tuple(value.shape)}, expected {tuple(fitting[name].shape)}"
-            raise CheckpointError(f"{where}: {name} has shape {shapes}")
-        if value.is_floating_point() != fitting[name].is_floating_point():
-            raise CheckpointError(f"{where}: {name} is {value.dtype}, expected {fitting[name].dtype}")
-        if value.is_floating_point() and not value.isfinite().all():
-            raise CheckpointError(f"{where}: {name} holds NaN or infinite values")
+        _check_value(name, value, fitting[name], where)
+
+
+def _check_value(name: str, value: Tensor, fitting: Tensor, where: str) -> None:
+    """Shape first: what is strided or shared may claim any size, and costs nothing until it is looked at."""
+    if value.shape != fitting.shape:
+        shapes = f"{tuple(value.shape)}, expected {tuple(fitting.shape)}"
+        raise CheckpointError(f"{where}: {name} has shape {shapes}")
+    known = FLOATS if fitting.is_floating_point() else (fitting.dtype,)
+    if value.dtype not in known or value.layout != torch.strided:
+        raise CheckpointError(f"{where}: {name} is {value.dtype}, expected {fitting.dtype}")
+    if value.is_floating_point() and not value.to(fitting.dtype).isfinite().all():  # 1e300 is finite in float64 only
+        raise CheckpointError(f"{where}: {name} holds NaN or infinite values")

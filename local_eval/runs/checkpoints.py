@@ -1,7 +1,8 @@
 """State dicts of unlearned models on disk, as the competition takes them: unlearned_checkpoint_{i}.pth, in a zip.
 
 What is read here comes from anywhere, so it is treated as hostile: nothing is unpacked to disk, sizes are checked
-before reading, links and foreign names are refused. What a single file may hold is in state_files.py.
+before reading, checksums are verified, links and foreign names are refused. Which names are taken is in
+checkpoint_names.py, what a single file may hold in engine/state_files.py and state_forms.py.
 
 How to make them: python -m local_eval grade fanchuan --keep-checkpoints
 """
@@ -20,11 +21,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from local_eval.engine.files import OutputError, write_atomically
-from local_eval.engine.state_files import CheckpointError, check_state, read_state
+from local_eval.engine.files import OutputError, is_litter, write_atomically
+from local_eval.engine.state_files import SAFETENSORS, CheckpointError, check_state, read_safetensors, read_state
+from local_eval.engine.state_forms import plain_state
+from local_eval.runs.checkpoint_names import sorted_out
+from local_eval.runs.containers import check_container
 
-# Flat, or as the official `zip submission.zip /kaggle/tmp/*.pth` names them; nothing else, so no path leads anywhere.
-NAME = re.compile(r"(?:kaggle/tmp/)?unlearned_checkpoint_(0|[1-9]\d{0,5})\.pth")
+OWN_NAME = re.compile(r"unlearned_checkpoint_(0|[1-9]\d{0,5})\.pth")  # what save_checkpoint writes
 RATIO = 100  # of a member's size to its compressed size; weights reach about 2
 OVERHEAD = 2**20  # bytes of a checkpoint beside its tensors
 
@@ -44,7 +47,7 @@ def save_checkpoint(state: dict[str, Tensor], folder: Path, index: int) -> None:
 def kept_checkpoints(folder: Path | None) -> set[int]:
     """Which runs have a checkpoint in a folder that may not exist."""
     files = folder.glob("*.pth") if folder else ()
-    return {int(match[1]) for file in files if (match := NAME.fullmatch(file.name))}
+    return {int(match[1]) for file in files if (match := OWN_NAME.fullmatch(file.name))}
 
 
 def zip_checkpoints(folder: Path, target: Path, count: int) -> None:
@@ -71,6 +74,7 @@ class Checkpoints:
     names: tuple[str, ...]  # entry i is checkpoint i
     limit: int
     digest: str  # short hash of names, sizes and checksums
+    said: str = ""  # how unusual names were read
 
     @classmethod
     def find(cls, path: Path, net: nn.Module) -> Checkpoints:
@@ -83,31 +87,31 @@ class Checkpoints:
         """
         limit = 2 * sum(value.numel() * max(value.element_size(), 4) for value in net.state_dict().values()) + OVERHEAD
         entries = _folder_entries(path) if path.is_dir() else _zip_entries(path)
-        sha, found = hashlib.sha256(), {}
+        names = sorted_out([name for name, _, _ in entries], path)
+        sha, taken = hashlib.sha256(), set(names.found.values())
         for name, size, mark in entries:
-            match = NAME.fullmatch(name)
-            if not match:
-                raise CheckpointError(f"{path}: holds {name!r}; only files unlearned_checkpoint_0.pth ... may be there")
+            if name not in taken:
+                continue
             if size > limit:
                 raise CheckpointError(f"{path}: {name} has {size} bytes; this network's checkpoint has at most {limit}")
-            index = int(match[1])
-            if index in found:
-                raise CheckpointError(f"{path}: checkpoint {index} is there twice")
-            found[index] = name
-            sha.update(f"{name} {size} {mark}\n".encode())
-        _check_numbers(path, set(found))
-        return cls(path, tuple(found[k] for k in range(len(found))), limit, sha.hexdigest()[:12])
+            sha.update(f"{name} {size} {mark}\n".encode(errors="surrogateescape"))
+        _check_numbers(path, set(names.found))
+        return cls(path, tuple(names.found[k] for k in range(len(taken))), limit, sha.hexdigest()[:12], names.said)
 
-    def load(self, index: int, net: nn.Module) -> None:
-        """Load checkpoint `index` into a net of the task.
+    def load(self, index: int, net: nn.Module) -> str:
+        """Load checkpoint `index` into a net of the task; returns in words what was unusual about it, if anything.
 
         Raises:
             CheckpointError: damaged, hostile, or not this network's state dict with finite values.
         """
         where = f"{self.path}: {self.names[index]}"
-        state = read_state(self._read(index), where, self.limit)
-        check_state(state, net.state_dict(), where)
-        net.load_state_dict(state)  # half precision becomes full here
+        content, fitting = self._read(index), net.state_dict()
+        safe = self.names[index].endswith(SAFETENSORS)
+        loaded = read_safetensors(content, where) if safe else read_state(content, where, self.limit)
+        state, said = plain_state(loaded, fitting, where)
+        check_state(state, fitting, where)
+        net.load_state_dict(state)  # other precisions become the network's here
+        return said
 
     def _read(self, index: int) -> bytes:
         name = self.names[index]
@@ -118,8 +122,10 @@ class Checkpoints:
             else:
                 with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
                     content = file.read(self.limit + 1)
-        except (OSError, EOFError, zipfile.BadZipFile, zipfile.zlib.error, NotImplementedError) as error:
-            raise CheckpointError(f"{self.path}: {name} is damaged or cut off ({error})") from error
+        # RuntimeError: a flag was turned over that says that it is encrypted
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{self.path}: {name} is damaged or cut off ({reason})") from error
         if len(content) > self.limit:
             raise CheckpointError(f"{self.path}: {name} is longer than it says")
         return content
@@ -136,31 +142,49 @@ def _check_numbers(path: Path, found: set[int]) -> None:
 
 
 def _folder_entries(path: Path) -> list[tuple[str, int, int]]:
-    entries = []
-    for entry in sorted(os.scandir(path), key=lambda e: e.name):
+    """Names, sizes and times of the files in a folder, or in the only folder that it holds."""
+    below, listed, entries = "", _scan(path), []
+    own = [entry for entry in listed if not is_litter(entry.name)]
+    if len(own) == 1 and own[0].is_dir(follow_symlinks=False):
+        entries = [(entry.name, 0, 0) for entry in listed if is_litter(entry.name)]
+        below, listed = f"{own[0].name}/", _scan(path / own[0].name)
+    for entry in listed:
+        if is_litter(entry.name):
+            entries.append((below + entry.name, 0, 0))
+            continue
         if not entry.is_file(follow_symlinks=False):
             raise CheckpointError(
                 f"{path}: {entry.name} is a link or no regular file; put the checkpoints there themselves"
             )
         about = entry.stat(follow_symlinks=False)
-        entries.append((entry.name, about.st_size, about.st_mtime_ns))
+        entries.append((below + entry.name, about.st_size, about.st_mtime_ns))
     return entries
 
 
+def _scan(folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror})") from error
+
+
 def _zip_entries(path: Path) -> list[tuple[str, int, int]]:
+    check_container(path)
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist; give a zip or a folder of checkpoints") from None
     except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is no zip file, or was cut off ({error})") from error
     if infos and min(info.header_offset for info in infos) > 0:  # this directory is that of a checkpoint, a zip itself
         raise CheckpointError(f"{path} was cut off: the zip's own directory is missing at its end")
+    infos = [info for info in infos if not (info.is_dir() and info.file_size == 0)]
     for info in infos:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
             raise CheckpointError(f"{path}: {info.filename} is a link or no regular file")
+        if is_litter(info.filename.replace("\\", "/").rpartition("/")[2]):
+            continue  # never read
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise CheckpointError(f"{path}: {info.filename} is encrypted or compressed in an unusual way")
         if info.file_size > RATIO * max(info.compress_size, 1):

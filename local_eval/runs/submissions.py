@@ -16,6 +16,7 @@ from local_eval.runs.settings import Settings, changed_source, label, split_name
 ROOT = Path(__file__).resolve().parents[2]
 SUBMISSIONS = ROOT / "submissions"
 COMMON = ROOT / "common"
+CHECKPOINTS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.xz", ".tar.bz2", ".tar.zst", ".pth", ".pt")
 TRAVELS = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)  # into a notebook
 
 
@@ -83,8 +84,8 @@ def submission_path(name: str) -> Path:
 
 
 def looks_like_checkpoints(name: str) -> bool:
-    """Does an argument of `grade` name a zip or a folder of checkpoints, rather than a submission?"""
-    return name.endswith(".zip") or Path(name).is_dir()
+    """Is an argument of `grade` the name of checkpoints, of whatever kind, rather than of a submission?"""
+    return name.lower().endswith(CHECKPOINTS) or Path(name).is_dir()
 
 
 def submission_names() -> list[str]:

@@ -80,7 +80,7 @@ def _check_network(task: Task, path: Path) -> None:
         name, size = single[0]
         raise TaskError(
             f"{path}: {name} has {size} images, so that the last batch holds a single one, which the network's batch "
-            "norms cannot train on; leave one image out"
+            "norms cannot train on; add an image or leave one out"
         )
 
 

@@ -26,7 +26,7 @@ def load_task(spec: str) -> Task:
     """
     path, where = split_spec(spec)
     task = _call(task_module(path).task, spec, path, where)
-    check_task(task, path)
+    check_task(task, Path(where).expanduser() if where else path)  # errors name a person's data, not our module
     return task
 
 

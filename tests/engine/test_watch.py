@@ -1,13 +1,15 @@
 """An answer counts whenever it comes before the end, and last words are kept."""
 
+import math
 import os
 import sys
+import time
 
 import pytest
 
 from local_eval.engine.apart import run_apart
 from local_eval.engine.failure import Failure
-from local_eval.engine.watch import ANSWERED, RETURNED, STARTED, Watch
+from local_eval.engine.watch import ANSWERED, Watch
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -38,17 +40,27 @@ def test_last_words_of_a_process_that_dies_are_kept():
     assert "these words" in answer.printed
 
 
-def test_no_mark_makes_the_time_shorter():
-    watch, mark, _ = watch_of(os.getpid(), STARTED)
-    watch._has_answered()
-    first = watch.started
-    os.write(mark, STARTED + RETURNED)
-    watch._has_answered()
-    early = watch.seconds
-    os.write(mark, RETURNED)
-    watch._has_answered()
-    assert watch.started == first
-    assert watch.seconds > early > 0
+def test_the_time_is_the_clocks_own_and_unknown_unless_it_was_stopped():
+    def work(clock):
+        clock.start()
+        time.sleep(0.2)
+        clock.stop()
+        return b"answer"
+
+    assert 0.2 <= run_apart(work, 20).seconds < 5
+    assert math.isnan(run_apart(lambda clock: clock.start() or b"answer", 20).seconds)
+    assert math.isnan(run_apart(lambda clock: b"answer", 20).seconds)
+
+
+def test_replacing_the_clock_changes_no_time():
+    def work(clock):
+        clock.start()
+        time.perf_counter = time.monotonic = time.time = lambda: 0.0
+        time.sleep(0.2)
+        clock.stop()
+        return b"answer"
+
+    assert 0.2 <= run_apart(work, 20).seconds < 5
 
 
 def test_a_process_may_use_more_than_an_answers_worth_of_output_after_it_has_answered():

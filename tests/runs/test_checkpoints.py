@@ -110,7 +110,7 @@ def changed(**changes) -> dict:
         (changed(**{"fc.bias": torch.tensor([0.0, float("nan"), 0.0])}), "fc.bias holds NaN"),
         (changed(**{"fc.bias": torch.tensor([0.0, float("inf"), 0.0]).half()}), "fc.bias holds NaN or infinite"),
         (changed(**{"fc.bias": torch.zeros(3, dtype=torch.int64)}), "fc.bias is torch.int64"),
-        (changed(**{"fc.bias": torch.zeros(3, dtype=torch.float64)}), "torch.DoubleStorage"),
+        (changed(**{"fc.bias": torch.tensor([0.0, 1e300, 0.0], dtype=torch.float64)}), "fc.bias holds NaN or infinite"),
         ([1, 2], "holds no state dict"),
         ({"fc.bias": 3}, "holds no state dict"),
     ],

@@ -112,7 +112,7 @@ ROWS = {
     "tens of megabytes": ("for _ in range(40): print('x' * 1_000_000)", "equal"),
     "own group": ("import os, signal\nos.killpg(0, signal.SIGKILL)", "SIGKILL"),
     "real-time signal": ("import os\nos.kill(os.getpid(), 40)", "signal 40"),
-    "recursion": ("import sys\nsys.setrecursionlimit(60)", "equal|RecursionError"),
+    "recursion": ("import sys\nsys.setrecursionlimit(60)", "equal|RecursionError|without an answer"),
     "open": ("import builtins, io\nbuiltins.open = io.open = None", "equal"),
     "garbage collector": ("import gc\ngc.disable()\ngc.freeze()", "equal"),
     "random state": ("import random, numpy\ntorch.manual_seed(1)\nrandom.seed(1)\nnumpy.random.seed(1)", "equal"),

@@ -102,7 +102,7 @@ def read_split(files: list[tuple[int, Path]], people: dict[str, Person]) -> Spli
     """Read numbered files into one Split, in their order."""
     who = [people[person_of(file)] for _, file in files]
     return Split(
-        images=read_images([file for _, file in files], resize=(SIDE, SIDE)),
+        images=read_images([file for _, file in files], resize=(SIDE, SIDE), upright=False),
         labels=torch.tensor([person.age_group for person in who]),
         image_id=torch.tensor([number for number, _ in files]),
         person_id=torch.tensor([person.number for person in who]),

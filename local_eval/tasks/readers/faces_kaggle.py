@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from local_eval.engine.state_files import CheckpointError, check_state
 from local_eval.tasks.names import TaskError
-from local_eval.tasks.readers.csv_rows import Listed, Row, check_apart, read_rows
+from local_eval.tasks.readers.csv_rows import Listed, Row, faults_apart, read_rows
+from local_eval.tasks.readers.faults import Faults
 from local_eval.tasks.readers.images import read_images
 from local_eval.tasks.task import Split
 
@@ -27,8 +28,15 @@ def splits(where: Path) -> dict[str, Split]:
         TaskError: a row or an image cannot be used, or the persons of validation.csv cannot be halved.
     """
     names = ["retain", "forget", "validation"] + (["test"] if (where / "test.csv").exists() else [])
-    rows = {name: read_rows(where / f"{name}.csv", COLUMNS) for name in names}
-    check_apart(Listed(row, row.text("image_id"), name, row.text("person_id")) for name in names for row in rows[name])
+    faults = Faults(where)
+    rows = {name: read_rows(where / f"{name}.csv", COLUMNS, faults=faults) for name in names}
+    listed = []
+    for row, name in ((row, name) for name, of_split in rows.items() for row in of_split):
+        with faults.collecting():
+            check_row(row)
+            listed.append(Listed(row, row.text("image_id"), name, row.text("person_id")))
+    faults.add(faults_apart(listed))
+    faults.tell()
     found = {name: read_split(where, rows[name]) for name in names}
     if "test" in found:
         return found
@@ -45,20 +53,24 @@ def splits(where: Path) -> dict[str, Split]:
 def read_split(where: Path, rows: list[Row]) -> Split:
     """The images of one CSV file's rows, in the order of the images' paths, as exported notebooks have them."""
     rows = sorted(rows, key=lambda row: "/".join(row.text("image_id").split("-")) + ".png")
-    for row in rows:
-        if row.integer("age_group") >= AGE_GROUPS:
-            raise TaskError(
-                f"{row.place}: age_group is {row.text('age_group')}; there are groups 0 to {AGE_GROUPS - 1}"
-            )
     numbers = [image_number(row) for row in rows]
     files = [where / "images" / str(person) / f"{number}.png" for person, number in numbers]
     return Split(
-        images=read_images(files, [row.place for row in rows]),
+        images=read_images(files, [row.place for row in rows], upright=False),  # exported notebooks do not turn them
         labels=torch.tensor([row.integer("age_group") for row in rows]),
         image_id=torch.tensor([PER_PERSON * person + number for person, number in numbers]),
         person_id=torch.tensor([row.integer("person_id") for row in rows]),
         age=torch.tensor([row.integer("age") for row in rows]),
     )
+
+
+def check_row(row: Row) -> None:
+    """Raise TaskError, with the row, unless all its cells can be used."""
+    image_number(row)
+    for column in ("age", "person_id"):
+        row.integer(column)
+    if row.integer("age_group") >= AGE_GROUPS:
+        raise TaskError(f"{row.place}: age_group is {row.text('age_group')}; there are groups 0 to {AGE_GROUPS - 1}")
 
 
 def image_number(row: Row) -> tuple[int, int]:
@@ -75,7 +87,7 @@ def original(where: Path, net: nn.Module) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no common base for what a damaged file can raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
         raise TaskError(f"{file} cannot be loaded ({reason}); it must be the state dict that Kaggle gives") from error
     try:
         check_state(state, net.state_dict(), str(file))
@@ -88,9 +100,10 @@ def class_counts(where: Path) -> tuple[int, ...]:
     """How many images of each age group the original model was trained on; raises TaskError if the file is unfit."""
     file = where / "age_class_weights.json"
     try:
-        counts = json.loads(file.read_text())
+        counts = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise TaskError(f"{file} cannot be read ({error}); it must hold {{age_group: number of images}}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise TaskError(f"{file} cannot be read ({reason}); it must hold {{age_group: number of images}}") from error
     known = [str(group) for group in range(AGE_GROUPS)]
     if not isinstance(counts, dict) or not counts or not set(counts) <= set(known):
         raise TaskError(f"{file} must hold {{age_group: number of images}} for age groups 0 to {AGE_GROUPS - 1}")

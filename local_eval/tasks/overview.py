@@ -1,0 +1,76 @@
+"""What was understood of a task's data, and what the grader will do with it, as a table for people.
+
+How to see it: python -m local_eval check --task faces.csv
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from local_eval.tasks.duplicates import hashes
+from local_eval.tasks.task import Task
+
+CLASSES = 20  # lines of classes; more are summed up
+COLUMN = 12  # characters
+
+
+def overview(task: Task) -> str:
+    """Images, sizes, classes, persons, forget share and duplicates of a task, and what comes of them."""
+    height, width = task.retain.images.shape[2:]
+    lines = [f"{task.name}: images of {width}x{height} pixels (width x height), {task.num_classes} classes", ""]
+    lines += _table(task)
+    lines += ["", *_duplicates(task), *(f"note: {note}" for note in task.notes), "", *_what_comes(task)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _table(task: Task) -> list[str]:
+    splits = task.splits
+    lines = [_line("", splits)]
+    lines.append(_line("images", [len(split) for split in splits.values()]))
+    lines.append(_line("persons", [len(split.person_id.unique()) for split in splits.values()]))
+    counts = [_counts(split.labels, task.num_classes) for split in splits.values()]
+    for label in range(min(CLASSES, task.num_classes)):
+        lines.append(_line(f"class {label}", [count[label] for count in counts]))
+    if task.num_classes > CLASSES:
+        lines.append(_line("other classes", [sum(count[CLASSES:]) for count in counts]))
+    return lines
+
+
+def _counts(labels: Tensor, classes: int) -> list[int]:
+    return torch.bincount(labels, minlength=classes).tolist()
+
+
+def _line(title: str, values) -> str:
+    return f"  {title:<16}" + "".join(f"{value!s:>{COLUMN}}" for value in values)
+
+
+def _duplicates(task: Task) -> list[str]:
+    """How many pictures are there twice by their pixels, within each split and between any two."""
+    found = {name: hashes(split.images.cpu()) for name, split in task.splits.items()}
+    lines = []
+    for name, of_split in found.items():
+        if again := len(of_split) - len(set(of_split)):
+            lines.append(f"duplicates: {again} of the {name} images are there again in {name}")
+    for one, other in combinations(found, 2):
+        if both := len(set(found[one]) & set(found[other])):
+            lines.append(f"duplicates: {both} pictures are in {one} and in {other}")
+    return lines or ["duplicates: none, by pixels"]
+
+
+def _what_comes(task: Task) -> list[str]:
+    retain, forget, recipe = len(task.retain), len(task.forget), task.recipe
+    share, persons = 100 * forget / (retain + forget), len(task.forget.person_id.unique())
+    images = "images" if forget != 1 else "image"
+    weights = "weighted by 1 / count of the class" if recipe.class_weighted else "unweighted"
+    original = "comes with the task" if task.original is not None else f"is trained on all {retain + forget}"
+    return [
+        f"To be forgotten: {forget} {images} of {persons} persons, {share:.1f} % of the training images.",
+        f"The original model {original}; oracles are trained on the {retain} retain images alone,",
+        f"  {recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.lr:g}, loss {weights}.",
+        f"The score tells runs from oracles by each of the {forget} forget {images}, and compares accuracies on",
+        f"  {retain} retain and {len(task.test)} test images; a submission sees retain, forget and validation.",
+        f"Its interval resamples {persons} persons" + ("." if persons > 1 else ", which is too few to say anything."),
+    ]
