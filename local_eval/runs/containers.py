@@ -10,7 +10,6 @@ from pathlib import Path
 
 from local_eval.engine.state_files import CheckpointError
 
-SUFFIXES += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst")
 BEGINNINGS = {  # what a file is by its first bytes, whatever its name
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!\x1a\x07": "a rar archive",

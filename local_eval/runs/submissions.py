@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUBMISSIONS = ROOT / "submissions"
 COMMON = ROOT / "common"
 CHECKPOINTS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.xz", ".tar.bz2", ".tar.zst", ".pth", ".pt")
+CHECKPOINTS += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst")  # endings that mean weights, not code
 TRAVELS = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)  # into a notebook
 
 
