@@ -46,15 +46,16 @@ class Clock:
     """Handed to the work: times what is to be timed, by a clock that foreign code has not replaced."""
 
     def __init__(self, pipe: int):
-        self._pipe, self._started = pipe, 0.0
+        self._pipe, self._started, self._process = pipe, 0.0, _pid()
 
     def start(self) -> None:
         """From now on it counts."""
         self._started = _now()
 
     def stop(self) -> None:
-        """Up to now it counted."""
-        _write(self._pipe, SECONDS.pack(_now() - self._started))
+        """Up to now it counted. A copy of the process has no say."""
+        if _pid() == self._process:
+            _write(self._pipe, SECONDS.pack(_now() - self._started))
 
 
 def run_apart(work: Callable[[Clock], bytes], timeout: float | None) -> Answer:
