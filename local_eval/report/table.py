@@ -13,6 +13,7 @@ import numpy as np
 
 from local_eval.engine.files import write_atomically
 from local_eval.engine.records import RecordError
+from local_eval.engine.sealed import with_seal
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
 
 CHECKSUM = "sha256"
@@ -119,7 +120,7 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
     content[CHECKSUM] = checksum(content)
     buffer = io.BytesIO()
     np.save(buffer, score.epsilons)
-    write_atomically(folder / "epsilons.npy", buffer.getvalue())
+    write_atomically(folder / "epsilons.npy", with_seal(buffer.getvalue()))
     write_atomically(folder / "score.json", (json.dumps(content, indent=2) + "\n").encode())
     return folder / "score.json"
 

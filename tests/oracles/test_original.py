@@ -1,0 +1,87 @@
+"""The original model is kept whole or made again, and what an earlier version left is read once."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from local_eval.engine.sealed import load_state
+from local_eval.grade import Grader
+from local_eval.oracles import train_many
+from local_eval.oracles.original import finish_original, original_record, trained_original
+from local_eval.oracles.train import train
+from local_eval.tasks.evaluate import accuracy, predict
+from tests.conftest import TINY
+
+
+def test_an_original_of_an_earlier_version_is_read_once_and_rewritten(tmp_path, tiny):
+    state = tiny.make_net().state_dict()
+    torch.save({"fingerprint": tiny.fingerprint(), "state": state}, tmp_path / "original.pt")
+    path = finish_original(tiny, tiny.fingerprint(), tmp_path / "original.npz", "cpu")
+    assert all(load_state(path)[name].equal(value) for name, value in state.items())
+
+
+def test_one_of_another_task_or_a_damaged_one_is_not(tmp_path, tiny):
+    state = tiny.make_net().state_dict()
+    for content in ({"fingerprint": "another", "state": state}, {"fingerprint": tiny.fingerprint(), "state": {}}):
+        torch.save(content, tmp_path / "original.pt")
+        path = finish_original(tiny, tiny.fingerprint(), tmp_path / "original.npz", "cpu")
+        assert any(not load_state(path)[name].equal(value) for name, value in state.items())
+        path.unlink()
+
+
+def test_of_300_flipped_bits_in_an_original_none_changes_a_weight_silently(tmp_path, tiny, capsys):
+    fingerprint, path = tiny.fingerprint(), tmp_path / "original.npz"
+    task = replace(tiny, original=tiny.make_net().state_dict())
+    content = finish_original(task, fingerprint, path, "cpu").read_bytes()
+    for place in np.random.default_rng(1).choice(8 * len(content), 300, replace=False):
+        spoilt = bytearray(content)
+        spoilt[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(spoilt)
+        assert finish_original(task, fingerprint, path, "cpu").read_bytes() == content
+    assert capsys.readouterr().err.count("making it again") == 300
+
+
+def test_the_fast_way_trains_an_original_as_good_as_the_plain_loop_does(tiny):
+    fast, plain = tiny.make_net(), train(tiny, tiny.retain + tiny.forget, 0)
+    fast.load_state_dict(trained_original(tiny, "cpu"))
+    one, other = (accuracy(predict(net.eval(), tiny.retain), tiny.retain.labels) for net in (fast, plain))
+    assert abs(one - other) < 0.15
+
+
+def test_how_good_it_is_is_measured_once(original_out, tiny, monkeypatch):
+    grader = Grader(TINY, original_out)
+    path = grader.folder / "original.npz"
+    first = original_record(tiny, grader.fingerprint, path, "cpu")
+    monkeypatch.setattr("local_eval.oracles.original.evaluate", None)
+    assert original_record(tiny, grader.fingerprint, path, "cpu").evaluation.test_accuracy == (
+        first.evaluation.test_accuracy
+    )
+
+
+def test_the_plan_of_oracles_is_made_once_not_once_an_oracle(tmp_path, monkeypatch):
+    asked, real = [], train_many.networks_per_job
+    monkeypatch.setattr("local_eval.grade.networks_per_job", lambda *a: asked.append(1) or real(*a))
+    grader = Grader(TINY, tmp_path, runs=24, workers=2)
+    grader.finish_oracles()
+    assert len(grader.cached_oracles()) >= 24
+    assert len(asked) == 1
+
+
+def test_the_oracles_that_come_with_digits_are_used_unasked(tmp_path, monkeypatch):
+    def refuse(function, argument, jobs, *more, **named):
+        assert jobs == [], "nothing is to be trained"
+        yield from ()
+
+    monkeypatch.setattr("local_eval.oracles.oracles.run_jobs", refuse)
+    grader = Grader("digits", tmp_path, runs=64)
+    assert len(grader.finish_oracles()) == 64
+    assert len(grader.cached_oracles()) == 256
+
+
+def test_oracles_that_do_not_fit_are_told_and_left(tmp_path, tiny, capsys, monkeypatch):
+    grader = Grader(TINY, tmp_path, runs=4)
+    foreign = Grader("digits", tmp_path).task.oracles
+    grader.__dict__["task"] = replace(tiny, oracles=foreign)
+    assert len(grader.finish_oracles()) == 4
+    assert "are not used" in capsys.readouterr().err
