@@ -1,9 +1,10 @@
 """Help and typos do not wait for torch, and a long command says at once what it will do."""
 
+import resource
 import subprocess
 import sys
-import time
 
+import psutil
 import pytest
 
 from local_eval.__main__ import main
@@ -12,14 +13,20 @@ from tests.conftest import TINY
 
 
 def seconds(*command, expected):
-    start = time.perf_counter()
+    """Of the processor: on a busy machine the clock tells more about the others."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == expected, done.stderr
-    return time.perf_counter() - start
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def test_help_lists_and_typos_take_a_fraction_of_importing_torch():
-    torch = min(seconds("-c", "import torch", expected=0) for _ in range(2))
+@pytest.fixture(scope="module")
+def torch_seconds():
+    return min(seconds("-c", "import torch", expected=0) for _ in range(2))
+
+
+def test_help_lists_and_typos_take_a_fraction_of_importing_torch(torch_seconds):
     for arguments, code in (
         (["--help"], 0),
         (["grade", "--help"], 0),
@@ -30,7 +37,7 @@ def test_help_lists_and_typos_take_a_fraction_of_importing_torch():
         (["grade", "fanchuan", "--set", "EPOCH=3"], 2),
     ):
         took = min(seconds("-m", "local_eval", *arguments, expected=code) for _ in range(2))
-        assert took < 0.3 * torch, f"{arguments}: {took:.2f} s, torch {torch:.2f} s"
+        assert took < 0.3 * torch_seconds, f"{arguments}: {took:.2f} s, torch {torch_seconds:.2f} s"
 
 
 def test_no_light_command_imports_torch():
@@ -39,16 +46,15 @@ def test_no_light_command_imports_torch():
 
 
 @pytest.mark.parametrize("name", ["fanchuan", "baseline_finetune[EPOCHS=2]"])
-def test_the_first_line_of_grade_comes_before_torch_is_loaded(name, tmp_path):
+def test_the_first_line_of_grade_comes_before_torch_is_loaded(name, tmp_path, torch_seconds):
     command = [sys.executable, "-u", "-m", "local_eval", "grade", name, "--out", str(tmp_path)]
-    start = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         line = process.stdout.readline()
-        took = time.perf_counter() - start
+        times = psutil.Process(process.pid).cpu_times()
         process.kill()
     assert line.startswith(f"grading {name} on digits: 64 runs against as many oracles")
     assert str(tmp_path) in line
-    assert took < 3
+    assert times.user + times.system < 0.5 * torch_seconds
 
 
 def test_the_expected_time_comes_from_earlier_runs_here(submission, tmp_path, capsys):
