@@ -49,8 +49,7 @@ def read_rows(path: Path, drawn: bool = True) -> list[Row]:
     """The rows of a CSV file, checked; unless `drawn`, their part may be empty.
 
     Raises:
-        BoardError: columns or values that do not fit, a row twice, or a family in both parts.
-        SubmissionError, SettingError: a variant that no submission of the kit can be.
+        BoardError: columns or values that do not fit, a variant that cannot be, a row twice, a family in both parts.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -79,7 +78,10 @@ def _row(values: dict, where: str, drawn: bool) -> Row:
             raise BoardError(
                 f"{where}: {column} is {found[column]!r}; it must be one of {', '.join(filter(None, known))}"
             )
-    Submission.find(found["variant"])
+    try:
+        Submission.find(found["variant"])
+    except InputError as error:
+        raise BoardError(f"{where}: {error}") from None
     return Row(**found | {"rank": _rank(found["rank"], where), "published": _score(found["published"], where)})
 
 
