@@ -2,4 +2,28 @@
 
 tasks -> oracles -> runs -> metric -> report, on top of engine; kaggle, board, bench and commands stand beside them,
 `grade` strings them together, and `__main__` is the command line. Imports point to earlier rooms only.
+
+From Python, `import local_eval` offers the names in OFFERED; each is imported when it is first asked for.
 """
+
+import importlib
+
+OFFERED = {
+    "Grader": "local_eval.grade",
+    "Projection": "local_eval.metric.projection",
+    "ProjectionError": "local_eval.metric.projection",
+    "Recipe": "local_eval.tasks.task",
+    "Split": "local_eval.tasks.task",
+    "Task": "local_eval.tasks.task",
+    "forgetting_quality": "local_eval.metric.metric",
+    "load_task": "local_eval.tasks.load",
+    "project": "local_eval.metric.projection",
+    "read_score": "local_eval.report.table",
+}
+__all__ = sorted(OFFERED)
+
+
+def __getattr__(name: str):
+    if name not in OFFERED:
+        raise AttributeError(f"local_eval offers no {name}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(OFFERED[name]), name)

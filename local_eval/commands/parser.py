@@ -80,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
+    _add_set(check)
     board = command("board", "board:board", "Grade published variants and put the official scores beside.", False)
     _add_options(grade, run, compare, score, oracles, headroom, board)
     _add_options_of_board(board)

@@ -66,7 +66,7 @@ def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray
         MetricError: shapes differ, N < 2, a value is not finite, or an example on which no attack is defined
             (all confidences identical, or every threshold discarded).
     """
-    unlearned, retrained = _checked(unlearned, retrained)
+    unlearned, retrained = checked_pair(unlearned, retrained)
     epsilons = np.empty(unlearned.shape[1])
     for e in range(unlearned.shape[1]):
         epsilons[e] = _one_epsilon(np.sort(unlearned[:, e]), np.sort(retrained[:, e]), e)
@@ -87,7 +87,8 @@ def forgetting_quality(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     return float(forgetting_points(epsilons, len(unlearned)).mean())
 
 
-def _checked(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked_pair(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 [N, E]; raises MetricError unless they can be scored against each other."""
     pair = []
     for name, values in (("unlearned", unlearned), ("retrained", retrained)):
         values = np.asarray(values, dtype=np.float64)

@@ -25,6 +25,7 @@ from local_eval.metric.metric import (
     forgetting_quality,
     logit_scaled_confidence,
 )
+from local_eval.metric.projection import Projection, ProjectionError, project
 
 LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones win)
 OFFICIAL_RUNS = 512
@@ -59,8 +60,15 @@ class Score:
     seconds_per_run: float
     epsilons: np.ndarray  # [E]
     warnings: tuple[str, ...]
+    projected: Projection | None = None  # forgetting quality at the official N; None if N is that, or it cannot be told
+    not_projected: str = ""  # why it cannot
     within_budget: bool | None = None  # None where no limit was asked for
     over_budget: tuple[int, ...] = ()  # runs that took longer than their share of the limit
+
+    @property
+    def utility(self) -> float:
+        """What forgetting quality is multiplied by."""
+        return self.retain_accuracy_ratio * self.test_accuracy_ratio
 
     @property
     def score_over_ceiling(self) -> float:
@@ -135,8 +143,19 @@ def compute_score(
         missing=tuple(missing),
         seconds_per_run=float(np.median([run.facts["seconds"] for run in runs])),
         epsilons=epsilons,
+        **projected(ours, theirs, persons),
         warnings=tuple(_warnings(runs, oracles[: len(runs)], ours, theirs, quality, ceiling)),
     )
+
+
+def projected(unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> dict:
+    """The fields of a score that say what the official N would give, from confidences [N, E] at a smaller one."""
+    if len(unlearned) >= OFFICIAL_RUNS:
+        return {}
+    try:
+        return {"projected": project(unlearned, retrained, OFFICIAL_RUNS, persons)}
+    except ProjectionError as error:
+        return {"not_projected": str(error)}
 
 
 def confidences(records: Sequence[Record], labels: np.ndarray) -> np.ndarray:
@@ -195,9 +214,10 @@ def _warnings(runs, oracles, ours: np.ndarray, theirs: np.ndarray, quality: floa
         )
     if quality > 1.5 * ceiling:
         found.append("forgetting quality is over 1.5 x the ceiling: do the runs contain the oracles?")
-    for what, models in (("runs", runs), ("oracles", oracles)):  # oracles that come with a task are another machine's
-        for key in ("device", "torch"):
-            seen = sorted({r.facts[key] for r in models})
-            if len(seen) > 1:
-                found.append(f"{what} were made with different {key}: {', '.join(seen)}")
+    # Oracles that come with a task were made with another torch; within the runs, and within the oracles, one is due.
+    groups = (("models", [*runs, *oracles], "device"), ("runs", runs, "torch"), ("oracles", oracles, "torch"))
+    for what, models, key in groups:
+        seen = sorted({r.facts[key] for r in models})
+        if len(seen) > 1:
+            found.append(f"{what} were made with different {key}: {', '.join(seen)}")
     return found

@@ -14,12 +14,12 @@ from scipy.stats import spearmanr
 
 from local_eval.engine.provenance import provenance
 from local_eval.metric.score import Score
+from local_eval.report.table import projected_score
 from local_eval.runs.submissions import Submission
 
-HEAD = (
-    "| method | rank | score | 95 % interval | of ceiling | RA | TA | at epsilon 50 | s / run | official private |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
-)
+NAMES = "method, rank, score, 95 % interval, of ceiling, at N = 512, RA, TA, at epsilon 50, s / run, official private"
+COLUMNS = NAMES.split(", ")
+HEAD = f"| {' | '.join(COLUMNS)} | official private |\n{'|---' * (len(COLUMNS) + 1)}|"
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,14 @@ def _row(name: str, s: Score) -> str:
     rank, official = rank_and_official_score(name)
     low, high = s.interval
     return (
-        f"| `{name}` | {rank} | {s.score:.4f} | {low:.4f} to {high:.4f} | {s.score_over_ceiling:.2f} | "
+        f"| `{name}` | {rank} | {s.score:.4f} | {low:.4f} to {high:.4f} | {s.score_over_ceiling:.2f} | {_at_512(s)} | "
         f"{s.retain_accuracy:.3f} | {s.test_accuracy:.3f} | {s.share_at_cap:.0%} | {s.seconds_per_run:.2f} | "
         f"{official} |"
     )
+
+
+def _at_512(s: Score) -> str:
+    return "-" if s.projected is None else "{:.4f} ({:.4f} to {:.4f})".format(*projected_score(s))
 
 
 def rank_and_official_score(name: str) -> tuple[str, str]:
@@ -86,6 +90,7 @@ def as_json(graded: Graded) -> str:
             "score": s.score,
             "interval": list(s.interval),
             "forgetting_quality": s.forgetting_quality,
+            "projected": s.projected and list(projected_score(s)),
             "retain_accuracy": s.retain_accuracy,
             "test_accuracy": s.test_accuracy,
             "seconds_per_run": s.seconds_per_run,

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def table(score: Score, submission: str, task: str) -> str:
         ("= score", f"{score.score:.4f}", f"95 % interval {low:.4f} to {high:.4f}, over forget examples"),
         ("ceiling", f"{score.ceiling:.4f}", f"what retrained against retrained gets, N = {score.ceiling_runs}; not 1"),
         ("score / ceiling", f"{score.score_over_ceiling:.2f}", "1 is as good as retraining"),
+        *_projected(score),
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
         ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
     ]
@@ -44,6 +46,19 @@ def table(score: Score, submission: str, task: str) -> str:
     lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
     lines += [f"  note: {text}" for text in notes(score)]
     return "\n".join(lines)
+
+
+def projected_score(score: Score) -> tuple[float, float, float]:
+    """The score expected at the official N and its 90 % interval: forgetting quality there times utility here."""
+    p = score.projected
+    return score.utility * p.value, score.utility * p.low, score.utility * p.high
+
+
+def _projected(score: Score) -> list[tuple[str, str, str]]:
+    if score.projected is None:
+        return [(f"score at N = {OFFICIAL_RUNS}", "unknown", score.not_projected)] if score.not_projected else []
+    value, low, high = projected_score(score)
+    return [(f"score at N = {OFFICIAL_RUNS}", f"{value:.4f}", f"projected; 90 % interval {low:.4f} to {high:.4f}")]
 
 
 def _seconds(score: Score) -> str:
@@ -87,6 +102,8 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
         "test_accuracy": score.test_accuracy,
         "test_accuracy_ratio": score.test_accuracy_ratio,
         "oracles": {"retain_accuracy": score.oracle_retain_accuracy, "test_accuracy": score.oracle_test_accuracy},
+        "projected": score.projected and asdict(score.projected) | {"score": projected_score(score)[0]},
+        "not_projected": score.not_projected,
         "share_at_epsilon_cap": score.share_at_cap,
         "seconds_per_run": None if math.isnan(score.seconds_per_run) else score.seconds_per_run,
         "within_budget": score.within_budget,

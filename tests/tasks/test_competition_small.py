@@ -1,0 +1,123 @@
+"""The embedded ranking task and its layers: pixels, counts, persons, and the factor on the gradients."""
+
+import copy
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+from local_eval.oracles.stacked import stack
+from local_eval.tasks.competition_small import FACTOR, FORGET_PERSONS, TRAIN_COUNTS, WIDTH, task
+from local_eval.tasks.digit_persons import Words, sampled
+from local_eval.tasks.scaled_layers import ScaledResNet
+
+PIXELS = "55a2f3e445818cea"
+
+
+@pytest.fixture(scope="module")
+def small():
+    return task()
+
+
+def net_with(factor: float) -> nn.Module:
+    torch.manual_seed(3)
+    return ScaledResNet(8, 10, factor)
+
+
+def gradients(net: nn.Module) -> dict[str, torch.Tensor]:
+    """By name, of a fixed loss in train mode."""
+    generator = torch.Generator().manual_seed(5)
+    images = 255 * torch.rand(16, 3, 16, 16, generator=generator)
+    net.train().zero_grad()
+    F.cross_entropy(net(images), torch.arange(16) % 10).backward()
+    return {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+
+
+def test_pixels_are_the_same_on_every_machine(small):
+    sha = hashlib.sha256()
+    for split in small.splits.values():
+        sha.update(split.images.numpy().tobytes() + split.labels.numpy().tobytes())
+    assert sha.hexdigest()[:16] == PIXELS
+
+
+def test_words_are_pinned():
+    assert Words(43).between(-3, 9, (6,)).tolist() == [5, -3, -3, 7, 4, -1]
+
+
+def test_a_picture_read_at_its_own_pixels_is_itself():
+    picture = np.arange(256).reshape(1, 1, 16, 16)
+    middle = 512 * (2 * np.arange(16) - 15)
+    across, down = np.broadcast_arrays(middle[None, None, :], middle[None, :, None])
+    assert (sampled(picture, across, down, outside=0) == picture).all()
+
+
+def test_class_counts_are_the_official_ones(small):
+    labels = torch.cat([small.retain.labels, small.forget.labels])
+    assert tuple(torch.bincount(labels).tolist()) == TRAIN_COUNTS
+    assert len(small.validation) == len(small.test) == 3049
+    assert -(-len(small.retain) // 64) == 374
+
+
+def test_whole_persons_are_forgotten(small):
+    leaving = small.forget.person_id.unique()
+    assert len(leaving) == sum(FORGET_PERSONS.values())
+    assert not torch.isin(small.retain.person_id, leaving).any()
+    assert 0.92 <= float((small.forget.labels == 0).float().mean()) <= 0.95
+    assert 470 <= len(small.forget) <= 500
+
+
+def test_everybody_has_frames_in_training_and_most_in_test(small):
+    trained = torch.cat([small.retain.person_id, small.forget.person_id])
+    frames = torch.bincount(trained)
+    assert len(frames) == 763 and frames.min() >= 20 and frames.max() <= 40
+    assert torch.isin(small.test.person_id, trained).all()
+    assert len(small.test.person_id.unique()) > 700
+
+
+def test_names_are_resnet18s(small):
+    state = small.make_net().state_dict()
+    assert state.keys() == resnet18(num_classes=10).state_dict().keys()
+    assert state["conv1.weight"].shape == (WIDTH, 3, 7, 7)
+
+
+def test_factor_changes_no_output():
+    images = 255 * torch.rand(4, 3, 16, 16)
+    for train in (True, False):
+        outputs = [net_with(f).train(train)(images) for f in (1.0, 8.0)]
+        assert outputs[0].equal(outputs[1])
+
+
+def through_a_copy(net: nn.Module) -> nn.Module:
+    return copy.deepcopy(net)
+
+
+def through_a_state_dict(net: nn.Module) -> nn.Module:
+    fresh = ScaledResNet(8, 10, 8.0)
+    fresh.load_state_dict(net.state_dict())
+    return fresh
+
+
+@pytest.mark.parametrize("way", [lambda net: net, through_a_copy, through_a_state_dict])
+def test_factor_multiplies_every_gradient_but_the_last_bias(way):
+    plain, scaled = gradients(net_with(1.0)), gradients(way(net_with(8.0)))  # a power of two rounds nowhere
+    for name in plain:
+        assert scaled[name].equal(plain[name] * (1 if name == "fc.bias" else 8)), name
+
+
+def test_factor_is_in_the_fingerprint(small):
+    assert f"gradient x {FACTOR:g}" in repr(small.make_net())
+
+
+def test_stacked_training_has_no_factor():
+    nets = [net_with(8.0), net_with(8.0)]
+    stacked = stack(nets, (16, 16)).train()
+    generator = torch.Generator().manual_seed(5)
+    images = 255 * torch.rand(16, 3, 16, 16, generator=generator)
+    logits = stacked(images.repeat(1, 2, 1, 1)).view(16, 2, 10)
+    F.cross_entropy(logits[:, 0], torch.arange(16) % 10).backward()
+    plain = gradients(net_with(1.0))["conv1.weight"]
+    assert torch.allclose(stacked.conv1.weight.grad[:8], plain, rtol=1e-3, atol=1e-5 * float(plain.abs().max()))
