@@ -56,14 +56,9 @@ def in_words(graded: Graded) -> str:
     return f"{row.variant} scores {measured_value(score):.4f} ({low:.4f} to {high:.4f}); {there}"
 
 
-def utility(score: Score) -> float:
-    """Both accuracy ratios multiplied, as they enter the score."""
-    return score.retain_accuracy_ratio * score.test_accuracy_ratio
-
-
 def measured_value(score: Score) -> float:
     """What is compared with the published score: forgetting quality x utility, at the N of the runs."""
-    return score.forgetting_quality * utility(score)
+    return score.forgetting_quality * score.utility
 
 
 def command(row: Row, grader: Grader) -> str:
@@ -91,4 +86,4 @@ def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:
 
 def _numbers(score: Score) -> list[str]:
     low, high = score.interval
-    return [f"{value:.6g}" for value in (measured_value(score), low, high, utility(score))]
+    return [f"{value:.6g}" for value in (measured_value(score), low, high, score.utility)]
