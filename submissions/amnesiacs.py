@@ -24,7 +24,7 @@ from common.reinit import reset_layers
 from common.training import inputs, step
 
 RESET = ("conv1", "fc")
-WARM_UP_CLASSES = (0, 1)
+WARM_UP_CLASSES = (0, 1)  # () for all
 WARM_UP_EPOCHS = 3
 WARM_UP_LR = 9e-4
 EPOCHS = 3
@@ -41,7 +41,7 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
     net.train()
 
     optimizer = torch.optim.SGD(net.parameters(), lr=WARM_UP_LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    warm_up = only_classes(val_loader, WARM_UP_CLASSES)
+    warm_up = only_classes(val_loader, WARM_UP_CLASSES) if WARM_UP_CLASSES else val_loader
     for _ in range(WARM_UP_EPOCHS):
         distil(net, teacher, warm_up, optimizer, lambda z, t, y: temperature_kl(z, t, TEMPERATURE))
 

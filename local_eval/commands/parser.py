@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from local_eval.board.rows import CONFIDENCES, ROWS
+from local_eval.board.rows import PARTS as BOARD_PARTS
+from local_eval.tasks.names import task_names
+
 PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
+BOARD_TASKS = ("competition_small", "digits")  # the first that there is
 EXAMPLES = """\
 examples:
   python -m local_eval grade baseline_finetune            grade the official starter on the embedded task
@@ -76,7 +81,9 @@ def make_parser() -> argparse.ArgumentParser:
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_set(check)
-    _add_options(grade, run, compare, score, oracles, headroom)
+    board = command("board", "board:board", "Grade published variants and put the official scores beside.", False)
+    _add_options(grade, run, compare, score, oracles, headroom, board)
+    _add_options_of_board(board)
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command="listing:list_all")
     bench = command("bench", "grading:bench", "Time the kit beside the plain way on this machine, as ratios.", False)
@@ -120,6 +127,21 @@ def _add_options(
             "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
         )
         sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
+
+
+def _add_options_of_board(board: argparse.ArgumentParser) -> None:
+    board.set_defaults(runs=32, task=next(name for name in BOARD_TASKS if name in task_names()))
+    board.add_argument("--timeout", type=float, default=900, help="seconds after which a run counts as hanging")
+    board.add_argument("--part", choices=(*BOARD_PARTS, "all"), default="all", help="of the rows (%(default)s)")
+    board.add_argument(
+        "--confidence",
+        nargs="+",
+        choices=CONFIDENCES,
+        default=list(CONFIDENCES),
+        help="only rows whose variant is known so well, such as A B C (all)",
+    )
+    board.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="rows (results/kaggle_board_rows.csv)")
+    board.add_argument("--write", type=Path, metavar="FILE", help="write rows and scores to this CSV file, row by row")
 
 
 def _add_set(sub: argparse.ArgumentParser) -> None:

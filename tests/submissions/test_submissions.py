@@ -358,7 +358,7 @@ def test_a_torchvision_resnet18_comes_out_clean(name, training, index, tiny):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """A grader on a cut of `digits`, and its oracles."""
-    grader = Grader(str(Path(__file__).parent / "short_digits.py"), tmp_path_factory.mktemp("digits"), runs=16)
+    grader = Grader(str(Path(__file__).parents[1] / "short_digits.py"), tmp_path_factory.mktemp("digits"), runs=16)
     finish_original(grader.task, grader.fingerprint, grader.folder / "original.npz", "cpu")
     return grader, grader.finish_oracles()
 

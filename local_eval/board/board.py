@@ -1,0 +1,89 @@
+"""Grade the variants of the board's rows and put what they score here beside what they scored there.
+
+How to run it: python -m local_eval board --task digits --runs 32 --part tune --write results/kaggle_board.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from local_eval.board.rows import COLUMNS, Row, same_run
+from local_eval.engine.files import write_atomically
+from local_eval.grade import Grader, grade_all
+from local_eval.metric.score import Score
+
+MEASURED = ("N", "measured", "low", "high", "utility", "command")
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A row and what became of it: a score, or the reason why there is none."""
+
+    row: Row
+    score: Score | None
+    failure: str = ""
+
+
+def grade_rows(grader: Grader, rows: Sequence[Row], tell: Callable[[str], None] = print) -> Iterator[Graded]:
+    """Grade each row's variant, one after the other, with a line for each; a variant of several rows only once.
+
+    Oracles are shared. Runs are on disk as soon as they are made, so the same call goes on where the last one stopped.
+    A variant that fails is told, and the others go on.
+    """
+    found: dict[tuple, tuple[Score | None, str]] = {}
+    for number, row in enumerate(rows, start=1):
+        key = same_run(row.variant)
+        if key not in found:
+            scores, failed = grade_all(grader, [row.variant])
+            found[key] = scores.get(row.variant), failed.get(row.variant, "")
+        graded = Graded(row, *found[key])
+        tell(f"{number} of {len(rows)}: {in_words(graded)}")
+        yield graded
+
+
+def in_words(graded: Graded) -> str:
+    """A row's outcome in one line."""
+    row, score = graded.row, graded.score
+    if score is None:
+        return f"{row.variant} has no score: {graded.failure}"
+    low, high = score.interval
+    there = f"published {row.published:.4f} ({row.split}, confidence {row.confidence})"
+    return f"{row.variant} scores {measured_value(score):.4f} ({low:.4f} to {high:.4f}); {there}"
+
+
+def measured_value(score: Score) -> float:
+    """What is compared with the published score: forgetting quality x utility, at the N of the runs."""
+    return score.forgetting_quality * score.utility
+
+
+def command(row: Row, grader: Grader) -> str:
+    """The command that grades one row alone; places on this machine are left out."""
+    task = grader.task_spec if grader.task_spec.endswith(".py") else grader.task_spec.partition(":")[0]
+    seed = ["--seed", str(grader.seed)] if grader.seed else []
+    start = ["python", "-m", "local_eval", "grade"]
+    return shlex.join([*start, row.variant, "--task", task, "--runs", str(grader.runs), *seed])
+
+
+def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:
+    """Write a CSV file: the rows' columns and MEASURED; the numbers of a row without a score are empty.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *MEASURED])
+    for one in graded:
+        numbers = _numbers(one.score) if one.score else [""] * 4
+        writer.writerow([*astuple(one.row), grader.runs, *numbers, command(one.row, grader)])
+    write_atomically(path, text.getvalue().encode())
+
+
+def _numbers(score: Score) -> list[str]:
+    low, high = score.interval
+    return [f"{value:.6g}" for value in (measured_value(score), low, high, score.utility)]

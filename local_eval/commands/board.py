@@ -1,0 +1,36 @@
+"""The board: published variants graded on a task.
+
+How to run it: python -m local_eval board --part tune --runs 32
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from local_eval.board.board import grade_rows, save_board
+from local_eval.board.rows import read_rows
+from local_eval.commands.grading import device_of
+from local_eval.grade import Grader
+from local_eval.metric.score import check_runs
+
+
+def board(options: argparse.Namespace) -> int:
+    """Grade the rows of one part or of both; with --write the file grows row by row."""
+    check_runs(options.runs)
+    rows = [row for row in read_rows(options.rows) if options.part in (row.part, "all")]
+    rows = [row for row in rows if row.confidence in options.confidence]
+    device = device_of(options)
+    where, how = (options.task, options.out, options.runs, options.seed), (device, options.workers, options.timeout)
+    grader, graded = Grader(*where, *how), []
+    print(f"the board: {len(rows)} rows of {options.rows} on {grader.task.name}, {options.runs} runs each", flush=True)
+    for one in grade_rows(grader, rows, lambda line: print(line, flush=True)):
+        graded.append(one)
+        if options.write:
+            save_board(graded, grader, options.write)
+    failed = {one.row.variant for one in graded if one.score is None}
+    if failed:
+        print(f"without a score: {', '.join(sorted(failed))}; the same command tries them again", file=sys.stderr)
+    if options.write:
+        print(f"written to {options.write}")
+    return 1 if failed else 0
