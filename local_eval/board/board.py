@@ -16,6 +16,7 @@ from local_eval.board.rows import COLUMNS, Row, same_run
 from local_eval.engine.files import write_atomically
 from local_eval.grade import Grader, grade_all
 from local_eval.metric.score import Score
+from local_eval.report.table import projected_score
 
 MEASURED = ("N", "measured", "low", "high", "utility", "command")
 
@@ -51,14 +52,17 @@ def in_words(graded: Graded) -> str:
     row, score = graded.row, graded.score
     if score is None:
         return f"{row.variant} has no score: {graded.failure}"
-    low, high = score.interval
+    value, low, high = measured_value(score)
     there = f"published {row.published:.4f} ({row.split}, confidence {row.confidence})"
-    return f"{row.variant} scores {measured_value(score):.4f} ({low:.4f} to {high:.4f}); {there}"
+    return f"{row.variant} scores {value:.4f} ({low:.4f} to {high:.4f}); {there}"
 
 
-def measured_value(score: Score) -> float:
-    """What is compared with the published score: forgetting quality x utility, at the N of the runs."""
-    return score.forgetting_quality * score.utility
+def measured_value(score: Score) -> tuple[float, float, float]:
+    """What is compared with the published score, and its interval: at N = 512, projected where the runs are fewer.
+
+    Where the projection has no answer (fewer than 24 runs, everything told apart) the score at the runs' N stands in.
+    """
+    return projected_score(score) if score.projected else (score.score, *score.interval)
 
 
 def command(row: Row, grader: Grader) -> str:
@@ -85,5 +89,4 @@ def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:
 
 
 def _numbers(score: Score) -> list[str]:
-    low, high = score.interval
-    return [f"{value:.6g}" for value in (measured_value(score), low, high, score.utility)]
+    return [f"{value:.6g}" for value in (*measured_value(score), score.utility)]

@@ -12,6 +12,7 @@ from local_eval.board.board import measured_value
 from local_eval.board.rows import COLUMNS, save_rows
 from local_eval.commands.parser import make_parser
 from local_eval.engine import share_gpu
+from local_eval.metric.projection import Projection
 from local_eval.oracles import oracles
 from local_eval.tasks.names import task_names
 from tests.board.test_rows import GOOD_ROW
@@ -94,9 +95,11 @@ def test_a_part_and_a_confidence_choose_rows(board, capsys):
     assert [line["confidence"] for line in lines] == ["B"]
 
 
-def test_measured_is_forgetting_quality_times_utility():
-    one = replace(score(), forgetting_quality=0.1, retain_accuracy_ratio=0.9, test_accuracy_ratio=0.8, score=0.072)
-    assert measured_value(one) == pytest.approx(one.score)
+def test_measured_is_the_projection_times_utility_and_the_plain_score_where_there_is_none():
+    one = replace(score(), retain_accuracy_ratio=0.9, test_accuracy_ratio=0.8, score=0.072, interval=(0.05, 0.09))
+    assert measured_value(one) == (0.072, 0.05, 0.09)
+    there = replace(one, projected=Projection(0.02, 0.01, 0.03, 512))
+    assert measured_value(there) == pytest.approx((0.0144, 0.0072, 0.0216))
 
 
 def test_bad_input_is_told_before_anything_is_trained(tmp_path, capsys):
