@@ -96,8 +96,9 @@ def test_a_part_and_a_confidence_choose_rows(board, capsys):
 
 
 def test_measured_is_the_projection_times_utility_and_the_plain_score_where_there_is_none():
-    one = replace(score(), retain_accuracy_ratio=0.9, test_accuracy_ratio=0.8, score=0.072, interval=(0.05, 0.09))
-    assert measured_value(one) == (0.072, 0.05, 0.09)
+    ratios = {"retain_accuracy_ratio": 0.9, "test_accuracy_ratio": 0.8}
+    one = replace(score(), score=0.072, interval=(0.05, 0.09), projected=None, **ratios)
+    assert measured_value(one) == pytest.approx((0.072, 0.05, 0.09))
     there = replace(one, projected=Projection(0.02, 0.01, 0.03, 512))
     assert measured_value(there) == pytest.approx((0.0144, 0.0072, 0.0216))
 
