@@ -171,10 +171,10 @@ def one_timing(plan: TimingPlan, index: int) -> Work | Failure:
 
 def _work_of(submission: Submission, device: str, task: Task, index: int, clock: Clock) -> bytes:
     """In the submission's own process: one run, and what it passed through the network, as JSON."""
-    task = task.to(device)
+    home, task = task, task.to(device)
     net = task.make_net().to(device)  # untrained: a step costs the same
     seed_everything(0, index)
-    unlearning, loaders = load_submission(submission), make_loaders(task)
+    unlearning, loaders = load_submission(submission), make_loaders(task, home)
     with counted_passes(type(net)) as passed:
         timed(clock, device, lambda: unlearning(net, *loaders))
     return json.dumps(passed).encode()

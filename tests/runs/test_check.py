@@ -54,6 +54,24 @@ def test_what_breaks_the_contract_fails(submission, source, message):
     assert message in result.reason
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "forget_loader.dataset.examples[0]['age_group'] += 1",
+        "retain_loader.dataset.examples.pop()",
+        "val_loader.dataset.examples = val_loader.dataset.examples[1:]",
+    ],
+)
+def test_rows_that_are_changed_in_place_are_told(body, line):
+    assert "set was changed in place" in dry(body(line)).reason
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_loader_with_workers_of_its_own_runs(body, workers):
+    lines = f"loader = torch.utils.data.DataLoader(retain_loader.dataset, batch_size=16, num_workers={workers})"
+    assert not isinstance(dry(body(f"{lines}\nassert len(list(loader)) == 6")), Failure)
+
+
 def test_a_crash_in_the_dry_run_does_not_take_the_checker_along(submission):
     path = submission("import os\ndef unlearning(net, a, b, c): os._exit(9)")
     with pytest.raises(SubmissionError, match=r"mine\.py: its process ended without an answer \(exit code 9\)"):
