@@ -14,7 +14,9 @@ What you get
                     They are handed over by place: other names are fine, unless a name is known for another place.
                     Shuffled, batches of 64, dicts with `image` (float32 [B, 3, H, W], raw 0-255 pixels in the
                     competition), `image_id`, `age_group` (the class, int64), `age`, `person_id`. Wrap
-                    `loader.dataset` in a DataLoader of your own for another batch size.
+                    `loader.dataset` in a DataLoader of your own for another batch size, sampler or collation.
+                    `loader.dataset.examples` is the list of rows, as in the competition, with uint8 images;
+                    `.targets` is the list of classes, which the official data set lacks and an exported notebook has.
 
 What you must do
     * Edit `net` in place. What you return is ignored, on Kaggle and here; a new net that is returned is refused.
@@ -26,7 +28,7 @@ What you must do
 What you may not assume
     * that anything survives from one run to the next: the file, and `common`, are imported anew for every run;
     * where batches lie. With a GPU, the grader's are on it already, so move them with `.to(device)`, take `.cpu()`
-      before `.numpy()`, and do not ask a DataLoader of your own for `pin_memory` or `num_workers`;
+      before `.numpy()`, and do not ask a DataLoader of your own for `pin_memory`;
     * a run number, the internet, the repository's files, or packages beyond torch, torchvision, numpy, pandas, the
       standard library and `common`;
     * that `image_id`, `age` and `person_id` mean more than they do in the competition.
