@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
         sub.set_defaults(command=function)
         if submission:
-            sub.add_argument("submission", help="name in submissions/, or path to a .py file" + also)
+            sub.add_argument("submission", help="name in submissions/, or path to a .py or .ipynb file" + also)
             _add_set(sub)
         sub.add_argument(
             "--task",
@@ -165,14 +165,14 @@ def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     text = "Write submissions as notebooks that run alone on Kaggle."
     export = commands.add_parser("export", help=text, description=text)
     export.set_defaults(command="kaggle:export")
-    export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py files")
+    export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py or .ipynb files")
     _add_set(export)
     export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
     export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
     text = "Will 512 models fit into 8 hours on Kaggle? Exit codes: 0 fits, 3 does not fit, 4 cannot tell."
     budget = commands.add_parser("budget", help=text, description=text)
     budget.set_defaults(command="kaggle:budget")
-    budget.add_argument("submission", nargs="?", help="name in submissions/, or path to a .py file")
+    budget.add_argument("submission", nargs="?", help="name in submissions/, or path to a .py or .ipynb file")
     _add_set(budget)
     budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
     budget.add_argument("--readme", type=Path, help="with --all: write the table between its marks in this file")
@@ -184,7 +184,7 @@ def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     text = "Push a submission's notebook to Kaggle, wait for it, and submit it to the competition."
     submit = commands.add_parser("submit", help=text, description=text)
     submit.set_defaults(command="kaggle:submit")
-    submit.add_argument("submission", help="name in submissions/, or path to a .py file")
+    submit.add_argument("submission", help="name in submissions/, or path to a .py or .ipynb file")
     _add_set(submit)
     submit.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
     submit.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")

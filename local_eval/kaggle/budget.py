@@ -33,6 +33,7 @@ from local_eval.engine.apart import Clock, run_apart
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import run_jobs
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
+from local_eval.runs.check import with_path
 from local_eval.runs.contract import load_submission
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import seed_everything, timed
@@ -113,12 +114,12 @@ def measure(submission: str, task: str, device: str, repeats: int = REPEATS, tim
         SubmissionError: there is none, or it fails.
     """
     found = Submission.find(submission)
-    path, plan = found.path, TimingPlan(found, task, device, timeout)
+    plan = TimingPlan(found, task, device, timeout)
     jobs, limit = list(range(2 * repeats + 2)), 2 * timeout + 600
     results = dict(run_jobs(one_timing, plan, jobs, 1, limit, f"timing {found.label}"))
     for result in results.values():
         if isinstance(result, Failure):
-            raise SubmissionError(f"{path}: {result.reason}\n{result.traceback}".strip())
+            raise SubmissionError(with_path(found, result))
     stock, ours = ([results[k] for k in range(2 + first, 2 * repeats + 2, 2)] for first in (0, 1))
     return Cost(
         times=tuple(b.seconds / a.seconds for a, b in zip(stock, ours)),
@@ -170,10 +171,10 @@ def one_timing(plan: TimingPlan, index: int) -> Work | Failure:
 
 def _work_of(submission: Submission, device: str, task: Task, index: int, clock: Clock) -> bytes:
     """In the submission's own process: one run, and what it passed through the network, as JSON."""
-    task = task.to(device)
+    home, task = task, task.to(device)
     net = task.make_net().to(device)  # untrained: a step costs the same
     seed_everything(0, index)
-    unlearning, loaders = load_submission(submission), make_loaders(task)
+    unlearning, loaders = load_submission(submission), make_loaders(task, home)
     with counted_passes(type(net)) as passed:
         timed(clock, device, lambda: unlearning(net, *loaders))
     return json.dumps(passed).encode()

@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from local_eval.engine.files import write_atomically
 from local_eval.kaggle.gather import Gathered, gather, import_lines
 from local_eval.kaggle.sources import Source
-from local_eval.runs.submissions import Submission
+from local_eval.runs.submissions import Submission, SubmissionError
 
 CELLS = Path(__file__).parent / "cells"
 DRIVER = CELLS / "driver.py"
@@ -49,6 +49,8 @@ def export(submission: Submission, out: Path) -> Path:
         OutputError: the folder cannot be written.
     """
     notebook = out / f"{submission.label}.ipynb"
+    if notebook.resolve() == submission.path:
+        raise SubmissionError(f"{submission.path} would be written over by its export; name another folder with --out")
     write_atomically(notebook, submission_notebook(submission).encode())
     metadata = json.dumps(kernel_metadata(submission.label), indent=2) + "\n"
     write_atomically(out / submission.label / "kernel-metadata.json", metadata.encode())

@@ -31,7 +31,7 @@ def gather(submission: Submission, driver: Source) -> Gathered:
     Raises:
         SubmissionError: something cannot travel; the message names file and line.
     """
-    method = Source.read(submission.path, submission.source())
+    method = Source.of(submission)
     method.check_reach(method.tree.body)
     choice = _Choice()
     choice.add_imports_of(method, list(method.helpers))
@@ -104,7 +104,7 @@ def _check_names(gathered: Gathered, driver: Source) -> None:
         for name, meaning, line in claimed:
             if hasattr(builtins, name):
                 raise source.refuse(line, f"{name} is a builtin that other cells of the notebook may use; rename it")
-            known, where = claims.setdefault(name, (meaning, f"{source.path.name}, line {line}"))
+            known, where = claims.setdefault(name, (meaning, f"{source.path.name}, {source.place(line)}"))
             if known != meaning:
                 raise source.refuse(line, f"{name} is also defined in {where}; a notebook has one namespace: rename it")
 

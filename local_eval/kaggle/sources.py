@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local_eval.runs.submissions import COMMON, TRAVELS, SubmissionError, parse_source
+from local_eval.runs.submissions import COMMON, TRAVELS, Submission, SubmissionError, parse_source
 
 OPENERS = {
     "open", "read_text", "read_bytes", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "read_csv", "read_json",
@@ -54,14 +54,23 @@ class Source:
     path: Path
     tree: ast.Module
     lines: list[str]
+    place: Callable[[int], str] = "line {}".format
     imports: list[Import] = field(default_factory=list)  # at the top level, `common` apart
     helpers: dict[str, tuple[Path, int]] = field(default_factory=dict)  # name -> file in common, line of the import
 
     @classmethod
-    def read(cls, path: Path, text: str | None = None) -> Source:
-        """Parse a file, or the text that stands in for it, and check its imports; raises SubmissionError."""
-        tree = parse_source(path) if text is None else ast.parse(text)
-        source = cls(path, tree, (path.read_text(encoding="utf-8") if text is None else text).splitlines())
+    def read(cls, path: Path) -> Source:
+        """Parse a file and check its imports; raises SubmissionError."""
+        return cls._checked(cls(path, parse_source(path), path.read_text(encoding="utf-8").split("\n")))
+
+    @classmethod
+    def of(cls, submission: Submission) -> Source:
+        """A submission, with its constants changed; of a notebook, what is taken. Raises SubmissionError."""
+        lines = submission.source().split("\n")  # as Python counts lines; splitlines breaks at form feeds too
+        return cls._checked(cls(submission.path, submission.tree(), lines, submission.place))
+
+    @staticmethod
+    def _checked(source: Source) -> Source:
         top = set(map(id, source.tree.body))
         for node in ast.walk(source.tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -70,7 +79,7 @@ class Source:
 
     def refuse(self, line: int, text: str) -> SubmissionError:
         """The error to raise for something in this file."""
-        return SubmissionError(f"{self.path}, line {line}: {text}")
+        return SubmissionError(f"{self.path}, {self.place(line)}: {text}")
 
     def _take_import(self, node: ast.Import | ast.ImportFrom, top: bool) -> None:
         self._check_import(node, top)

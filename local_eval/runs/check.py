@@ -10,24 +10,26 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from local_eval.engine.apart import Clock, run_apart
+from local_eval.engine.apart import Answer, Clock, run_apart
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import run_jobs
 from local_eval.runs.contract import check_result, load_submission
 from local_eval.runs.handover import pack, unpack
+from local_eval.runs.imported import work_at_import
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import check_data, seed_everything, timed
-from local_eval.runs.submissions import TRAVELS, Submission, SubmissionError, parse_source
+from local_eval.runs.seeds import on_seeds, same
+from local_eval.runs.submissions import TRAVELS, Submission, SubmissionError
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
 
 TWO_BATCHES = 128  # examples of each loader
 TIME_LIMIT = 300.0  # seconds for the dry runs together; a laptop needs most of a minute for a full resnet18
+FIRST_LINES, LONGEST = 5, 200  # of what it printed, and characters of each
 CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
 
 
@@ -47,60 +49,87 @@ def check_submission(name: str, task: str, device: str) -> list[str]:
         SubmissionError: the contract is broken; the message says where and what to change.
     """
     submission = Submission.find(name)
-    path, remarks = submission.path, foreign_imports(submission.path)
+    book = submission.notebook()
+    remarks = [*(book.left_out if book else ()), *foreign_imports(submission), *work_at_import(submission)]
     plan = CheckPlan(submission, task, device)
     ((_, result),) = run_jobs(dry_run, plan, [0], workers=1, timeout=2 * TIME_LIMIT, title="dry run")
     if isinstance(result, Failure):
-        raise SubmissionError(f"{path}: {result.as_text()}".rstrip())
+        raise SubmissionError(with_path(submission, result))
     return remarks + result
 
 
-def foreign_imports(path: Path) -> list[str]:
+def with_path(submission: Submission, failure: Failure) -> str:
+    """A failure's text, which names the submission's file once."""
+    text = failure.as_text().rstrip()
+    return text if failure.reason.startswith(str(submission.path)) else f"{submission.path}: {text}"
+
+
+def foreign_imports(submission: Submission) -> list[str]:
     """Remarks on imports that a stand-alone notebook cannot take along."""
     remarks = []
-    for node in ast.walk(parse_source(path)):
+    for node in ast.walk(submission.tree()):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names = [node.module or "."] if isinstance(node, ast.ImportFrom) else names
         for name in names:
             if name.split(".")[0] not in TRAVELS:
-                remarks.append(f"line {node.lineno}: imports {name}, which a notebook cannot take along")
+                where = submission.place(node.lineno)
+                remarks.append(f"{where}: imports {name}, which an exported notebook cannot take along")
     return remarks
 
 
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
-    """Two runs with different seeds, in train and then in eval mode as on Kaggle; returns remarks."""
+    """Runs with two seeds, one of them twice, and both in one process as on Kaggle; returns remarks."""
     task = _two_batches(load_task(plan.task))
     original = initial_net(task, seed=0).state_dict()
-    answers = [run_apart(partial(_dry_once, plan, task, original, k), TIME_LIMIT / 2) for k in (0, 1)]
+    jobs = [partial(_dry_once, plan, task, original, (k,)) for k in (0, 1)]
+    answers = [run_apart(job, TIME_LIMIT / 4) for job in jobs]
+    if not any(isinstance(answer.content, Failure) for answer in answers):
+        jobs = [partial(_dry_once, plan, task, original, indices) for indices in ((0,), (0, 1))]
+        answers += [run_apart(job, TIME_LIMIT / 4) for job in jobs]
     for answer in answers:
         if isinstance(answer.content, Failure):
             return replace(answer.content, printed=answer.printed)
     try:
-        first, second = (unpack(answer.content, original)[0] for answer in answers)
+        first, second, again, in_a_row = (unpack(answer.content, original)[0] for answer in answers)
     except SubmissionError as error:
         return Failure(str(error))
-    remarks = []
-    if all(torch.equal(first[k], second[k]) for k in first):
-        remarks.append("two seeds gave the same net: a deterministic method scores 0, because its runs have no spread")
-    if all(torch.equal(first[k], v) for k, v in original.items()):
+    remarks = on_seeds(plan.submission, first, second, again, in_a_row, exact=torch.device(plan.device).type == "cpu")
+    if same(first, original):
         remarks.append("the net was not changed at all")
-    if (printed := answers[0].printed_bytes) > CHATTY:
-        remarks.append(f"it prints {printed} characters a run; 512 runs would flood the notebook")
+    remarks += _on_printed(answers[0])
     return [*remarks, f"dry run on two batches: {answers[0].seconds:.1f} s"]
 
 
-def _dry_once(plan: CheckPlan, task: Task, original: dict[str, torch.Tensor], index: int, clock: Clock) -> bytes:
-    """In the submission's own process: one run, and its weights."""
-    task = task.to(plan.device)
-    net = task.make_net().to(plan.device)
-    net.load_state_dict(original)
-    net.train(index == 0)
+def _on_printed(answer: Answer) -> list[str]:
+    lines = [line.rstrip()[:LONGEST] for line in answer.printed.splitlines() if line.strip()]
+    if not lines:
+        return []
+    more = f" (and {len(lines) - FIRST_LINES} lines more)" if len(lines) > FIRST_LINES else ""
+    remarks = ["it printed: " + "\n    ".join(lines[:FIRST_LINES]) + more]
+    if answer.printed_bytes > CHATTY:
+        remarks.append(f"it prints {answer.printed_bytes} characters a run; 512 runs would flood the notebook")
+    return remarks
+
+
+def _dry_once(
+    plan: CheckPlan, task: Task, original: dict[str, torch.Tensor], indices: tuple[int, ...], clock: Clock
+) -> bytes:
+    """In the submission's own process: these runs one after the other, as in Kaggle's loop; the last one's weights."""
+    home, task = task, task.to(plan.device)
     digests = {name: split.digest() for name, split in task.splits.items()}
-    seed_everything(0, index)
-    unlearning = load_submission(plan.submission)
-    returned = timed(clock, plan.device, lambda: unlearning(net, *make_loaders(task)))
-    check_result(net, returned, original)
-    check_data(task, digests)
+    unlearning, loaders = None, make_loaders(task, home)
+    for index in indices:
+        net = task.make_net().to(plan.device)
+        net.load_state_dict(original)
+        net.train(index == 0)
+        seed_everything(0, index)
+        unlearning = unlearning or load_submission(plan.submission)
+        if index == indices[-1]:  # a process tells one time
+            returned = timed(clock, plan.device, lambda net=net: unlearning(net, *loaders))
+        else:
+            returned = unlearning(net, *loaders)
+        check_result(net, returned, original)
+        check_data(task, digests, loaders)
     return pack(net.state_dict(), original, {})
 
 

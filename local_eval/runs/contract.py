@@ -1,6 +1,6 @@
 """The contract between a submission and the grader. This page is the authority.
 
-A submission is one file with
+A submission is one file, or a notebook (.ipynb), with
 
     def unlearning(net, retain_loader, forget_loader, val_loader):
 
@@ -11,12 +11,15 @@ What you get
                     call `net.train()` and `net.eval()` yourself.
     retain_loader   training examples to keep;   forget_loader   training examples to forget;
     val_loader      examples never trained on.
+                    They are handed over by place: other names are fine, unless a name is known for another place.
                     Shuffled, batches of 64, dicts with `image` (float32 [B, 3, H, W], raw 0-255 pixels in the
                     competition), `image_id`, `age_group` (the class, int64), `age`, `person_id`. Wrap
-                    `loader.dataset` in a DataLoader of your own for another batch size.
+                    `loader.dataset` in a DataLoader of your own for another batch size, sampler or collation.
+                    `loader.dataset.examples` is the list of rows, as in the competition, with uint8 images;
+                    `.targets` is the list of classes, which the official data set lacks and an exported notebook has.
 
 What you must do
-    * Edit `net` in place. What you return is ignored, on Kaggle and here.
+    * Edit `net` in place. What you return is ignored, on Kaggle and here; a new net that is returned is refused.
     * Leave a state dict with the same names and shapes, all values finite.
     * Be random: the graders compare the spread of N runs with that of N retrained models, and a deterministic method
       scores 0. Every run is seeded from (seed, run number), for torch, numpy and random.
@@ -25,7 +28,7 @@ What you must do
 What you may not assume
     * that anything survives from one run to the next: the file, and `common`, are imported anew for every run;
     * where batches lie. With a GPU, the grader's are on it already, so move them with `.to(device)`, take `.cpu()`
-      before `.numpy()`, and do not ask a DataLoader of your own for `pin_memory` or `num_workers`;
+      before `.numpy()`, and do not ask a DataLoader of your own for `pin_memory`;
     * a run number, the internet, the repository's files, or packages beyond torch, torchvision, numpy, pandas, the
       standard library and `common`;
     * that `image_id`, `age` and `person_id` mean more than they do in the competition.
@@ -36,63 +39,71 @@ How to check a file: python -m local_eval check my_method.py
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import inspect
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
+from local_eval.runs.imported import execute, told
+from local_eval.runs.signature import SIGNATURE, check_signature, functions_named
 from local_eval.runs.submissions import ROOT, Submission, SubmissionError
-
-ARGUMENTS = ("net", "retain_loader", "forget_loader", "val_loader")
-SIGNATURE = f"unlearning({', '.join(ARGUMENTS)})"
 
 
 def load_submission(submission: Submission) -> Callable:
-    """Import the file anew, with its settings, and return its `unlearning`.
+    """Import the file or notebook anew, with its settings, and return its `unlearning`.
 
     Raises:
-        SubmissionError: it does not parse, has no such function, or one with another signature.
-        Exception: whatever its import raises.
+        SubmissionError: it does not parse, cannot be imported, has no such function, or one with another signature.
     """
     path = submission.path
     if str(ROOT) not in sys.path:  # for `import common`
         sys.path.insert(0, str(ROOT))
     for name in [n for n in sys.modules if n.split(".")[0] == "common"]:
         del sys.modules[name]  # imported anew as well, so that nothing kept there survives
-    spec = importlib.util.spec_from_file_location(f"submission_{path.stem}", path)
+    spec = importlib.util.spec_from_loader(f"submission_{path.stem}", loader=None, origin=str(path))
     module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
     sys.modules[spec.name] = module  # dataclasses look their module up there
-    exec(compile(submission.source(), str(path), "exec"), module.__dict__)
+    _execute(submission, module)
     function = getattr(module, "unlearning", None)
     if not callable(function):
-        raise SubmissionError(f"{path}: no function {SIGNATURE}; define it at the top level")
-    _check_signature(function, path)
-    return function
+        raise SubmissionError(f"{path}: no function {SIGNATURE}; {functions_named(submission.tree())}")
+    check_signature(function, path)
+    return _telling(function, submission)
 
 
-def _check_signature(function: Callable, path: Path) -> None:
+def _execute(submission: Submission, module: object) -> None:
     try:
-        inspect.signature(function).bind(*ARGUMENTS)
-    except TypeError as error:
-        found = f"unlearning{inspect.signature(function)}"
-        raise SubmissionError(f"{path}: {found} cannot be called as {SIGNATURE}: {error}") from error
+        execute(submission, module)
+    except (SubmissionError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise told(submission, error, importing=True) from error
+
+
+def _telling(function: Callable, submission: Submission) -> Callable:
+    """The same function; a package that it misses when it runs is told in one sentence."""
+
+    @functools.wraps(function)
+    def unlearning(*arguments: object) -> object:
+        try:
+            return function(*arguments)
+        except ModuleNotFoundError as error:
+            raise told(submission, error, importing=False) or error from error
+
+    return unlearning
 
 
 def check_result(net: nn.Module, returned: object, original: dict[str, torch.Tensor]) -> None:
     """What must hold of a net after `unlearning`.
 
     Raises:
-        SubmissionError: another module was returned, names or shapes changed, or a value is not finite.
+        SubmissionError: another net was returned, names or shapes changed, or a value is not finite.
     """
-    if isinstance(returned, nn.Module) and returned is not net:
-        raise SubmissionError(
-            "unlearning() returned another module. Only the net passed in is graded, so the result would be lost: "
-            "edit it in place, for instance with net.load_state_dict(other.state_dict())"
-        )
+    _check_returned(net, returned)
     state = net.state_dict()
     wrong = sorted(state.keys() ^ original.keys())
     for name in sorted(state.keys() & original.keys()):
@@ -108,3 +119,33 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
         raise SubmissionError(
             f"the net holds NaN or infinite values in {', '.join(broken[:4])}: lower the learning rate?"
         )
+
+
+def _check_returned(net: nn.Module, returned: object) -> None:
+    """Raise SubmissionError if the result is in a net or a state dict that was returned, and not in `net`."""
+    parts = returned if isinstance(returned, tuple | list) else [returned]
+    for part in parts:
+        if isinstance(part, nn.Module) and not _shares(net, part) and not _same_values(net, part.state_dict()):
+            text, mend = "another module", "net.load_state_dict(new.state_dict())"
+        elif isinstance(part, Mapping) and part.keys() == net.state_dict().keys() and not _same_values(net, part):
+            text, mend = "a state dict that `net` does not hold", "net.load_state_dict(state)"
+        else:
+            continue
+        raise SubmissionError(
+            f"unlearning() returned {text}. Only the net passed in is graded, here and on Kaggle, so the result would "
+            f"be lost: end with {mend}"
+        )
+
+
+def _shares(net: nn.Module, other: nn.Module) -> bool:
+    """Is one inside the other, by their parameters? So is a net in DataParallel or torch.compile."""
+    ours, theirs = ({id(p) for p in module.parameters()} for module in (net, other))
+    return ours <= theirs or theirs <= ours
+
+
+def _same_values(net: nn.Module, state: Mapping[str, object]) -> bool:
+    own = net.state_dict()
+    return own.keys() == state.keys() and all(
+        isinstance(state[k], torch.Tensor) and state[k].shape == v.shape and torch.equal(state[k].to(v), v)
+        for k, v in own.items()
+    )

@@ -4,6 +4,10 @@ A batch is the competition's dict: `image` (float32, raw 0-255 pixels unless the
 `age_group` (the class), `age`, `person_id`. Loaders shuffle with torch's own sampler, so re-wrapping works as usual:
 `DataLoader(loader.dataset, batch_size=256, shuffle=True)`.
 
+What submissions ask of a data set is there as in the competition: `dataset[i]`, `dataset.examples` (rows whose image is
+uint8); and, as torchvision's have them, `dataset.targets` and `dataset.transform` (None). Whoever takes the rows into
+the hand may change them in a copy of the data set, so from then on its batches are made of them, one by one.
+
 Images stay uint8 on their device, and a batch is cut out of them in one piece instead of example by example. The stock
 DataLoader offers both hooks: `__getitems__` fetches a batch, and collation looks up the type of the first element.
 """
@@ -13,33 +17,79 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map  # documented place for one's own types
 
+from local_eval.runs.refusal import SubmissionError
 from local_eval.tasks.task import Split, Task
 
+KEYS = ("image", "image_id", "age_group", "age", "person_id")
 BATCH_SIZE = 64  # the competition's, for all three loaders
 
 
 class Examples(Dataset):
     """A split as a map-style dataset of dicts; every access makes fresh tensors."""
 
-    def __init__(self, split: Split):
-        self.split = split
+    def __init__(self, split: Split, home: Split | None = None):
+        """`home` is the same split in the computer's memory: a DataLoader's workers cannot use a GPU."""
+        self.split, self.home = split, home or split
+        self._rows: list[dict] | None = None
 
     def __len__(self) -> int:
-        return len(self.split)
+        return len(self.split) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> dict:
+        if self._rows is not None:
+            row = self._rows[index]
+            return row | {"image": self.split.seen(row["image"])}
+        index = range(len(self))[index]  # IndexError past the end, where a loop over the data set stops
         batch = self.batch(torch.tensor([index]))
         return {key: value[0] if key == "image" else value[0].item() for key, value in batch.items()}
 
-    def __getitems__(self, indices: list[int]) -> _Fetched:
-        return _Fetched(self, indices)
+    @property
+    def examples(self) -> list[dict]:
+        """The rows: image (uint8 [3, H, W]), image_id, age_group, age, person_id. They may be changed in a copy."""
+        if self._rows is None:
+            split = self.home  # so that workers can read the rows too
+            columns = [split.image_id.tolist(), split.labels.tolist(), split.age.tolist(), split.person_id.tolist()]
+            self._rows = [dict(zip(KEYS, row)) for row in zip(split.images, *columns)]
+        return self._rows
+
+    def rows_changed(self) -> bool:
+        """Were rows of this very data set changed, not of a copy?"""
+        if self._rows is None:
+            return False
+        fresh = Examples(self.split.to("cpu")).examples
+        return len(fresh) != len(self._rows) or not all(map(_same_row, fresh, self._rows))
+
+    @examples.setter
+    def examples(self, rows: list[dict]) -> None:
+        self._rows = rows
+
+    @property
+    def targets(self) -> list[int]:
+        """The class of every example."""
+        return self.split.labels.tolist() if self._rows is None else [row["age_group"] for row in self._rows]
+
+    @property
+    def transform(self) -> None:
+        """The competition's data set transforms nothing."""
+        return None
+
+    @transform.setter
+    def transform(self, value: object) -> None:
+        if value is not None:
+            raise SubmissionError(
+                "sets loader.dataset.transform, which the competition's data set does not heed; transform the batches "
+                "in unlearning(), or wrap the data set in one of your own"
+            )
+
+    def __getitems__(self, indices: list[int]) -> _Fetched | list[dict]:
+        return _Fetched(self, indices) if self._rows is None else [self[index] for index in indices]
 
     def batch(self, index: torch.Tensor) -> dict:
         """The examples at `index` as one batch, on the split's device."""
-        split = self.split
+        split = self.split if get_worker_info() is None else self.home
         if split.images.is_cuda:
             index = index.pin_memory()  # from ordinary memory the copy would wait for all that the GPU has to do
         index = index.to(split.images.device, non_blocking=True)
@@ -50,6 +100,12 @@ class Examples(Dataset):
             "age": split.age[index],
             "person_id": split.person_id[index],
         }
+
+
+def _same_row(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(one[k], other[k].to(one[k])) if k == "image" else one[k] == other[k] for k in one
+    )
 
 
 class _Example(dict):
@@ -78,11 +134,12 @@ def _collate(batch, *, collate_fn_map=None) -> dict:
 default_collate_fn_map[_Example] = _collate
 
 
-def make_loader(split: Split, batch_size: int = BATCH_SIZE) -> DataLoader:
-    """A shuffled loader over a split, as the competition hands it out."""
-    return DataLoader(Examples(split), batch_size=batch_size, shuffle=True)
+def make_loader(split: Split, batch_size: int = BATCH_SIZE, home: Split | None = None) -> DataLoader:
+    """A shuffled loader over a split, as the competition hands it out; for `home` see Examples."""
+    return DataLoader(Examples(split, home), batch_size=batch_size, shuffle=True)
 
 
-def make_loaders(task: Task) -> tuple[DataLoader, DataLoader, DataLoader]:
+def make_loaders(task: Task, home: Task | None = None) -> tuple[DataLoader, DataLoader, DataLoader]:
     """The retain, forget and validation loaders of a task, in the order of the submission's arguments."""
-    return make_loader(task.retain), make_loader(task.forget), make_loader(task.validation)
+    names = ("retain", "forget", "validation")
+    return tuple(make_loader(task.splits[name], home=home and home.splits[name]) for name in names)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from local_eval.engine.apart import Clock, run_apart
 from local_eval.engine.device import forget_precision, wait
@@ -64,11 +65,11 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
         BaseException: whatever the submission raises.
     """
     task, original, digests = workplace(plan.task, plan.original)
-    task = task.to(plan.device)
+    home, task = task, task.to(plan.device)
     net = task.make_net().to(plan.device)
     net.load_state_dict(original)
     net.train(index == 0)  # the official driver's quirk; see contract.py
-    loaders = make_loaders(task)
+    loaders = make_loaders(task, home)
     forget_precision()
     trace = Trace(apart_from=[*source_files(plan.submission.path), *data_of(plan.task)])
     trace.start()
@@ -76,7 +77,7 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
     seed_everything(plan.seed, index)
     returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
     check_result(net, returned, original)
-    check_data(task, digests)
+    check_data(task, digests, loaders)
     return pack(net.state_dict(), original, trace.as_json())
 
 
@@ -130,9 +131,11 @@ def seed_everything(seed: int, index: int) -> None:
     random.seed(int(words[2]))
 
 
-def check_data(task: Task, digests: dict[str, str]) -> None:
+def check_data(task: Task, digests: dict[str, str], loaders: Sequence[DataLoader] = ()) -> None:
     """Raise SubmissionError if a split was changed in place: on Kaggle the runs after it would see that."""
     changed = [name for name, split in task.splits.items() if split.digest() != digests[name]]
+    handed = zip(("retain", "forget", "validation"), loaders)
+    changed += [name for name, loader in handed if name not in changed and loader.dataset.rows_changed()]
     if changed:
         raise SubmissionError(
             f"the data of the {' and '.join(changed)} set was changed in place; later runs would see it. "

@@ -9,8 +9,9 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_eval.engine.errors import InputError
 from local_eval.runs.identity import code_shape
+from local_eval.runs.notebooks import Extracted, extract
+from local_eval.runs.refusal import SubmissionError
 from local_eval.runs.settings import Settings, changed_source, label, split_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,11 +19,8 @@ SUBMISSIONS = ROOT / "submissions"
 COMMON = ROOT / "common"
 CHECKPOINTS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.xz", ".tar.bz2", ".tar.zst", ".pth", ".pt")
 CHECKPOINTS += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst")  # endings that mean weights, not code
+CODE = (".py", ".ipynb")
 TRAVELS = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)  # into a notebook
-
-
-class SubmissionError(InputError):
-    """The submission breaks the contract; the message says where and what to change."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,17 @@ class Submission:
         return label(self.path.stem, self.settings)
 
     def source(self) -> str:
-        """The text that runs. Raises SubmissionError if it is not Python."""
-        parse_source(self.path)
-        with tokenize.open(self.path) as file:  # heeds a declared encoding
-            return changed_source(file.read(), self.settings, str(self.path))
+        """The text that runs, of a notebook what `extract` takes. Raises SubmissionError if it is not Python."""
+        return changed_source(_text(self.path), self.settings, str(self.path))
+
+    def notebook(self) -> Extracted | None:
+        """What was taken of a notebook and what was left out; None for a file."""
+        return extract(self.path) if is_notebook(self.path) else None
+
+    def place(self, line: int) -> str:
+        """Where a line of what runs stands: 'line 7', in a notebook 'code cell 2, line 3'."""
+        book = self.notebook()
+        return book.place(line) if book else f"line {line}"
 
     def tree(self) -> ast.Module:
         """The syntax tree of what runs."""
@@ -75,13 +80,20 @@ def submission_path(name: str) -> Path:
         SubmissionError: there is none; the message lists the names that exist.
     """
     name, _ = split_name(name)
-    path = Path(name) if name.endswith(".py") else SUBMISSIONS / f"{name}.py"
+    path = Path(name).expanduser() if name.lower().endswith(CODE) else SUBMISSIONS / f"{name}.py"
     if not path.is_file():
+        near = [f"{name}{ending}" for ending in CODE if Path(f"{name}{ending}").is_file()]
+        meant = f" Did you mean {near[0]}?" if near else ""
         raise SubmissionError(
-            f"no submission {name!r}: {path} does not exist. Known: {', '.join(submission_names())}, "
-            "or a path to a .py file"
+            f"no submission {name!r}: {path} does not exist.{meant} Known: {', '.join(submission_names())}, "
+            "or a path to a .py or .ipynb file"
         )
     return path.resolve()
+
+
+def is_notebook(path: Path) -> bool:
+    """Is it a notebook rather than a file of Python?"""
+    return path.suffix.lower() == ".ipynb"
 
 
 def looks_like_checkpoints(name: str) -> bool:
@@ -125,8 +137,36 @@ def _common_imports(file: Path) -> list[Path]:
 
 def parse_source(file: Path) -> ast.Module:
     """The file's syntax tree; raises SubmissionError, with the line, if it is not Python."""
+    return ast.parse(_text(file), filename=str(file))
+
+
+def _text(file: Path) -> str:
+    """The Python in a file, in whatever encoding it declares; raises SubmissionError if it is none."""
+    if is_notebook(file):
+        return extract(file).text
     try:
-        return ast.parse(file.read_bytes(), filename=str(file))
+        content = file.read_bytes()
+        ast.parse(content, filename=str(file))
+        with tokenize.open(file) as opened:
+            return opened.read()
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise SubmissionError(f"{file}{f', line {line}' if line else ''}: not valid Python ({error})") from error
+        where = f"{file}{f', line {line}' if line else ''}"
+        raise SubmissionError(f"{where}: not valid Python ({error}){_hint(content, line)}") from error
+
+
+def _hint(content: bytes, line: int | None) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content or not _is_utf8(content):
+        return "; save the file as UTF-8"
+    lines = content.splitlines()
+    if line and line <= len(lines) and lines[line - 1].lstrip().startswith((b"%", b"!", b"pip ")):
+        return "; only a notebook understands such a line: delete it, or give the .ipynb file itself"
+    return ""
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

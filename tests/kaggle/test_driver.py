@@ -12,6 +12,7 @@ from local_eval.runs.one_run import seed_everything
 from local_eval.runs.submissions import Submission
 from tests.competition import SIZES, make_competition
 from tests.conftest import GOOD
+from tests.wild_loaders import USES
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,14 @@ def test_a_batch_is_the_competitions_dict_of_raw_float_pixels(run):
     dataset[0]["image"].zero_()
     assert dataset[0]["image"].max() > 0, "changing a batch does not reach the stored images"
     assert dataset.examples[0]["image"].dtype == torch.uint8
+
+
+def test_what_submissions_read_of_loaders_works_in_a_notebook_too(run, competition):
+    space = run(last=False)
+    real, made_up = space["CompetitionDataset"]("retain"), space["MadeUpDataset"](20)
+    for dataset in (real, made_up):
+        for use in USES:
+            assert use(space["make_loader"](dataset)), use.__name__
 
 
 def test_seeds_follow_the_repositorys_rule_and_none_draws_afresh(run):

@@ -8,7 +8,7 @@ import pytest
 
 from local_eval.engine.failure import Failure
 from local_eval.runs.check import CheckPlan, check_submission, dry_run, foreign_imports
-from local_eval.runs.submissions import Submission, SubmissionError, submission_names, submission_path
+from local_eval.runs.submissions import Submission, SubmissionError, submission_names
 from tests.conftest import TINY
 
 
@@ -39,7 +39,10 @@ def test_a_net_left_alone_is_remarked(submission):
 @pytest.mark.parametrize(
     "source, message",
     [
-        ("import no_such_package\ndef unlearning(a, b, c, d): pass", "No module named 'no_such_package'"),
+        (
+            "import no_such_package\ndef unlearning(a, b, c, d): pass",
+            "imports no_such_package, a package",
+        ),
         ("def unlearning(net, a, b, c): return type(net)(2, 3)", "returned another module"),
         ("def unlearning(net, a, b, c): exit()", "called exit"),
         ("def unlearning(net, a, b, c):\n    for x in a: a.dataset.split.labels.zero_()", "retain set was changed"),
@@ -51,6 +54,24 @@ def test_what_breaks_the_contract_fails(submission, source, message):
     assert message in result.reason
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "forget_loader.dataset.examples[0]['age_group'] += 1",
+        "retain_loader.dataset.examples.pop()",
+        "val_loader.dataset.examples = val_loader.dataset.examples[1:]",
+    ],
+)
+def test_rows_that_are_changed_in_place_are_told(body, line):
+    assert "set was changed in place" in dry(body(line)).reason
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_loader_with_workers_of_its_own_runs(body, workers):
+    lines = f"loader = torch.utils.data.DataLoader(retain_loader.dataset, batch_size=16, num_workers={workers})"
+    assert not isinstance(dry(body(f"{lines}\nassert len(list(loader)) == 6")), Failure)
+
+
 def test_a_crash_in_the_dry_run_does_not_take_the_checker_along(submission):
     path = submission("import os\ndef unlearning(net, a, b, c): os._exit(9)")
     with pytest.raises(SubmissionError, match=r"mine\.py: its process ended without an answer \(exit code 9\)"):
@@ -58,13 +79,13 @@ def test_a_crash_in_the_dry_run_does_not_take_the_checker_along(submission):
 
 
 def test_imports_that_cannot_travel_are_remarked_with_their_line(submission):
-    path = submission_path(submission("import os, torch\nfrom common.losses import f\nimport sklearn.svm\n"))
-    assert foreign_imports(path) == ["line 3: imports sklearn.svm, which a notebook cannot take along"]
+    mine = Submission.find(submission("import os, torch\nfrom common.losses import f\nimport sklearn.svm\n"))
+    assert foreign_imports(mine) == ["line 3: imports sklearn.svm, which an exported notebook cannot take along"]
 
 
 @pytest.mark.parametrize("name", submission_names())
 def test_our_own_submissions_import_only_what_travels(name):
-    assert foreign_imports(submission_path(name)) == []
+    assert foreign_imports(Submission.find(name)) == []
 
 
 def test_check_answers_from_the_command_line_in_seconds():

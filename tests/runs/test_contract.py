@@ -1,5 +1,8 @@
 """A submission is found, hashed, imported and held to the contract, and errors say what to change."""
 
+import copy
+import re
+
 import pytest
 import torch
 
@@ -82,12 +85,51 @@ def net_and_state(tiny):
     return net, {k: v.clone() for k, v in net.state_dict().items()}
 
 
-def test_the_net_itself_or_nothing_may_be_returned(tiny):
+class Holder(torch.nn.Module):
+    """A user's wrapper."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.inner, self.scale = net, torch.nn.Parameter(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda net: None,
+        lambda net: net,
+        torch.nn.DataParallel,
+        torch.compile,
+        Holder,
+        lambda net: net.fc,
+        lambda net: (net, [0.5]),
+        lambda net: torch.nn.CrossEntropyLoss(),
+        lambda net: {"loss": 0.5},
+        lambda net: copy.deepcopy(net).state_dict(),
+        copy.deepcopy,  # its values are in the net too
+    ],
+)
+def test_nothing_the_net_or_the_net_in_a_wrapper_may_be_returned(wrap, tiny):
     net, state = net_and_state(tiny)
-    check_result(net, None, state)
-    check_result(net, net, state)
-    with pytest.raises(SubmissionError, match="returned another module"):
-        check_result(net, tiny.make_net(), state)
+    check_result(net, wrap(net), state)
+
+
+@pytest.mark.parametrize(
+    "make, mend",
+    [
+        (lambda tiny, net: tiny.make_net(), "new.state_dict"),
+        (lambda tiny, net: torch.nn.DataParallel(tiny.make_net()), "new.state_dict"),
+        (lambda tiny, net: (tiny.make_net(), 0.5), "new.state_dict"),
+        (lambda tiny, net: torch.nn.Sequential(torch.nn.Linear(2, 2), net.fc), "new.state_dict"),
+        (lambda tiny, net: tiny.make_net().state_dict(), r"load_state_dict\(state\)"),
+        (lambda tiny, net: [tiny.make_net().state_dict()], r"load_state_dict\(state\)"),
+    ],
+)
+def test_a_new_net_that_is_returned_is_refused_with_the_line_that_mends_it(make, mend, tiny):
+    net, state = net_and_state(tiny)
+    with pytest.raises(SubmissionError, match=f"would be lost: end with net.load_state_dict.*|{mend}") as error:
+        check_result(net, make(tiny, net), state)
+    assert re.search(mend, str(error.value))
 
 
 def test_replaced_layers_are_named(tiny):

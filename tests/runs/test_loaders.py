@@ -1,12 +1,16 @@
 """The loaders give exactly what a stock DataLoader over a plain dict dataset gives."""
 
+import copy
+
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from local_eval.bench.parts import PlainExamples
 from local_eval.runs.loaders import Examples, make_loader, make_loaders
+from local_eval.runs.refusal import SubmissionError
 from local_eval.tasks.task import BATCH_SIZE
+from tests.wild_loaders import USES
 
 
 def same(one: list[dict], other: list[dict]) -> bool:
@@ -65,3 +69,64 @@ def test_normalisation_is_applied_when_a_task_asks_for_it(tiny):
     split = replace(tiny.forget, mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0))
     raw, seen = tiny.forget.pixels(slice(None)), split.pixels(slice(None))
     assert torch.allclose(seen[:, 1], (raw[:, 1] - 20) / 4)
+
+
+class PlainRows(Dataset):
+    """A split as the official data set holds it: a list of rows."""
+
+    transform = None
+
+    def __init__(self, split):
+        plain = PlainExamples(split)
+        self.examples = [plain[k] | {"image": split.images[k]} for k in range(len(plain))]
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        return self.examples[index] | {"image": self.examples[index]["image"].float()}
+
+    @property
+    def targets(self):
+        return [example["age_group"] for example in self.examples]
+
+
+def equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+def test_what_submissions_read_of_loaders_is_what_the_official_data_set_gives(use, tiny):
+    found = []
+    for dataset in (Examples(tiny.forget), PlainRows(tiny.forget)):
+        loader = DataLoader(dataset, batch_size=64, shuffle=True)
+        torch.manual_seed(3)
+        found.append(use(loader))
+    assert found[0]
+    assert equal(*found)
+
+
+def test_reading_the_rows_changes_no_batch_and_changing_them_in_place_is_noticed(tiny):
+    loader, read = make_loader(tiny.forget), make_loader(tiny.forget)
+    assert list(read.dataset.examples[0]) == ["image", "image_id", "age_group", "age", "person_id"]
+    assert same(batches(loader), batches(read))
+    before = tiny.forget.digest()
+    copy.deepcopy(read.dataset).examples[0]["image"].zero_()
+    assert tiny.forget.digest() == before
+    read.dataset.examples[0]["image"].add_(1)
+    assert tiny.forget.digest() != before
+    read.dataset.examples[0]["image"].sub_(1)
+
+
+@pytest.mark.parametrize("transform", [torch.nn.Identity(), lambda image: image / 255])
+def test_a_transform_that_would_not_be_heeded_is_refused(transform, tiny):
+    dataset = Examples(tiny.forget)
+    dataset.transform = None
+    with pytest.raises(SubmissionError, match="transform, which the competition's data set does not heed"):
+        dataset.transform = transform

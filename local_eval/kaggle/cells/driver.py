@@ -101,12 +101,19 @@ INPUT = input_folder(INPUT)
 class CompetitionDataset(Dataset):
     """The examples of one CSV file, images in memory as uint8 [3, 32, 32]."""
 
+    transform = None
+
     def __init__(self, split: str):
         table = pd.read_csv(Path(INPUT) / f"{split}.csv")
         if table.empty:
             raise ValueError(f"{split}.csv in {INPUT} lists no images")
         table["path"] = [f"{INPUT}/images/{'/'.join(name.split('-'))}.png" for name in table["image_id"]]
         self.examples = [self.example(row) for row in table.sort_values("path").to_dict("records")]
+
+    @property
+    def targets(self) -> list[int]:
+        """The class of every example."""
+        return [example["age_group"] for example in self.examples]
 
     @staticmethod
     def example(row: dict) -> dict:
@@ -252,18 +259,15 @@ def make_submission() -> None:
 
 
 # %%
-class MadeUpDataset(Dataset):
+class MadeUpDataset(CompetitionDataset):
     """Noise in the shape of the competition's examples, for timing."""
 
     def __init__(self, size: int):
-        self.images = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict:
-        image = self.images[index].to(torch.float32)
-        return {"image": image, "image_id": f"0-{index}", "age_group": index % 10, "age": index % 100, "person_id": 0}
+        images = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
+        self.examples = [
+            {"image": image, "image_id": f"0-{i}", "age_group": i % 10, "age": i % 100, "person_id": 0}
+            for i, image in enumerate(images)
+        ]
 
 
 def stock_epoch(net: nn.Module, loader: DataLoader) -> None:

@@ -1,0 +1,146 @@
+"""A notebook as a submission: `unlearning` with what it needs, and nothing that a notebook does around it.
+
+Taken are the top-level statements of the code cells by which the names come about that `unlearning` needs: imports,
+functions, classes, assignments. The rest (loading the net, the loop over 512 checkpoints, zipping, plots) is not run.
+Lines keep their places, so that messages can name a cell. What could then mean something else is refused.
+
+How it is used: `extract(path)` in runs/submissions.py.
+"""
+
+from __future__ import annotations
+
+import ast
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_eval.runs.cells import Cell, read_cells
+from local_eval.runs.identity import code_shape
+from local_eval.runs.refusal import SubmissionError
+from local_eval.runs.signature import SIGNATURE, functions_named
+from local_eval.runs.statements import DEFINITIONS, IMPORTS, Statement, stored
+
+MOST = 6  # left-out lines that are told one by one
+MOVE = "move it into a function or a constant that does without"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The Python of a notebook."""
+
+    text: str
+    starts: tuple[int, ...]  # line at which every code cell begins
+    left_out: tuple[str, ...]  # what was not taken, in words
+
+    def cell_of(self, line: int) -> tuple[int, int]:
+        """The code cell, from 1, and the line in it of a line of the text."""
+        cell = max(1, bisect_right(self.starts, line))
+        return cell, line - self.starts[cell - 1] + 1
+
+    def place(self, line: int) -> str:
+        """Where a line of the text stands in the notebook."""
+        return "code cell {}, line {}".format(*self.cell_of(line))
+
+
+def extract(path: Path) -> Extracted:
+    """The text that runs of a notebook.
+
+    Raises:
+        SubmissionError: no notebook, not Python, or what `unlearning` needs comes from code that is not run.
+    """
+    cells = read_cells(path)
+    text = "\n".join(cell.text for cell in cells) + "\n"
+    starts = [1]
+    for cell in cells[:-1]:
+        starts.append(starts[-1] + cell.text.count("\n") + 1)
+    whole = Extracted(text, tuple(starts), ())
+    try:
+        tree = ast.parse(text)
+        statements = [Statement(node) for node in tree.body]
+    except (SyntaxError, ValueError) as error:
+        where = whole.place(getattr(error, "lineno", None) or 1)
+        raise SubmissionError(f"{path}, {where}: not valid Python ({getattr(error, 'msg', error)})") from error
+    if not any("unlearning" in s.makes for s in statements):
+        raise SubmissionError(f"{path}: no function {SIGNATURE}; {functions_named(tree)}")
+    kept, needed = _taken(statements)
+    _check_made(path, whole, cells, statements, kept, needed)
+    left = [s for s in statements if s not in kept]
+    return Extracted(_without(text, left, kept), whole.starts, tuple(_told(whole, cells, left)))
+
+
+def _taken(statements: list[Statement]) -> tuple[list[Statement], set[str]]:
+    """The statements to run, in order, and the names that `unlearning` needs, directly or not."""
+    needed, kept, grown = {"unlearning"}, [], True
+    imported = {name for s in statements if isinstance(s.node, IMPORTS) for name in s.makes}
+    defined = imported | {s.node.name for s in statements if isinstance(s.node, DEFINITIONS)}
+    while grown:
+        own = needed - imported  # a setting of a package is not a thing of the notebook's
+        kept = [s for s in statements if _is_taken(s, needed, own, needed - defined)]
+        wider = needed.union(*(s.needs for s in kept))
+        grown, needed = wider != needed, wider
+    return kept, needed
+
+
+def _is_taken(statement: Statement, needed: set[str], own: set[str], values: set[str]) -> bool:
+    node = statement.node
+    if isinstance(node, ast.ImportFrom) and (node.module == "__future__" or node.names[0].name == "*"):
+        return True
+    return statement.runs and bool(statement.makes & needed or statement.changes & own or statement.calls_of & values)
+
+
+def _check_made(
+    path: Path, whole: Extracted, cells: list[Cell], statements: list[Statement], kept: list[Statement], needed: set
+) -> None:
+    """Raise SubmissionError where leaving code out would change what `unlearning` does."""
+    imported = {name for s in statements if isinstance(s.node, IMPORTS) for name in s.makes}
+    made: dict[str, Statement] = {}
+    called: Statement | None = None
+    for statement in statements:
+        where = f"{path}, {whole.place(statement.first)}"
+        if statement not in kept:
+            called = called or (statement if "unlearning" in statement.needs else None)
+            for name in sorted(statement.makes & needed | stored(statement.node) & (needed - imported)):
+                text = "in code that is not run, because it is no import, function, class or plain assignment"
+                raise SubmissionError(f"{where}: sets {name}, which unlearning needs, {text}; {MOVE}")
+        elif not isinstance(statement.node, IMPORTS):
+            for name in sorted(statement.touches(needed)):
+                earlier = made.setdefault(name, statement)
+                if called and earlier.first < called.first and code_shape(earlier.node) != code_shape(statement.node):
+                    first, loop = whole.place(earlier.first), whole.place(called.first)
+                    text = f"sets {name} again, set in {first} and used by the call in {loop}"
+                    raise SubmissionError(f"{where}: {text}; which one counts cannot be told: leave one")
+    for cell in cells:
+        for name in sorted(cell.unmade & needed - set(made)):
+            text = f"unlearning needs {name}, which a line that only Jupyter understands would set"
+            raise SubmissionError(f"{path}, code cell {cell.number}: {text}; {MOVE}")
+
+
+def _told(whole: Extracted, cells: list[Cell], left: list[Statement]) -> list[str]:
+    """What was left out, in words."""
+    found = [f"code cell {cell.number}: left out {', '.join(cell.left_out[:MOST])}" for cell in cells if cell.left_out]
+    lines = whole.text.split("\n")
+    by_cell: dict[int, list[Statement]] = {}
+    for statement in left:
+        by_cell.setdefault(whole.cell_of(statement.first)[0], []).append(statement)
+    for number, statements in by_cell.items():
+        shown = [s.shown(lines) for s in statements[:3]]
+        more = f" and {len(statements) - 3} more" if len(statements) > 3 else ""
+        calls = " (it calls unlearning: what it does before and after is not run)"
+        told = f"code cell {number}: not run, unlearning does not need it: {', '.join(shown)}{more}"
+        found.append(told + (calls if any("unlearning" in s.needs for s in statements) else ""))
+    return found
+
+
+def _without(text: str, left: list[Statement], kept: list[Statement]) -> str:
+    """The text with these statements blank; line numbers stay."""
+    taken = {line for s in kept for line in range(s.first, s.node.end_lineno + 1)}
+    lines = [line.encode() for line in text.split("\n")]
+    for statement in reversed(left):
+        node, first, last = statement.node, statement.first - 1, statement.node.end_lineno - 1
+        if taken.isdisjoint(range(first + 1, last + 2)):
+            lines[first : last + 1] = [b""] * (last + 1 - first)
+        else:  # `EPOCHS = 3; train()`
+            rest = lines[last][node.end_col_offset :]
+            begun = lines[first][: node.col_offset]
+            lines[first : last + 1] = (begun + b"(None" + b"\n" * (last - first) + b")" + rest).split(b"\n")
+    return b"\n".join(lines).decode()

@@ -1,0 +1,76 @@
+"""`check` tells runs that come out the same though their seeds differ, or differ though they are the same, and why."""
+
+import pytest
+
+from local_eval.engine.failure import Failure
+from local_eval.runs.check import CheckPlan, dry_run
+from local_eval.runs.seeds import on_seeds
+from local_eval.runs.submissions import Submission
+from tests.conftest import GOOD, TINY
+
+ADD = """
+def unlearning(net, retain_loader, forget_loader, val_loader):
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight += {}
+"""
+
+
+def remarks(path):
+    found = dry_run(CheckPlan(Submission.find(path), TINY, "cpu"), 0)
+    assert not isinstance(found, Failure), found
+    return " | ".join(found)
+
+
+@pytest.mark.parametrize("seeding", ["torch.manual_seed(0)", "seed_everything(42)"])
+def test_a_fixed_seed_inside_is_named_with_its_line(seeding, submission):
+    source = f"import torch\n\ndef seed_everything(seed): torch.manual_seed(seed)\n\n{ADD.format('torch.rand(1)')}"
+    source = source.replace("    with", f"    {seeding}\n    with")
+    said = remarks(submission(source))
+    assert "two seeds gave the same net" in said
+    assert f"`{seeding}` in line 7" in said
+
+
+@pytest.mark.parametrize(
+    "made, used",
+    [
+        ("G = torch.Generator().manual_seed(5)", "torch.rand(1, generator=G)"),
+        ("R = np.random.default_rng(5)", "float(R.random())"),
+    ],
+)
+def test_a_generator_made_at_import_is_named(made, used, submission):
+    said = remarks(submission(f"import numpy as np\nimport torch\n{made}\n{ADD.format(used)}"))
+    assert "two seeds gave the same net" in said
+    assert "5)` in line 3" in said
+    assert "gives another net than alone: something survives" in said
+
+
+@pytest.mark.parametrize(
+    "used, reason",
+    [("np.random.default_rng().random()", "default_rng()"), ("time.time_ns() % 1000 * 1e-3", "time_ns()")],
+)
+def test_what_no_seed_decides_is_named(used, reason, submission):
+    said = remarks(submission(f"import time\nimport numpy as np\nimport torch\n{ADD.format(f'float({used})')}"))
+    assert "one seed gave two nets" in said
+    assert f"{reason}` in line 8" in said
+
+
+@pytest.mark.parametrize(
+    "kept, used, told",
+    [
+        ("COUNT = []", "torch.rand(1) * (COUNT.append(1) or len(COUNT))", "something survives"),
+        ("C = {}", "C.setdefault(0, rand())", "two runs in a row in one process gave the same net"),
+    ],
+)
+def test_what_survives_from_one_run_to_the_next_is_told(kept, used, told, submission):
+    said = remarks(submission(f"import torch\n{kept}\ndef rand(): return torch.rand(1)\n{ADD.format(used)}"))
+    assert told in said
+    assert f"`{kept}` in line 2" in said
+
+
+def test_a_good_method_gets_no_such_remark_and_a_gpus_order_of_sums_is_no_fault(submission, tiny):
+    mine = Submission.find(submission(GOOD))
+    nets = [tiny.make_net().state_dict() for _ in range(4)]
+    assert on_seeds(mine, *nets, exact=False) == []
+    assert "one seed gave two nets" in on_seeds(mine, *nets)[0]
+    assert on_seeds(mine, nets[0], nets[1], nets[0], nets[1]) == []
