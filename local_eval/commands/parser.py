@@ -75,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
+    _add_set(check)
     _add_options(grade, run, compare, score, oracles, headroom)
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command="listing:list_all")
