@@ -19,7 +19,7 @@ def rows(text):
 
 def short_names(text):
     """{"T": "tasks/test_own_tables.py"}, as the page says."""
-    return dict(re.findall(r"`([A-Z])` (?:is )?([\w/]+\.py)", text))
+    return dict(re.findall(r"`([A-Z])`\s(?:is )?([\w/]+\.py)", text))
 
 
 def exists(name, short):

@@ -34,7 +34,7 @@ from local_eval.engine.failure import Failure
 from local_eval.engine.pool import run_jobs
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
 from local_eval.runs.check import with_path
-from local_eval.runs.contract import load_submission
+from local_eval.runs.contract import load_telling
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import seed_everything, timed
 from local_eval.runs.submissions import Submission, SubmissionError
@@ -174,7 +174,7 @@ def _work_of(submission: Submission, device: str, task: Task, index: int, clock:
     home, task = task, task.to(device)
     net = task.make_net().to(device)  # untrained: a step costs the same
     seed_everything(0, index)
-    unlearning, loaders = load_submission(submission), make_loaders(task, home)
+    unlearning, loaders = load_telling(submission), make_loaders(task, home)
     with counted_passes(type(net)) as passed:
         timed(clock, device, lambda: unlearning(net, *loaders))
     return json.dumps(passed).encode()

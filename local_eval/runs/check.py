@@ -16,7 +16,7 @@ import torch
 from local_eval.engine.apart import Answer, Clock, run_apart
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import run_jobs
-from local_eval.runs.contract import check_result, load_submission
+from local_eval.runs.contract import check_result, load_telling
 from local_eval.runs.handover import pack, unpack
 from local_eval.runs.imported import work_at_import
 from local_eval.runs.loaders import make_loaders
@@ -123,7 +123,7 @@ def _dry_once(
         net.load_state_dict(original)
         net.train(index == 0)
         seed_everything(0, index)
-        unlearning = unlearning or load_submission(plan.submission)
+        unlearning = unlearning or load_telling(plan.submission)
         if index == indices[-1]:  # a process tells one time
             returned = timed(clock, plan.device, lambda net=net: unlearning(net, *loaders))
         else:

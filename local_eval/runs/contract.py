@@ -72,7 +72,7 @@ def load_submission(submission: Submission) -> Callable:
     if not callable(function):
         raise SubmissionError(f"{path}: no function {SIGNATURE}; {functions_named(submission.tree())}")
     check_signature(function, path)
-    return _telling(function, submission)
+    return function
 
 
 def _execute(submission: Submission, module: object) -> None:
@@ -84,8 +84,9 @@ def _execute(submission: Submission, module: object) -> None:
         raise told(submission, error, importing=True) from error
 
 
-def _telling(function: Callable, submission: Submission) -> Callable:
-    """The same function; a package that it misses when it runs is told in one sentence."""
+def load_telling(submission: Submission) -> Callable:
+    """As `load_submission`; a package that the function misses only when it runs is told in one sentence, too."""
+    function = load_submission(submission)
 
     @functools.wraps(function)
     def unlearning(*arguments: object) -> object:

@@ -26,7 +26,7 @@ from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record
 from local_eval.engine.sealed import load_state
 from local_eval.runs.checkpoints import save_checkpoint
-from local_eval.runs.contract import check_result, load_submission
+from local_eval.runs.contract import check_result, load_telling
 from local_eval.runs.handover import pack, unpack
 from local_eval.runs.identity import Reads
 from local_eval.runs.loaders import make_loaders
@@ -73,7 +73,7 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
     forget_precision()
     trace = Trace(apart_from=[*source_files(plan.submission.path), *data_of(plan.task)])
     trace.start()
-    unlearning = load_submission(plan.submission)
+    unlearning = load_telling(plan.submission)
     seed_everything(plan.seed, index)
     returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
     check_result(net, returned, original)

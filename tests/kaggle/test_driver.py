@@ -72,7 +72,7 @@ def test_a_p100_is_refused_and_the_message_says_what_to_pick(run, monkeypatch):
 
 def test_without_a_gpu_it_goes_on_and_says_so(run, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert run(last=False)["DEVICE"].type == "cpu"
+    assert run(last=False)["DRIVER_DEVICE"].type == "cpu"
     assert "No GPU found" in capsys.readouterr().out
 
 

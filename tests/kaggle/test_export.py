@@ -100,7 +100,7 @@ REFUSED = {
     "def hours():\n    return 3": (1, "driver.py, line"),
     "sum = 3": (1, "builtin"),
     "import math as np": (1, "np is also defined"),
-    "if True:\n    DEVICE = 'cpu'": (2, "driver.py, line"),
+    "if True:\n    DRIVER_DEVICE = 'cpu'": (2, "driver.py, line"),
     "def f():\n    global TMP\n    TMP = 3": (2, "driver.py, line"),
     "for i in range(:": (1, "not valid Python"),
 }
@@ -155,3 +155,8 @@ def test_export_needs_a_name_or_all(tmp_path, capsys):
     assert "--all" in capsys.readouterr().err
     assert main(["export", "fanchuan", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "fanchuan.ipynb").is_file()
+
+
+@pytest.mark.parametrize("name", ["DEVICE", "device", "CRITERION", "EPOCHS"])
+def test_names_that_most_notebooks_use_are_free(name, submission):
+    assert f"{name} = 'cpu'" in submission_notebook_of(submission(f"{name} = 'cpu'\n{GOOD}"))

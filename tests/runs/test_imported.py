@@ -5,14 +5,14 @@ import sys
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.runs.contract import load_submission
+from local_eval.runs.contract import load_telling
 from local_eval.runs.imported import work_at_import
 from local_eval.runs.submissions import Submission, SubmissionError
 from tests.conftest import GOOD, TINY
 
 
 def load(path):
-    return load_submission(Submission.find(path))
+    return load_telling(Submission.find(path))
 
 
 @pytest.mark.parametrize(

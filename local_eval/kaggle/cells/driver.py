@@ -73,7 +73,7 @@ def pick_device() -> torch.device:
     return torch.device("cuda")
 
 
-DEVICE = pick_device()
+DRIVER_DEVICE = pick_device()
 
 # %% [markdown]
 # ## The competition's data
@@ -169,8 +169,8 @@ def unlearned_net(original: nn.Module, loaders: list[DataLoader], index: int) ->
 
 def original_net() -> nn.Module:
     """The competition's original model."""
-    net = resnet18(weights=None, num_classes=10).to(DEVICE)
-    net.load_state_dict(torch.load(f"{INPUT}/original_model.pth", map_location=DEVICE, weights_only=True))
+    net = resnet18(weights=None, num_classes=10).to(DRIVER_DEVICE)
+    net.load_state_dict(torch.load(f"{INPUT}/original_model.pth", map_location=DRIVER_DEVICE, weights_only=True))
     return net
 
 
@@ -275,7 +275,7 @@ def stock_epoch(net: nn.Module, loader: DataLoader) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
     net.train()
     for batch in loader:
-        loss = nn.functional.cross_entropy(net(batch["image"].to(DEVICE)), batch["age_group"].to(DEVICE))
+        loss = nn.functional.cross_entropy(net(batch["image"].to(DRIVER_DEVICE)), batch["age_group"].to(DRIVER_DEVICE))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -286,7 +286,7 @@ def seconds_of(work) -> float:
     """Seconds that `work()` takes, GPU work included."""
     start = time.perf_counter()
     work()
-    if DEVICE.type == "cuda":
+    if DRIVER_DEVICE.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
@@ -294,7 +294,7 @@ def seconds_of(work) -> float:
 def calibrate() -> None:
     """Print what a stock epoch and a run of the method take on this device, on made-up images."""
     loaders = [make_loader(MadeUpDataset(size)) for size in REHEARSAL]
-    original = resnet18(weights=None, num_classes=10).to(DEVICE)
+    original = resnet18(weights=None, num_classes=10).to(DRIVER_DEVICE)
     stock_epoch(copy.deepcopy(original), make_loader(MadeUpDataset(640)))  # warm-up
     stock = seconds_of(lambda: stock_epoch(copy.deepcopy(original), loaders[0]))
     print(f"calibration: a stock epoch takes {stock:.2f} s here")
