@@ -106,7 +106,7 @@ def test_unknown_names_are_bad_input_and_list_what_there_is(capsys):
     for command in ("grade", "check"):
         assert main([command, "fanchuan", "--task", "nothing"]) == 2
         said = capsys.readouterr().err
-        assert "Known: cifar10, competition_like, digits" in said
+        assert "Known: cifar10, competition_like, competition_small, digits" in said
         assert "fanchuan" not in said, "the submission is not to blame"
         assert "Traceback" not in said
 
