@@ -8,6 +8,7 @@ run.
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from local_eval.engine.apart import Clock, run_apart
@@ -42,6 +44,7 @@ from local_eval.tasks.task import Task
 def one_run(plan: RunPlan, index: int) -> Record | Failure:
     """Run `index` of a plan. Whatever the submission does short of killing this process too ends in a Failure."""
     _, original, _ = workplace(plan.task, plan.original)
+    fresh_net(plan.task, plan.original)  # before the fork
     answer = run_apart(lambda clock: unlearned_weights(plan, index, clock), plan.timeout)
     if isinstance(answer.content, Failure):
         return replace(answer.content, printed=answer.printed)
@@ -66,7 +69,7 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
     """
     task, original, digests = workplace(plan.task, plan.original)
     home, task = task, task.to(plan.device)
-    net = task.make_net().to(plan.device)
+    net = fresh_net(plan.task, plan.original).to(plan.device)  # drawing one can take longer than a short run
     net.load_state_dict(original)
     net.train(index == 0)  # the official driver's quirk; see contract.py
     loaders = make_loaders(task, home)
@@ -104,7 +107,7 @@ def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: 
 
 def _evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:
     task = workplace(plan.task, plan.original)[0].to(plan.device)
-    net = task.make_net().to(plan.device)
+    net = copy.deepcopy(fresh_net(plan.task, plan.original)).to(plan.device)
     net.load_state_dict(state)
     forget_precision()
     evaluation = evaluate(net, task)
@@ -148,3 +151,9 @@ def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Ten
     """A worker's task, original weights and the digests of its data, on the CPU; loaded once per process."""
     task = load_task(task_spec)
     return task, load_state(original), {name: split.digest() for name, split in task.splits.items()}
+
+
+@lru_cache(maxsize=1)
+def fresh_net(task_spec: str, original: Path) -> nn.Module:
+    """The task's network, made once per worker. What a run's process does to it is done to the fork's own copy."""
+    return workplace(task_spec, original)[0].make_net()
