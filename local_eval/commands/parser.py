@@ -87,6 +87,12 @@ def make_parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command="listing:list_all")
     bench = command("bench", "grading:bench", "Time the kit beside the plain way on this machine, as ratios.", False)
+    _add_options_of_bench(bench)
+    _add_kaggle_commands(commands)
+    return parser
+
+
+def _add_options_of_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--parts", nargs="+", choices=(*PARTS, "pools"), default=list(PARTS), help="what to time (all)")
     bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
     bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
@@ -94,8 +100,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--pool", type=int, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
     )
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-    _add_kaggle_commands(commands)
-    return parser
 
 
 def _add_options(
