@@ -6,7 +6,6 @@ import argparse
 import glob
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from local_eval.engine.progress import in_words
@@ -50,11 +49,7 @@ def earlier(submission: Submission, options: argparse.Namespace) -> tuple[float 
 
 
 def _records(folder: Path) -> int:
-    return sum(1 for _ in _numbered(folder))
-
-
-def _numbered(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.glob("*.npz") if path.stem.isdigit())
+    return sum(path.stem.isdigit() for path in folder.glob("*.npz"))
 
 
 def _read(path: Path) -> dict:

@@ -67,7 +67,7 @@ def grade(options: argparse.Namespace) -> int:
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
-    for note in load_task(options.task).notes:  # nor should a wrong task be blamed on the submission
+    for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
     for remark in check_submission(options.submission, options.task, grader.device):
@@ -138,8 +138,6 @@ def compare_all(options: argparse.Namespace) -> int:
     """Several submissions in one table."""
     grader = _grader(options)
     names = options.names or submission_names()
-    for name in names:
-        Submission.find(name)  # a wrong name should not wait for the others
     if options.write:
         around_markers(options.write, f"table {grader.task.name}")  # so should a file that cannot take the table
     scores, failed = grade_all(grader, names)
@@ -170,7 +168,6 @@ def check(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Time the kit beside the plain way."""
-    Submission.find(options.submission)
     device = device_of(options)
     found = run_bench(options.task, device, options.parts, options.submission, options.models, options.pool)
     if options.json:
