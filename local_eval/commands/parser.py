@@ -63,8 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
-    oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
-    oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
+    _add_options_of_pools(oracles)
     headroom = command(
         "headroom",
         "grading:headroom",
@@ -90,6 +89,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_options_of_bench(bench)
     _add_kaggle_commands(commands)
     return parser
+
+
+def _add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
+    oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
+    oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
 
 
 def _add_options_of_bench(bench: argparse.ArgumentParser) -> None:
