@@ -13,6 +13,7 @@ import torch
 
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
+from local_eval.commands.drawing import draw_after_grading
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
@@ -80,7 +81,9 @@ def grade(options: argparse.Namespace) -> int:
         print(f"checkpoints: {grader.zip_checkpoints(options.submission)}")
     if failed and not options.allow_missing:
         return 1
-    return score(options)
+    code = score(options)
+    draw_after_grading(options, grader)
+    return code
 
 
 def _grade_checkpoints(options: argparse.Namespace) -> int:
@@ -88,7 +91,9 @@ def _grade_checkpoints(options: argparse.Namespace) -> int:
         raise ScoreError("--budget-hours and --keep-checkpoints need runs that are made here, not finished checkpoints")
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
-    return _tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
+    code = _tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
+    draw_after_grading(options, grader)
+    return code
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ examples:
   python -m local_eval check my_method.py                 does it keep the contract? (seconds)
   python -m local_eval check --task my_images.csv         what is understood of your own images?
   python -m local_eval grade my_method.py --runs 64       screen an idea
+  python -m local_eval report my_method.py                what was graded, as one page with figures
   python -m local_eval oracles --runs 512                 train the oracles for a final grading, once
   python -m local_eval budget my_method.py                will 512 models fit into 8 hours on Kaggle?
   python -m local_eval export my_method.py                a notebook that runs alone on Kaggle
@@ -77,6 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_set(compare)
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
+    _add_options_of_report(
+        command("report", "report:report", "Draw the page of what was graded: one report.html, and PNGs.", also=ALSO)
+    )
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_set(check)
@@ -94,6 +98,12 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
     oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
     oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
+
+
+def _add_options_of_report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
+    report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
+    report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 
 
 def _add_options_of_bench(bench: argparse.ArgumentParser) -> None:
@@ -129,6 +139,7 @@ def _add_options(
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
         )
+    grade.add_argument("--no-report", action="store_true", help="draw no report.html of the score")
     grade.add_argument("--keep-checkpoints", action="store_true", help="keep all state dicts, in a submission.zip")
     for sub in (grade, score):
         sub.add_argument(
