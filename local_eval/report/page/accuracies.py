@@ -49,7 +49,7 @@ def _of_kind(records: Sequence[Record], size: np.ndarray, labels: np.ndarray) ->
 
 
 def right_answers(record: Record, labels: np.ndarray, classes: int) -> np.ndarray:
-    """float [4, C]: right answers by split and class; nan where they were not kept, which on the forget set they are."""
+    """float [4, C]: right answers by split and class; nan where not kept, as only the forget set always is."""
     evaluation = record.evaluation
     if evaluation.controls is not None:
         return evaluation.controls.right.astype(float)
