@@ -22,7 +22,7 @@ from local_eval.report.page.figures_examples import (
 from local_eval.report.page.figures_models import draw_accuracies, draw_classes
 from local_eval.report.page.figures_overview import MOST_ROWS, draw_gap, draw_seconds, draw_standing
 from local_eval.report.page.tables import Table
-from local_eval.report.page.words import percent
+from local_eval.report.page.words import in_points, percent
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def confidences_block(facts: Facts) -> Block:
     """The three distributions over the whole forget set."""
     ours, theirs = np.median(facts.ours), np.median(facts.theirs)
     shows = "How sure the models are of the right class, over all forget examples and models."
-    good = "The orange outline on the blue area, wherever the grey dashes are."
+    good = "The orange outline on the blue area. Grey is the model before unlearning."
     here = f"Medians: original {np.median(facts.before):.2f}, retrained {theirs:.2f}, unlearned {ours:.2f}."
     return Block(
         "confidences", "Confidence on the whole forget set", shows, good, here, draw_confidences(facts),
@@ -105,10 +105,10 @@ def example_blocks(facts: Facts) -> list[Block]:
 def example_block(facts: Facts, name: str, example: int) -> Block:
     """One example."""
     about = f"Image {facts.image_ids[example]}, class {facts.labels[example]}"
-    here = f"{about}: epsilon {facts.epsilons[example]:.2f}, {facts.points[example]:.4g} points."
+    here = f"{about}: epsilon {facts.epsilons[example]:.2f}, {in_points(facts.points[example])}."
     shows = f"Confidence of {facts.models} unlearned and {facts.models} retrained models on one example."
     return Block(
-        name, f"The {name} example", shows, "Orange on blue.", here, draw_example(facts, example),
+        name, f"The {name} example", shows, "The orange outline on the blue area.", here, draw_example(facts, example),
         tables.of_example(facts, example), example,
     )  # fmt: skip
 
@@ -127,7 +127,9 @@ def plane_block(facts: Facts) -> Block:
         f"points that normally distributed confidences would earn at N = {facts.models}."
     )
     good = "A cloud about the cross, inside the innermost line."
-    return Block("plane", "Off or uneven?", shows, good, here, draw_plane(facts), tables.of_plane(facts))
+    return Block(
+        "plane", "Shift and spread of every example", shows, good, here, draw_plane(facts), tables.of_plane(facts)
+    )
 
 
 def accuracies_block(facts: Facts) -> Block:

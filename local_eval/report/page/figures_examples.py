@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from local_eval.report.page.contours import ground
 from local_eval.report.page.facts import Facts, spread_out
-from local_eval.report.page.style import BEFORE, GROUND, INK, MUTED, OURS, PAPER, RULE, THEIRS, bare, drawing
+from local_eval.report.page.style import BEFORE, GROUND, INK, MUTED, NARROW, OURS, PAPER, RULE, THEIRS, bare, drawing
 
 MOST_DOTS = 600  # in the plane
-BINS_ALL, BINS_ONE = 48, 22
+BINS_ALL, BINS_ONE, COARSER = 48, 22, 3
 LEVELS = (0.003, 0.01, 0.03, 0.06, 0.1, 0.14)
 FRACTIONS = ("1", "½", "¼", "⅛")
 
@@ -67,7 +67,7 @@ def draw_confidences(facts: Facts) -> Figure:
 def draw_example(facts: Facts, example: int) -> Figure:
     """One example: N unlearned, N retrained models and the original."""
     ours, theirs, before = facts.ours[:, example], facts.theirs[:, example], facts.before[example]
-    with drawing(1.95) as figure:
+    with drawing(2.0, NARROW) as figure:
         axes = figure.add_subplot()
         pooled = np.concatenate([ours, theirs, [before]])
         edges = np.linspace(pooled.min() - 0.1, pooled.max() + 0.1, BINS_ONE + 1)
@@ -79,14 +79,16 @@ def draw_example(facts: Facts, example: int) -> Figure:
 
 
 def _three(axes: Axes, values: tuple, edges: np.ndarray) -> None:
-    """Shares by confidence of original, retrained and unlearned models; what lies beyond an end counts there."""
-    before, theirs, ours = (v if v is None else shares(v, edges) for v in values)
-    if before is not None:
-        axes.stairs(before, edges, color=BEFORE, lw=1.3, ls=(0, (3, 2)), label="original")
+    """Densities of original, retrained and unlearned models; what lies beyond an end counts there."""
+    before, theirs, ours = values
+    theirs, ours = shares(theirs, edges), shares(ours, edges)
+    if before is not None:  # one model has few values, hence wider bins
+        coarse = edges[::COARSER]
+        axes.stairs(shares(before, coarse) / COARSER, coarse, color=BEFORE, lw=1.3, ls=(0, (3, 2)), label="original")
     axes.stairs(theirs, edges, fill=True, color=THEIRS, alpha=0.38, lw=0)
     axes.stairs(theirs, edges, color=THEIRS, lw=1.1, label="retrained")
     axes.stairs(ours, edges, color=OURS, lw=1.9, label="unlearned")
-    axes.set_ylabel("share")
+    axes.set_ylabel("how often")
     axes.set_yticks([])
     axes.set_xlim(edges[0], edges[-1])
     bare(axes)
@@ -128,8 +130,16 @@ def _label_plane(axes: Axes, wide: float, tall: float) -> None:
     ratios = [r for r in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16) if abs(np.log(r)) <= tall]
     axes.set_yticks(np.log(ratios), [f"{r:g}" if r >= 1 else f"1/{1 / r:g}" for r in ratios])
     axes.set(xlim=(-wide, wide), ylim=(-tall, tall))
-    axes.set_xlabel("shift, in spreads of retrained\n← less sure          surer →")
-    axes.set_ylabel("spread ratio\n← too narrow          too wide →")
+    axes.set_xlabel("shift, in spreads of retrained")
+    axes.set_ylabel("spread ratio")
+    below, beside = {"xytext": (0, -27), "va": "center"}, {"xytext": (-33, 0), "ha": "center", "rotation": 90}
+    for text, xy, how in (
+        ("← less sure", (0, 0), below | {"ha": "left"}),
+        ("surer →", (1, 0), below | {"ha": "right"}),
+        ("← too narrow", (0, 0), beside | {"va": "bottom"}),
+        ("too wide →", (0, 1), beside | {"va": "top"}),
+    ):
+        axes.annotate(text, xy, xycoords="axes fraction", textcoords="offset points", color=INK, **how)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.axhline(0, color=MUTED, lw=0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from local_eval.engine.evaluation import SPLITS
 from local_eval.report.page.accuracies import KINDS
@@ -54,7 +54,7 @@ def _markers(axes: Axes, mean: np.ndarray, spread: np.ndarray) -> None:
 def _rows(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(-np.arange(len(names)), names)
     axes.set_ylim(-len(names) + 0.5, 0.5)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g} %"))
     axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x", color=RULE, lw=0.5)
     axes.set_axisbelow(True)

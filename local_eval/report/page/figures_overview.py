@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from local_eval.metric.score import BUDGET_SECONDS
 from local_eval.report.page.facts import Facts, spread_out, standing
-from local_eval.report.page.style import BEFORE, INK, MUTED, OURS, PAPER, RULE, THEIRS, bare, drawing, plain
+from local_eval.report.page.style import BEFORE, INK, MUTED, OURS, RULE, THEIRS, bare, drawing, plain
 
 MOST_ROWS = 16  # methods in the figure of where it stands; all are in its table
 REPAIRS = {
@@ -41,6 +41,7 @@ def draw_standing(facts: Facts) -> Figure:
             label.set(color=INK if row is facts.score else MUTED, weight="bold" if row is facts.score else "normal")
         _ceiling(axes, facts.score["ceiling"])
         axes.set(xlim=(0, None), ylim=(-0.6, len(rows) - 0.4), xlabel=f"score at N = {facts.models}")
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x", color=RULE, lw=0.5)
         axes.set_axisbelow(True)
         bare(axes)
@@ -62,12 +63,11 @@ def draw_gap(facts: Facts) -> Figure:
         for y, (_, value) in enumerate(reversed(rows)):
             ends = y in (0, len(rows) - 1)
             axes.barh(y, value, height=0.62, color=OURS, alpha=1.0 if ends else 0.45, lw=0)
-            note = {"xy": (value, y), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-            axes.annotate(f"{value:.4f}", **note, color=INK, fontsize=8.5)
+            axes.annotate(f"{value:.4f}", (1, y), xycoords=axes.get_yaxis_transform(), va="center", ha="right")
         axes.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
         _ceiling(axes, facts.score["ceiling"])
         most = max(facts.score["ceiling"], *(value for _, value in rows))
-        axes.set(xlim=(0, 1.18 * most or 1), xlabel="score that the same runs would get")
+        axes.set(xlim=(0, 1.25 * most or 1), xlabel="score that the same runs would get")
         bare(axes)
     return figure
 
@@ -84,10 +84,9 @@ def draw_seconds(facts: Facts) -> Figure:
             if seconds.max() > BUDGET_SECONDS / 3:
                 axes.axhline(BUDGET_SECONDS, color=THEIRS, lw=1.2, ls=(0, (4, 2)))
         failed = sorted(facts.results.failures)
-        axes.plot(failed, [0] * len(failed), "x", color=INK, ms=5, mew=1.3, clip_on=False)
+        if failed:
+            axes.plot(failed, [0] * len(failed), "x", color=INK, ms=5, mew=1.3, clip_on=False)
         axes.set(xlabel="run", ylabel="seconds", ylim=(0, None))
         axes.grid(axis="y", color=RULE, lw=0.5)
         bare(axes)
-        axes.patch.set_facecolor(PAPER)
-        axes.patch.set_alpha(0)
     return figure

@@ -25,7 +25,8 @@ ROLES = {
     "ink": INK, "muted": MUTED, "rule": RULE, "ours": OURS, "theirs": THEIRS, "before": BEFORE, "ground": GROUND,
     "paper": PAPER,
 }  # fmt: skip
-WIDTH = 4.75  # inches, 342 units of the SVG: about a phone's width, so that letters have their size there
+NARROW = 3.7  # inches, of one of three beside each other
+WIDTH = 4.4  # inches, 317 units of the SVG: about a phone's width, so that letters have their size there
 DOTS_PER_INCH = 200  # of the PNGs
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -52,10 +53,10 @@ STYLE = {
 
 
 @contextmanager
-def drawing(height: float) -> Iterator[Figure]:
-    """`with drawing(2.5) as figure:` an empty figure of the common width, in inches, and the common style."""
+def drawing(height: float, width: float = WIDTH) -> Iterator[Figure]:
+    """`with drawing(2.5) as figure:` an empty figure in the common style; inches."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
         FigureCanvasAgg(figure)
         yield figure
         figure.draw_without_rendering()  # the layout is settled before two formats are saved
@@ -96,7 +97,7 @@ def inline(text: str, name: str, alt: str) -> str:
     body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body)
     body = body.replace("url(#", f"url(#{name}-")
     for role, colour in ROLES.items():
-        body = body.replace(colour, f"var(--{role})")
+        body = re.sub(rf"((?:fill|stroke): ?){colour}\b", rf"\1var(--{role})", body)
     body = re.sub(r"\n\s*", "\n", body)
     return f'<svg {box} role="img" aria-label={quoteattr(alt)}>{body.strip()}'
 

@@ -22,6 +22,7 @@ LEVELS = (
 DONE = 0.85  # share of the ceiling from which nothing is said to hold a method back
 WORTH_SAYING = 0.08  # of what all repairs bring, for one of them to be told
 EVEN = 0.1  # a log spread ratio below this, in the median, is neither too wide nor too narrow
+MIXED = 0.3  # share of examples shifted against the rest from which both directions are named
 COSTLY = 0.9  # factor of the accuracies below which the verdict speaks of them
 
 
@@ -34,13 +35,22 @@ class Hold:
     share: float  # of what could be gained
 
 
-def percent(share: float) -> str:
-    """'22 %', '3.4 %', 'below 0.1 %', 'unknown'."""
+def percent(share: float, digits: int | None = None) -> str:
+    """'22 %', '3.4 %', 'below 0.1 %', '0 %', 'unknown'; the space does not break."""
     if not math.isfinite(share):
         return "unknown"
     if 0 < abs(share) < 0.001:
-        return "below 0.1 %"
-    return f"{share:.0%}".replace("%", " %") if abs(share) >= 0.0995 else f"{share:.1%}".replace("%", " %")
+        return "below 0.1\u00a0%"
+    if digits is None:
+        digits = 0 if abs(share) >= 0.0995 or share == 0 else 1
+    return f"{100 * share:.{digits}f}\u00a0%"
+
+
+def in_points(points: float) -> str:
+    """What an example earns: '1 point', '1/64 of a point', 'no point'."""
+    if points in (0, 1):
+        return "1 point" if points else "no point"
+    return f"1/{1 / points:.0f} of a point"
 
 
 def level(share: float) -> str:
@@ -66,24 +76,31 @@ def explained(facts: Facts) -> str:
     """The verdict in one or two sentences."""
     here, projected = percent(facts.shares[0]), facts.projected_shares
     if projected is None:
-        return f"With {facts.models} models it gets {here} of what retraining itself gets."
+        return f"Its score is {here} of what retraining itself gets, with {facts.models} models on each side."
     return (
-        f"With the official {OFFICIAL_RUNS} models it would get about {percent(projected[0])} of what retraining "
-        f"itself gets. With the {facts.models} graded here it gets {here}: few models hide differences."
+        f"With the official {OFFICIAL_RUNS} models its score would be about {percent(projected[0])} of what retraining "
+        f"itself gets. The {facts.models} models graded here give {here}, because few models hide differences."
     )
+
+
+def main_shares(facts: Facts) -> tuple[tuple[float, float, float], str, str]:
+    """The share of the ceiling that counts, with its ends; at which N; and the level of its interval."""
+    if facts.projected_shares:
+        return facts.projected_shares, f"at N = {OFFICIAL_RUNS}, projected", "90\u00a0%"
+    return facts.shares, f"at N = {facts.models}", "95\u00a0%"
 
 
 def sureness(facts: Facts) -> list[str]:
     """How sure the verdict is, in sentences."""
-    share, low, high = facts.shares
-    said = [f"Score here: {percent(low)} to {percent(high)} of the ceiling, at 95 %."]
-    if facts.projected_shares:
-        _, low, high = facts.projected_shares
-        said.append(f"At N = {OFFICIAL_RUNS}: {percent(low)} to {percent(high)}, at 90 %.")
-    elif facts.score["not_projected"]:
-        said.append(f"No projection to N = {OFFICIAL_RUNS}: {facts.score['not_projected']}")
+    (_, low, high), place, level_of = main_shares(facts)
     first, last = level(low).lower(), level(high).lower()
-    said.append(f"Either way: {first}." if first == last else f"So anything from “{first}” to “{last}”.")
+    said = [f"That is the {level_of} interval of the share of the ceiling {place}."]
+    said.append(f"At both ends: {first}." if first == last else f"So anything from “{first}” to “{last}”.")
+    if facts.projected_shares:
+        ends = "{:.4f} to {:.4f}".format(*facts.score["interval"])
+        said.append(f"The score at N = {facts.models} is within {ends}, at 95\u00a0%.")
+    elif facts.score["not_projected"]:
+        said.append(f"Not projected to N = {OFFICIAL_RUNS}: {facts.score['not_projected']}")
     return said
 
 
@@ -91,19 +108,23 @@ def cost(facts: Facts) -> list[str]:
     """What unlearning costs, in sentences."""
     s, said = facts.score, []
     for name, key in (("retain", "retain_accuracy"), ("test", "test_accuracy")):
-        said.append(f"{name.capitalize()} accuracy {s[key]:.1%}, retrained {s['oracles'][key]:.1%}.".replace("%", " %"))
+        ours, theirs = percent(s[key], 1), percent(s["oracles"][key], 1)
+        said.append(f"{name.capitalize()} accuracy {ours}, retrained {theirs}.")
+    said.append(f"Both together multiply the score by {facts.utility:.2f}.")
     seconds = s["seconds_per_run"]
     if seconds is not None:
         said.append(f"{seconds:.3g} s a run here; Kaggle allowed {BUDGET_SECONDS:g} s on its GPU.")
     return said
 
 
-def cost_in_short(facts: Facts) -> str:
-    """The accuracies' factor as a loss or a gain."""
-    change = facts.utility - 1
-    if abs(change) < 0.0005:
-        return "no accuracy"
-    return f"{percent(abs(change))} {'less' if change < 0 else 'more'} accuracy"
+def cost_in_short(facts: Facts) -> tuple[str, str]:
+    """How far the accuracy that suffers more is below that of retrained models, and which one it is."""
+    s = facts.score
+    change = {key: 100 * (s[f"{key}_accuracy"] - s["oracles"][f"{key}_accuracy"]) for key in ("retain", "test")}
+    worse = min(change, key=change.get)
+    if abs(change[worse]) < 0.05:
+        return "nothing", f"of {worse} accuracy"
+    return f"{change[worse]:+.1f} points".replace("-", "−"), f"of {worse} accuracy"
 
 
 def held_back(facts: Facts) -> list[Hold]:
@@ -133,8 +154,10 @@ def _gain(repair: Repair, facts: Facts) -> str:
 def _title(key: str, facts: Facts) -> str:
     middle = float(np.median(facts.log_ratio))
     wide = "Unevenly spread" if abs(middle) < EVEN else ("Too wide" if middle > 0 else "Too narrow")
-    surer = float(np.median(facts.shift)) > 0
-    shifted = "Shifted: still too sure" if surer else "Shifted: not sure enough"
+    surer = float((facts.shift > 0).mean())
+    shifted = "Shifted: still too sure" if surer > 0.5 else "Shifted: not sure enough"
+    if MIXED < surer < 1 - MIXED:
+        shifted = "Shifted, some up and some down"
     return {"centre": shifted, "spread": wide, "strays": "Stray runs", "accuracy": "Lost accuracy"}[key]
 
 

@@ -47,9 +47,7 @@ def task(examples: int, name: str = "made_up") -> Task:
     """A task that is only looked at."""
     splits = {name: split(n, k) for k, (name, n) in enumerate({"retain": 400, "validation": 80, "test": 80}.items())}
     recipe = Recipe(epochs=1, lr=1.0, weight_decay=0.0)
-    return Task(
-        name, torch.nn.Identity, forget=split(examples, 9), recipe=recipe, num_classes=CLASSES, **splits
-    )
+    return Task(name, torch.nn.Identity, forget=split(examples, 9), recipe=recipe, num_classes=CLASSES, **splits)
 
 
 def records(models, labels, seed, shift=0.0, ratio=1.0, stray=0.0, right=0.9, controls=True):
@@ -94,4 +92,6 @@ if __name__ == "__main__":
         found = results(Path(sys.argv[1]) / case, models, examples, case, **CASES[case])
         began = time.perf_counter()
         path = write_page(found, Path(sys.argv[1]) / case)
-        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB, {time.perf_counter() - began:.1f} s, {found.score['score']}")
+        print(
+            f"{path}: {path.stat().st_size / 1e3:.0f} kB, {time.perf_counter() - began:.1f} s, {found.score['score']}"
+        )
