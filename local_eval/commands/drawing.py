@@ -18,7 +18,7 @@ from local_eval.metric.metric import example_epsilons
 from local_eval.metric.score import ScoreError, confidences
 from local_eval.oracles.original import original_record
 from local_eval.report.page.render import write_page
-from local_eval.report.page.results import Results
+from local_eval.report.page.results import Results, beyond_in
 from local_eval.report.table import read_score
 from local_eval.runs.runs import finished_runs
 from local_eval.runs.settings import label
@@ -82,7 +82,8 @@ def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Recor
         )
     original = original_record(grader.task, grader.fingerprint, grader.folder / "original.npz", grader.device)
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
-    return Results(score, records, pool, original, grader.task, command, failures, _others(folder, score))
+    others, beyond = _others(folder, score), beyond_in(score)
+    return Results(score, records, pool, original, grader.task, command, failures, others, beyond)
 
 
 def _check_fit(results: Results) -> None:

@@ -18,6 +18,19 @@ class Beyond:
     meaning: str
 
 
+def beyond_in(score: dict) -> tuple[Beyond, ...]:
+    """The rows that a score.json holds under `beyond`, each with name, value, perfect, low, high, words, meaning."""
+    return tuple(
+        Beyond(
+            row["name"],
+            f"{row['value']:.3f}",
+            f"{row['perfect']:.3f} ({row['low']:.3f} to {row['high']:.3f})",
+            f"{row['words'].capitalize()}. {row['meaning']}",
+        )
+        for row in score.get("beyond", ())
+    )
+
+
 @dataclass(frozen=True)
 class Results:
     """One graded method. `score` is the content of its score.json."""

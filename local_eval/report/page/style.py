@@ -59,7 +59,8 @@ def drawing(height: float, width: float = WIDTH) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
         FigureCanvasAgg(figure)
         yield figure
-        figure.draw_without_rendering()  # the layout is settled before two formats are saved
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # settled once, for both formats
 
 
 def bare(axes: Axes, keep: str = "bottom") -> None:
