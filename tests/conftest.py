@@ -34,6 +34,13 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "unlearning-kit"
 
 
+@pytest.fixture(autouse=True)
+def no_report(request, monkeypatch):
+    """`grade` draws no page, which takes two seconds, unless a test is marked `draws`."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr("local_eval.commands.grading.draw_after_grading", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def tiny():
     return load_task(TINY)

@@ -22,7 +22,7 @@ from local_eval.report.page.figures_examples import (
 from local_eval.report.page.figures_models import draw_accuracies, draw_classes
 from local_eval.report.page.figures_overview import MOST_ROWS, draw_gap, draw_seconds, draw_standing
 from local_eval.report.page.tables import Table
-from local_eval.report.page.words import in_points, percent
+from local_eval.report.page.words import in_points, percent, signed
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,11 @@ def plane_block(facts: Facts) -> Block:
     """Shift against spread ratio."""
     wide, tall = plane_limits(facts)
     outside = int(((np.abs(facts.shift) > wide) | (np.abs(facts.log_ratio) > tall)).sum())
-    here = f"Median shift {np.median(facts.shift):+.2f}, median spread ratio {np.exp(np.median(facts.log_ratio)):.2f}."
+    here = (
+        f"Median shift {signed(np.median(facts.shift))}, median spread ratio {np.exp(np.median(facts.log_ratio)):.2f}."
+    )
+    if facts.strays:
+        here += " Stray runs are left out of both."
     if outside:
         here += f" {outside} examples lie beyond the edges and are drawn on them."
     if len(facts.shift) > MOST_DOTS:

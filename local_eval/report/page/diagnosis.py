@@ -44,10 +44,9 @@ class Gap:
     examples: int  # on which the repairs were scored
 
     def share(self, key: str) -> float:
-        """Of what all repairs together bring, the part that one is credited with; 0 where there is nothing."""
-        total = self.repaired - self.now
-        credit = next((r.credit for r in self.repairs if r.key == key), 0.0)
-        return max(credit / total, 0.0) if total > 0 else 0.0
+        """Of what the repairs that help bring, the part that one is credited with; 0 where there is nothing."""
+        helps = {r.key: max(r.credit, 0.0) for r in self.repairs}
+        return helps.get(key, 0.0) / (sum(helps.values()) or 1.0)
 
 
 def gap(unlearned: np.ndarray, retrained: np.ndarray, quality: float, utility: float) -> Gap:

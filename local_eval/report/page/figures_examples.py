@@ -47,7 +47,7 @@ def _label_bins(axes: Axes, facts: Facts) -> None:
     every = 1 if len(edges) < 9 else 2
     places = [k - 0.5 for k in range(0, len(edges), every)]
     labels = [f"{edges[k]:g}" for k in range(0, len(edges), every)]
-    axes.set_xticks([*places, len(edges) - 0.1, len(edges) + 0.95], [*labels, "more", "50"])
+    axes.set_xticks([*places, len(edges) - 0.1, len(edges) + 0.95], [*labels, f">{edges[-1]:g}", "50"])
     axes.set_xlim(-0.7, len(edges) + 1.3)
 
 

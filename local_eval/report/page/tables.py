@@ -11,6 +11,7 @@ from local_eval.report.page.accuracies import KINDS
 from local_eval.report.page.facts import Facts, spread_out, standing
 from local_eval.report.page.figures_examples import BINS_ALL, shares
 from local_eval.report.page.figures_overview import REPAIRS
+from local_eval.report.page.words import signed
 
 MOST_LINES = 120  # of a table; examples.csv has all examples
 
@@ -103,7 +104,7 @@ def of_plane(facts: Facts) -> Table:
         (
             str(facts.image_ids[e]),
             str(facts.labels[e]),
-            f"{facts.shift[e]:+.2f}",
+            signed(facts.shift[e]),
             f"{np.exp(facts.log_ratio[e]):.2f}",
             f"{facts.epsilons[e]:.2f}",
             f"{facts.points[e]:.4g}",

@@ -46,6 +46,12 @@ def percent(share: float, digits: int | None = None) -> str:
     return f"{100 * share:.{digits}f}\u00a0%"
 
 
+def signed(value: float) -> str:
+    """'+0.30', '−0.30', '0.00'."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "\u2212")
+
+
 def in_points(points: float) -> str:
     """What an example earns: '1 point', '1/64 of a point', 'no point'."""
     if points in (0, 1):
@@ -124,7 +130,7 @@ def cost_in_short(facts: Facts) -> tuple[str, str]:
     worse = min(change, key=change.get)
     if abs(change[worse]) < 0.05:
         return "nothing", f"of {worse} accuracy"
-    return f"{change[worse]:+.1f} points".replace("-", "−"), f"of {worse} accuracy"
+    return f"{change[worse]:+.1f} points".replace("-", "\u2212"), f"of {worse} accuracy"
 
 
 def held_back(facts: Facts) -> list[Hold]:
@@ -191,7 +197,8 @@ def _spread(facts: Facts) -> str:
 
 
 def _strays(facts: Facts) -> str:
-    shown = ", ".join(map(str, facts.strays[:8])) + (" ..." if len(facts.strays) > 8 else "")
+    more = len(facts.strays) - 8
+    shown = ", ".join(map(str, facts.strays[:8])) + (f" and {more} more" if more > 0 else "")
     share = percent(len(facts.strays) / facts.models)
     return f"{len(facts.strays)} of {facts.models} runs ({share}) lie far from all others: {shown}."
 

@@ -5,13 +5,16 @@ How to make them: python -m tests.report.page.simulated FOLDER
 
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.records import Record
+from local_eval.metric.projection import ProjectionError
 from local_eval.metric.score import compute_score
 from local_eval.report.page.render import write_page
 from local_eval.report.page.results import Beyond, Results
@@ -69,13 +72,22 @@ def records(models, labels, seed, shift=0.0, ratio=1.0, stray=0.0, right=0.9, co
     return found
 
 
-def results(folder: Path, models=24, examples=30, name="mine", pool=None, task_name="made_up", **changes) -> Results:
+def projecting(really: bool):
+    """A real projection takes seconds, so that tests go without."""
+    refused = ProjectionError("not asked for.")
+    return nullcontext() if really else patch("local_eval.metric.score.project", side_effect=refused)
+
+
+def results(
+    folder: Path, models=24, examples=30, name="mine", pool=None, task_name="made_up", projected=False, **changes
+) -> Results:
     """A grading whose score.json lies in `folder`."""
     made = task(examples, task_name)
     labels, persons = made.forget.labels.numpy(), made.forget.person_id.numpy()
     oracles = records(pool or 2 * models, labels, 2)
     runs = dict(enumerate(records(models, labels, 1, **changes)))
-    score = compute_score(runs, oracles, labels, persons)
+    with projecting(projected):
+        score = compute_score(runs, oracles, labels, persons)
     content = read_score(save_score(score, folder, name, task_name, ABOUT))
     original = records(1, labels, 3, shift=2.0, ratio=0.3)[0]
     return Results(content, runs, oracles, original, made, "python -m local_eval grade mine --task made_up")
@@ -89,9 +101,8 @@ def beyond() -> tuple[Beyond, ...]:
 if __name__ == "__main__":
     models, examples = (int(x) for x in sys.argv[2:4]) if len(sys.argv) > 2 else (64, 60)
     for case in sys.argv[4:] or CASES:
-        found = results(Path(sys.argv[1]) / case, models, examples, case, **CASES[case])
+        found = results(Path(sys.argv[1]) / case, models, examples, case, projected=True, **CASES[case])
         began = time.process_time()
         path = write_page(found, Path(sys.argv[1]) / case)
-        print(
-            f"{path}: {path.stat().st_size / 1e3:.0f} kB, {time.process_time() - began:.1f} CPU s, {found.score['score']:.4f}"
-        )
+        took = time.process_time() - began
+        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB, {took:.1f} CPU s, score {found.score['score']:.4f}")
