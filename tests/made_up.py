@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from local_eval.__main__ import main
-from tests.conftest import GOOD, work_here
+from tests.conftest import GOOD, in_this_process, work_here  # noqa: F401  both places are asked
 
 SHORT = """
 from dataclasses import replace
