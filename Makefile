@@ -6,7 +6,7 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test test-browser bench clean help
+.PHONY: grade test test-slow test-browser bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -14,6 +14,9 @@ grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=
 test: $(VENV)/installed  ## ruff, then all tests
 	$(VENV)/bin/ruff check .
 	$(RUN) -m pytest
+
+test-slow: $(VENV)/installed  ## the tests that `make test` leaves out for their time
+	$(RUN) -m pytest -m slow
 
 test-browser: $(VENV)/installed  ## look at the report page in Chromium, if there is one
 	$(RUN) -m pytest -n 0 -m browser tests/report/page

@@ -15,10 +15,8 @@ from local_eval.engine.records import Record, record_path, save_record
 from local_eval.grade import Grader
 from local_eval.oracles.original import finish_original
 from local_eval.report.table import read_score
-from local_eval.runs import check
 from local_eval.runs.checkpoints import save_checkpoint
-from tests.conftest import GOOD, TINY
-from tests.made_up import in_this_process
+from tests.conftest import GOOD, TINY, in_this_process
 from tests.report.page.looking import Page
 
 pytestmark = pytest.mark.draws
@@ -45,9 +43,8 @@ def graded(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_processes(monkeypatch):
-    for stage in (check, grade_checkpoints):
-        monkeypatch.setattr(stage, "run_jobs", in_this_process)
+def no_processes(without_a_pool, monkeypatch):
+    monkeypatch.setattr(grade_checkpoints, "run_jobs", in_this_process)
 
 
 def folder_of(out, start="mine"):
