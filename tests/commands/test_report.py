@@ -10,6 +10,7 @@ import torch
 from local_eval import grade_checkpoints
 from local_eval.__main__ import main
 from local_eval.commands import drawing
+from local_eval.commands.parser import make_parser
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record, record_path, save_record
 from local_eval.grade import Grader
@@ -69,10 +70,8 @@ def test_grade_draws_at_its_end_also_for_checkpoints_which_report_draws_again(gr
     torch.manual_seed(0)
     for k in range(RUNS):
         save_checkpoint(tiny.make_net().state_dict(), out / "theirs", k)
-    assert main(["grade", str(out / "theirs"), *end, "--no-report"]) == 0
-    page = folder_of(out, "checkpoints") / "report.html"
-    assert "report:" not in capsys.readouterr().out and not page.exists()
     assert main(["grade", str(out / "theirs"), *end]) == 0
+    page = folder_of(out, "checkpoints") / "report.html"
     assert f"report: {page}" in capsys.readouterr().out
     before = page.read_bytes()
     page.unlink()
@@ -94,6 +93,12 @@ def test_a_failure_to_draw_is_told_in_one_line_and_the_score_stays(graded, capsy
     said = capsys.readouterr()
     assert said.err.splitlines()[-1] == "no report: ZeroDivisionError: no room"
     assert "written to" in said.out and read_score(folder_of(out) / "score.json")["runs"] == RUNS
+
+
+def test_no_report_draws_none(monkeypatch):
+    monkeypatch.setattr(drawing, "draw_report", lambda *_: 1 / 0)
+    options = make_parser().parse_args(["grade", "fanchuan", "--no-report"])
+    drawing.draw_after_grading(options, None)
 
 
 def test_without_a_score_or_with_other_runs_the_command_says_what_to_do(graded, tmp_path, capsys):

@@ -19,6 +19,7 @@ LEVELS = (
     (0.05, "Forgets little"),
     (-math.inf, "Hardly forgets"),
 )  # by share of the ceiling; the competition's winner reached about half of it
+TOLD_APART = ((0.8, "An attacker can hardly"), (0.2, "An attacker can often"), (-math.inf, "An attacker can easily"))
 DONE = 0.85  # share of the ceiling from which nothing is said to hold a method back
 WORTH_SAYING = 0.08  # of what all repairs bring, for one of them to be told
 EVEN = 0.1  # a log spread ratio below this, in the median, is neither too wide nor too narrow
@@ -79,13 +80,15 @@ def headline(facts: Facts) -> str:
 
 
 def explained(facts: Facts) -> str:
-    """The verdict in one or two sentences."""
+    """The verdict in two or three sentences."""
     here, projected = percent(facts.shares[0]), facts.projected_shares
+    told = next((words for bound, words in TOLD_APART if quality_share(facts) >= bound), "An attacker may or may not")
+    first = f"{told} tell its models from models that never saw the forgotten data."
     if projected is None:
-        return f"Its score is {here} of what retraining itself gets, with {facts.models} models on each side."
+        return f"{first} Its score is {here} of what such retraining itself gets, with {facts.models} models a side."
     return (
-        f"With the official {OFFICIAL_RUNS} models its score would be about {percent(projected[0])} of what retraining "
-        f"itself gets. The {facts.models} models graded here give {here}, because few models hide differences."
+        f"{first} With the official {OFFICIAL_RUNS} models its score would be about {percent(projected[0])} of what "
+        f"such retraining itself gets. The {facts.models} graded here give {here}: so few cannot show every difference."
     )
 
 
