@@ -5,9 +5,7 @@ How to run it: python -m local_eval report fanchuan --task digits
 
 from __future__ import annotations
 
-import argparse
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from local_eval.runs.runs import finished_runs
 from local_eval.runs.settings import label
 from local_eval.runs.submissions import SUBMISSIONS, Submission, looks_like_checkpoints
 
+NEEDED = ("oracles", "projected", "not_projected", "missing_runs", "notes", "seed", "task_spec", "when")
 CHECKED = 3  # examples whose epsilons are computed again: do the records still belong to the score?
 
 
@@ -65,11 +64,14 @@ def _of_checkpoints(grader: Grader, path: Path) -> tuple[Path, dict, dict[int, R
 
 
 def _score_in(folder: Path, submission: str) -> dict:
+    again = f"python -m local_eval grade {submission}"
     try:
-        return read_score(folder / "score.json")
+        score = read_score(folder / "score.json")
     except FileNotFoundError:
-        again = f"python -m local_eval grade {submission}"
         raise ScoreError(f"there is no score of {submission} in {folder}; make one first: {again}") from None
+    if gone := [key for key in NEEDED if key not in score]:
+        raise ScoreError(f"{folder / 'score.json'} is of an earlier version, without {gone[0]}; score again: {again}")
+    return score
 
 
 def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Record], command: str) -> Results:
@@ -132,13 +134,3 @@ def _command(named: str, score: dict) -> str:
         words += ["--runs", str(score["runs"] + len(score["missing_runs"])), "--seed", str(score["seed"])]
     words += ["--allow-missing"] if score["missing_runs"] else []
     return shlex.join(words)
-
-
-def draw_after_grading(options: argparse.Namespace, grader: Grader) -> None:
-    """Draw the page; whatever goes wrong is told in one line, since the score is safe by now."""
-    if options.no_report:
-        return
-    try:
-        print(f"report: {draw_report(grader, options.submission)}")
-    except Exception as error:  # noqa: BLE001 the score counts, the page does not
-        print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)

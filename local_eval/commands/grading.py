@@ -13,7 +13,7 @@ import torch
 
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
-from local_eval.commands.drawing import draw_after_grading
+from local_eval.commands.after_grading import draw_after_grading
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers

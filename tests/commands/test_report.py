@@ -10,6 +10,7 @@ import torch
 from local_eval import grade_checkpoints
 from local_eval.__main__ import main
 from local_eval.commands import drawing
+from local_eval.commands.after_grading import draw_after_grading
 from local_eval.commands.parser import make_parser
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record, record_path, save_record
@@ -98,7 +99,7 @@ def test_a_failure_to_draw_is_told_in_one_line_and_the_score_stays(graded, capsy
 def test_no_report_draws_none(monkeypatch):
     monkeypatch.setattr(drawing, "draw_report", lambda *_: 1 / 0)
     options = make_parser().parse_args(["grade", "fanchuan", "--no-report"])
-    drawing.draw_after_grading(options, None)
+    draw_after_grading(options, None)
 
 
 def test_without_a_score_or_with_other_runs_the_command_says_what_to_do(graded, tmp_path, capsys):
@@ -117,3 +118,7 @@ def test_without_a_score_or_with_other_runs_the_command_says_what_to_do(graded, 
     (folder_of(copy) / "score.json").write_text(json.dumps(content))
     assert main(["report", name, *moved]) == 2
     assert "have changed since they were scored" in capsys.readouterr().err
+    del content["notes"]
+    (folder_of(copy) / "score.json").write_text(json.dumps(content))
+    assert main(["report", name, *moved]) == 2
+    assert "is of an earlier version, without notes" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from local_eval.report.page.figures_examples import (
     draw_plane,
     plane_limits,
 )
-from local_eval.report.page.figures_models import draw_accuracies, draw_classes
+from local_eval.report.page.figures_models import MOST_CLASSES, draw_accuracies, draw_classes
 from local_eval.report.page.figures_overview import MOST_ROWS, draw_gap, draw_seconds, draw_standing
 from local_eval.report.page.tables import Table
 from local_eval.report.page.words import in_points, percent, signed
@@ -159,6 +159,8 @@ def classes_block(facts: Facts) -> Block:
         here = f"The largest loss is {percent(max(-lost[worst], 0.0))}, in class {worst}."
     if missing:
         here += f" Not kept by class for the {' and the '.join(missing)} models; compared with the original."
+    if (total := test.shape[1]) > MOST_CLASSES:
+        here += f" The figure shows the first {MOST_CLASSES} of {total} classes, the table all."
     shows = "Right answers on the test set by class."
     good = "Orange on blue in every row: forgetting some examples should not cost a class."
     return Block("classes", "Accuracy by class", shows, good, here, draw_classes(facts), tables.of_classes(facts))

@@ -14,10 +14,10 @@ def told(tmp_path_factory):
     """Facts by name of a simulated case."""
 
     def facts(case, **more):
-        return gather(results(tmp_path_factory.mktemp(case), 32, 24, **(CASES.get(case, {}) | more)))
+        return gather(results(tmp_path_factory.mktemp(case), 32, 18, **(CASES.get(case, {}) | more)))
 
     return {case: facts(case) for case in ("perfect", "shifted", "too_wide", "too_narrow", "identical")} | {
-        "stray": facts("stray", stray=0.12),
+        "stray": facts("stray", stray=0.09),
         "damaged": facts("damaged", right=0.6),
         "below": facts("below", shift=-1.2),
     }
