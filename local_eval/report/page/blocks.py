@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from local_eval.engine.evaluation import SPLITS
 from local_eval.metric.score import BUDGET_SECONDS
 from local_eval.report.page import tables
-from local_eval.report.page.facts import Facts, spread_out, standing
+from local_eval.report.page.facts import Facts, spread_out
 from local_eval.report.page.figures_examples import (
     MOST_DOTS,
     draw_confidences,
@@ -22,7 +22,7 @@ from local_eval.report.page.figures_examples import (
 from local_eval.report.page.figures_models import MOST_CLASSES, draw_accuracies, draw_classes
 from local_eval.report.page.figures_overview import MOST_ROWS, draw_gap, draw_seconds, draw_standing
 from local_eval.report.page.tables import Table
-from local_eval.report.page.words import in_points, percent, signed
+from local_eval.report.page.words import in_points, percent, place, signed
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,8 @@ class Block:
 
 def standing_block(facts: Facts) -> Block:
     """Where the method stands among what was graded here."""
-    ranked = standing(facts.score, facts.results.others)
-    place, total = next(k for k, s in enumerate(ranked, 1) if s is facts.score), len(ranked)
-    here = f"Place {place} of {total} graded here at N = {facts.models}."
-    if total == 1:
-        here = f"Nothing else was graded here at N = {facts.models} with this seed."
+    here = place(facts) or f"Nothing else was graded here at N = {facts.models} with this seed."
+    total = len(facts.results.others) + 1
     if total > MOST_ROWS:
         here += f" The figure shows {MOST_ROWS} of them, the table all."
     shows = "Scores with their 95 % intervals; the dashed line is what retraining gets against itself."

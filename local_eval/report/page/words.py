@@ -9,7 +9,7 @@ import numpy as np
 
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
 from local_eval.report.page.diagnosis import Repair
-from local_eval.report.page.facts import Facts
+from local_eval.report.page.facts import Facts, standing
 
 LEVELS = (
     (1.5, "Too good to be true"),
@@ -111,6 +111,15 @@ def sureness(facts: Facts) -> list[str]:
     elif facts.score["not_projected"]:
         said.append(f"Not projected to N = {OFFICIAL_RUNS}: {facts.score['not_projected']}")
     return said
+
+
+def place(facts: Facts) -> str:
+    """Where it stands among what was graded here; empty if nothing else was."""
+    if not facts.results.others:
+        return ""
+    ranked = standing(facts.score, facts.results.others)
+    nth = next(k for k, score in enumerate(ranked, 1) if score is facts.score)
+    return f"Place {nth} of {len(ranked)} graded here at N = {facts.models}."
 
 
 def cost(facts: Facts) -> list[str]:
