@@ -1,7 +1,7 @@
 """The hidden grader on your own machine: one package a room, in the order of the data's path.
 
 tasks -> oracles -> runs -> metric -> report, on top of engine; kaggle, board, bench and commands stand beside them,
-`grade` strings them together, and `__main__` is the command line. Imports point to earlier rooms only.
+`grader` strings them together, `api` is for Python, and `__main__` is the command line. Imports point to earlier rooms only.
 
 From Python, `import local_eval` offers the names in OFFERED; each is imported when it is first asked for.
 """
@@ -9,7 +9,7 @@ From Python, `import local_eval` offers the names in OFFERED; each is imported w
 import importlib
 
 OFFERED = {
-    "Grader": "local_eval.grade",
+    "Grader": "local_eval.grader",
     "Projection": "local_eval.metric.projection",
     "ProjectionError": "local_eval.metric.projection",
     "Recipe": "local_eval.tasks.task",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles.original import finish_original
 from local_eval.tasks.load import load_task
 

@@ -16,8 +16,8 @@ from local_eval.bench.bench import save as save_bench
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
-from local_eval.grade import Grader, grade_all
 from local_eval.grade_checkpoints import grade_checkpoints
+from local_eval.grader import Grader, grade_all
 from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown

@@ -17,7 +17,7 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.commands.parser import make_parser
 from local_eval.engine.provenance import VERSION
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.report.markers import around_markers
 from local_eval.report.table import save_score
 from local_eval.runs import check

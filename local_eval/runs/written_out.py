@@ -1,0 +1,213 @@
+"""Write a function of a notebook or a script out as a submission's file, if nothing but text makes it what it is.
+
+Written are its source, the functions of the same session that it calls, imports of what comes from packages, and plain
+constants (numbers, texts, lists of them, torch's devices and dtypes) with the values that they have now. That what is
+written compiles to what was given is checked, function by function. Everything else is refused by name.
+
+How it is used: `write_out(function, folder)` in api.py.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import builtins
+import dis
+import hashlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+from local_eval.engine.files import write_atomically
+from local_eval.runs.callables import WAY, check_kind, codes_in, same_code
+from local_eval.runs.refusal import SubmissionError
+from local_eval.runs.spelled import address, literal, of_a_package
+
+NAME = "unlearning"
+JUPYTERS = {"display", "get_ipython"}  # IPython puts them among the builtins
+BY_NAME = {"globals", "eval", "exec"}  # what these reach is not seen in the code
+FLAGS = {name: getattr(__future__, name).compiler_flag for name in __future__.all_feature_names}
+
+
+def write_out(function: Callable, folder: Path) -> Path:
+    """Write the file `<folder>/<hash>/<the function's name>.py` and return its path.
+
+    Raises:
+        SubmissionError: more than text makes the function what it is; the message says what, and the way that works.
+        OutputError: the folder cannot be written.
+    """
+    check_kind(function)
+    text = _Written(function).text()
+    path = folder / hashlib.sha256(text.encode()).hexdigest()[:12] / f"{function.__name__}.py"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text.encode())
+    return path.resolve()
+
+
+class _Written:
+    """The text of a file that does what a function does."""
+
+    def __init__(self, function: FunctionType):
+        self.root = function
+        self.session = function.__globals__
+        self.futures: set[str] = set()
+        self.imports: dict[str, None] = {}  # in order, each once
+        self.constants: dict[str, str] = {}
+        self.functions: dict[str, FunctionType] = {}
+        self.sources: list[str] = []
+        self.done: set[str] = set()
+
+    def text(self) -> str:
+        self._function(self.root)
+        last = []
+        if self.root.__name__ != NAME:
+            if NAME in self.done:
+                raise self._refused(f"it calls another function named {NAME}", "rename that one")
+            last = [f"{NAME} = {self.root.__name__}\n"]
+        futures = [f"from __future__ import {name}" for name in sorted(self.futures)]
+        constants = [f"{name} = {value}" for name, value in self.constants.items()]
+        head = [f'"""Written out from the function {self.root.__name__} of a Python session."""', *futures]
+        return "\n".join([*head, *self.imports, *constants, "", "", "\n\n".join([*self.sources, *last])])
+
+    def _refused(self, what: str, remedy: str = "") -> SubmissionError:
+        return SubmissionError(f"{self.root.__name__} cannot be written out: {what}; {remedy or WAY}")
+
+    def _function(self, function: FunctionType) -> None:
+        name = function.__name__
+        if self.functions.setdefault(name, function) is not function:
+            raise self._refused(f"it uses two functions named {name}", "give them two names")
+        self.done.add(name)
+        check_kind(function)
+        node, text = self._source(function)
+        self.futures |= {feature for feature, flag in FLAGS.items() if function.__code__.co_flags & flag}
+        if changed := sorted(set(_stored_globals(node))):
+            raise self._refused(f"{name} sets the global {changed[0]}", "keep it inside the function")
+        evaluated = [*self._defaults(function, node), *self._annotations(function, node)]
+        names = {n.id for part in evaluated for n in ast.walk(part) if isinstance(n, ast.Name)}
+        for used in sorted(names | _globals_of(function.__code__)):
+            self._name(used, node)
+        self.sources.append(text)
+
+    def _source(self, function: FunctionType) -> tuple[ast.FunctionDef, str]:
+        """A function's definition and its text, if that is what the function does."""
+        name, found = function.__name__, None
+        try:
+            text = textwrap.dedent(inspect.getsource(function)).rstrip() + "\n"
+            flags = sum(flag for flag in FLAGS.values() if function.__code__.co_flags & flag)
+            (node,) = ast.parse(text).body
+            found = codes_in(compile(text, name, "exec", flags, dont_inherit=True)).get(name)
+        except (OSError, TypeError, ValueError, SyntaxError):
+            raise self._refused(f"the source of {name} cannot be had") from None
+        if found is None or not same_code(found, function.__code__):
+            raise self._refused(f"the source of {name} is not what was defined", "define it again, then grade it")
+        if node.decorator_list or function.__dict__:
+            raise self._refused(f"{name} has a decorator or attributes")
+        return node, text
+
+    def _defaults(self, function: FunctionType, node: ast.FunctionDef) -> Iterator[ast.expr]:
+        """The expressions of the defaults, if they still give the values that they gave."""
+        arguments = node.args
+        pairs = list(zip(arguments.defaults, function.__defaults__ or ()))
+        for argument, expression in zip(arguments.kwonlyargs, arguments.kw_defaults):
+            if expression is not None:
+                pairs.append((expression, (function.__kwdefaults__ or {}).get(argument.arg)))
+        given = len(function.__defaults__ or ()) + len(function.__kwdefaults__ or {})
+        written = len(arguments.defaults) + sum(e is not None for e in arguments.kw_defaults)
+        for expression, value in pairs:
+            if given != written or not self._gives(expression, value):
+                text = f"a default of {function.__name__} is {ast.unparse(expression)}, whose value then cannot be told"
+                raise self._refused(text, "write the value itself")
+            yield expression
+
+    def _gives(self, expression: ast.expr, value: object) -> bool:
+        try:
+            now = ast.literal_eval(expression)
+        except ValueError:
+            if any(not isinstance(n, ast.Name | ast.Attribute | ast.expr_context) for n in ast.walk(expression)):
+                return False
+            try:
+                now = eval(compile(ast.Expression(expression), "<default>", "eval"), self.session)
+            except (NameError, AttributeError):
+                return False
+        return now is value or (type(now) is type(value) and literal(value) == repr(now))
+
+    @staticmethod
+    def _annotations(function: FunctionType, node: ast.FunctionDef) -> list[ast.expr]:
+        if function.__code__.co_flags & FLAGS["annotations"]:
+            return []
+        parts = [n.annotation for n in ast.walk(node.args) if isinstance(n, ast.arg) and n.annotation is not None]
+        return parts + ([node.returns] if node.returns is not None else [])
+
+    def _name(self, name: str, node: ast.FunctionDef) -> None:
+        """Write what a global name stands for, if it can be written."""
+        if name in self.session and not name.startswith("__"):
+            value = self.session[name]
+            if isinstance(value, ModuleType):
+                self._module(name, value, node)
+            elif name not in self.done:
+                self.done.add(name)
+                self._value(name, value)
+        elif name.startswith("__") and name in self.session:
+            raise self._refused(f"it uses {name} of this session")
+        elif name in BY_NAME:
+            raise self._refused(f"it calls {name}()", "name what it uses")
+        elif name in JUPYTERS or not hasattr(builtins, name):
+            where = "exists in a notebook only" if name in JUPYTERS else "is not defined here"
+            raise self._refused(f"it uses {name}, which {where}", "define it or leave it out")
+
+    def _value(self, name: str, value: object) -> None:
+        if isinstance(value, FunctionType) and value.__globals__ is self.session:
+            known = value.__name__ in self.functions
+            if not known or self.functions[value.__name__] is not value:
+                self._function(value)
+            if value.__name__ != name:
+                self.sources.append(f"{name} = {value.__name__}\n")
+        elif (text := literal(value)) is not None:
+            self.constants[name] = text
+        elif there := address(name, value):
+            self.imports[f"from {there[0]} import {there[1]}" + _renamed(there[1], name)] = None
+        elif inspect.isclass(value):
+            raise self._refused(f"it uses the class {name} of this session")
+        elif file := getattr(sys.modules.get(getattr(value, "__module__", "") or ""), "__file__", None):
+            raise self._refused(f"it uses {name}, of {file}" if callable(value) else f"it uses {name}, {_kind(value)}")
+        else:
+            raise self._refused(f"it uses {name}, {_kind(value)}", f"make {name} inside the function, or {WAY}")
+
+    def _module(self, name: str, module: ModuleType, node: ast.FunctionDef) -> None:
+        if not of_a_package(module.__name__):
+            file = getattr(module, "__file__", None)
+            raise self._refused(f"it uses {name}, the module {file or module.__name__}", "copy what it uses")
+        self.done.add(name)
+        self.imports[f"import {module.__name__}" + _renamed(module.__name__, name, " as ")] = None
+        for part in ast.walk(node):  # `import xml` does not load xml.etree, which somebody has imported
+            chain = ast.unparse(part).split(".") if isinstance(part, ast.Attribute) else []
+            for end in range(2, len(chain) + 1):
+                inner = ".".join([module.__name__, *chain[1:end]])
+                if chain[0] == name and inner in sys.modules and "." not in name:
+                    self.imports[f"import {inner}" + ("" if inner.split(".")[0] == name else " as _")] = None
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    """Global names that a function's code reads or sets, that of functions and classes inside it included."""
+    steps = [(i.opname, i.argval) for i in dis.get_instructions(code)]
+    names = {name for step, name in steps if step.endswith("_GLOBAL")}
+    made = {name for step, name in steps if step == "STORE_NAME"}  # in the body of a class
+    names |= {name for step, name in steps if step == "LOAD_NAME"} - made - {"__name__"}
+    return names.union(*(_globals_of(inside) for inside in code.co_consts if isinstance(inside, CodeType)))
+
+
+def _stored_globals(node: ast.AST) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Global):
+            yield from part.names
+
+
+def _renamed(there: str, here: str, word: str = " as ") -> str:
+    return "" if there == here else f"{word}{here}"
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__} of this session"
