@@ -16,12 +16,11 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from local_eval.runs.codes import codes_in, same_code, same_value
 from local_eval.runs.refusal import SubmissionError
 from local_eval.runs.submissions import parse_source
 
 WAY = 'write it into a file (in a notebook, `%%writefile my_method.py` above the cell), and grade("my_method.py")'
-COMPARED = ("co_code", "co_names", "co_varnames", "co_freevars", "co_argcount", "co_posonlyargcount")
-COMPARED += ("co_kwonlyargcount", "co_exceptiontable")
 
 
 def file_of(function: Any) -> Path | None:
@@ -64,26 +63,6 @@ def check_kind(function: Any) -> None:
     raise SubmissionError(f"{what}, cannot be written out as a file; {WAY}")
 
 
-def same_code(one: CodeType, other: CodeType) -> bool:
-    """Do two code objects do the same? Line numbers and file names do not count."""
-    if any(getattr(one, name) != getattr(other, name) for name in COMPARED):
-        return False
-    if (one.co_flags ^ other.co_flags) & ~inspect.CO_NESTED:  # where a function stands makes no difference
-        return False
-    return len(one.co_consts) == len(other.co_consts) and all(map(_same_constant, one.co_consts, other.co_consts))
-
-
-def _same_constant(one: object, other: object) -> bool:
-    if isinstance(one, CodeType) and isinstance(other, CodeType):
-        return same_code(one, other)
-    return type(one) is type(other) and repr(one) == repr(other)
-
-
-def codes_in(code: CodeType) -> dict[str, CodeType]:
-    """The code of the functions and classes that stand directly in it, the last of every name."""
-    return {inside.co_name: inside for inside in code.co_consts if isinstance(inside, CodeType)}
-
-
 def changes(module: ModuleType, file: Path) -> list[str]:
     """Functions and plain constants in which a module differs from what its file says now."""
     tree, last = parse_source(file), {}
@@ -113,7 +92,7 @@ def _differs(node: ast.stmt, code: CodeType | None, value: object) -> bool:
         return any(_differs(n, inside.get(n.name), own.get(n.name)) for n in functions)
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
         try:
-            return not _same_constant(ast.literal_eval(node.value), value)
+            return not same_value(ast.literal_eval(node.value), value)
         except (ValueError, TypeError, SyntaxError):  # computed: it cannot be told without running it
             return False
     return False

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from local_eval.engine.apart import Answer, Clock, run_apart
-from local_eval.engine.failure import Failure
+from local_eval.engine.failure import Failure, first_lines
 from local_eval.engine.pool import run_jobs
 from local_eval.runs.contract import check_result, load_telling
 from local_eval.runs.handover import pack, unpack
@@ -29,7 +29,6 @@ from local_eval.tasks.task import Task
 
 TWO_BATCHES = 128  # examples of each loader
 TIME_LIMIT = 300.0  # seconds for the dry runs together; a laptop needs most of a minute for a full resnet18
-FIRST_LINES, LONGEST = 5, 200  # of what it printed, and characters of each
 CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
 
 
@@ -101,11 +100,9 @@ def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
 
 
 def _on_printed(answer: Answer) -> list[str]:
-    lines = [line.rstrip()[:LONGEST] for line in answer.printed.splitlines() if line.strip()]
-    if not lines:
+    if not answer.printed.strip():
         return []
-    more = f" (and {len(lines) - FIRST_LINES} lines more)" if len(lines) > FIRST_LINES else ""
-    remarks = ["it printed: " + "\n    ".join(lines[:FIRST_LINES]) + more]
+    remarks = [f"it printed: {first_lines(answer.printed)}"]
     if answer.printed_bytes > CHATTY:
         remarks.append(f"it prints {answer.printed_bytes} characters a run; 512 runs would flood the notebook")
     return remarks

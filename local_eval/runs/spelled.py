@@ -37,9 +37,11 @@ def _plain(value: object) -> bool:
 
 def of_a_package(name: str) -> bool:
     """Does a module, loaded here, come from a package, the standard library or `common`?"""
+    if name.split(".")[0] == "__main__":  # which may be a launcher's file
+        return False
     root = sys.modules.get(name.split(".")[0])
     file = getattr(root, "__file__", None) or next(iter(getattr(root, "__path__", ())), None)
-    if name.split(".")[0] in {*sys.stdlib_module_names, "common"} - {"__main__"}:
+    if name.split(".")[0] in {*sys.stdlib_module_names, "common"}:
         return True
     return file is not None and str(Path(file).resolve()).startswith(library_folders())
 

@@ -81,6 +81,8 @@ def submission_path(name: str) -> Path:
     """
     name, _ = split_name(name)
     path = Path(name).expanduser() if name.lower().endswith(CODE) else SUBMISSIONS / f"{name}.py"
+    if not path.is_file() and looks_like_checkpoints(name):
+        raise SubmissionError(f"{name} is a folder or an archive; a submission is a .py or .ipynb file")
     if not path.is_file():
         near = [f"{name}{ending}" for ending in CODE if Path(f"{name}{ending}").is_file()]
         meant = f" Did you mean {near[0]}?" if near else ""

@@ -12,19 +12,20 @@ import __future__
 
 import ast
 import builtins
-import dis
 import hashlib
 import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 
 from local_eval.engine.files import write_atomically
-from local_eval.runs.callables import WAY, check_kind, codes_in, same_code
+from local_eval.runs.callables import WAY, check_kind
+from local_eval.runs.codes import all_codes, codes_in, globals_of, is_at, same_code, same_names
 from local_eval.runs.refusal import SubmissionError
 from local_eval.runs.spelled import address, literal, of_a_package
+from local_eval.runs.statements import AWAITING
 
 NAME = "unlearning"
 JUPYTERS = {"display", "get_ipython"}  # IPython puts them among the builtins
@@ -87,21 +88,25 @@ class _Written:
             raise self._refused(f"{name} sets the global {changed[0]}", "keep it inside the function")
         evaluated = [*self._defaults(function, node), *self._annotations(function, node)]
         names = {n.id for part in evaluated for n in ast.walk(part) if isinstance(n, ast.Name)}
-        for used in sorted(names | _globals_of(function.__code__)):
+        for used in sorted(names | globals_of(function.__code__)):
             self._name(used, node)
         self.sources.append(text)
 
     def _source(self, function: FunctionType) -> tuple[ast.FunctionDef, str]:
         """A function's definition and its text, if that is what the function does."""
-        name, found = function.__name__, None
+        name, code, found = function.__name__, function.__code__, False
+        flags = sum(flag for flag in FLAGS.values() if code.co_flags & flag)
         try:
+            cell = compile("".join(inspect.findsource(function)[0]), name, "exec", flags | AWAITING, dont_inherit=True)
             text = textwrap.dedent(inspect.getsource(function)).rstrip() + "\n"
-            flags = sum(flag for flag in FLAGS.values() if function.__code__.co_flags & flag)
             (node,) = ast.parse(text).body
-            found = codes_in(compile(text, name, "exec", flags, dont_inherit=True)).get(name)
+            alone = codes_in(compile(text, name, "exec", flags, dont_inherit=True)).get(name)
+            # An import in the cell changes how calls are compiled, so what must be equal is compiled with its cell
+            found = any(is_at(code, other) and same_code(code, other) for other in all_codes(cell))
+            found = found and alone is not None and same_names(code, alone)
         except (OSError, TypeError, ValueError, SyntaxError):
             raise self._refused(f"the source of {name} cannot be had") from None
-        if found is None or not same_code(found, function.__code__):
+        if not found:
             raise self._refused(f"the source of {name} is not what was defined", "define it again, then grade it")
         if node.decorator_list or function.__dict__:
             raise self._refused(f"{name} has a decorator or attributes")
@@ -169,12 +174,13 @@ class _Written:
             self.constants[name] = text
         elif there := address(name, value):
             self.imports[f"from {there[0]} import {there[1]}" + _renamed(there[1], name)] = None
-        elif inspect.isclass(value):
-            raise self._refused(f"it uses the class {name} of this session")
-        elif file := getattr(sys.modules.get(getattr(value, "__module__", "") or ""), "__file__", None):
-            raise self._refused(f"it uses {name}, of {file}" if callable(value) else f"it uses {name}, {_kind(value)}")
+        elif inspect.isclass(value) or inspect.isfunction(value):
+            module = None if value.__module__ == "__main__" else sys.modules.get(value.__module__ or "")
+            file = getattr(module, "__file__", None) or "this session"
+            raise self._refused(f"it uses {name}, {'a class' if inspect.isclass(value) else 'a function'} of {file}")
         else:
-            raise self._refused(f"it uses {name}, {_kind(value)}", f"make {name} inside the function, or {WAY}")
+            what = f"a {type(value).__name__} of this session"
+            raise self._refused(f"it uses {name}, {what}", f"make {name} inside the function, or {WAY}")
 
     def _module(self, name: str, module: ModuleType, node: ast.FunctionDef) -> None:
         if not of_a_package(module.__name__):
@@ -190,15 +196,6 @@ class _Written:
                     self.imports[f"import {inner}" + ("" if inner.split(".")[0] == name else " as _")] = None
 
 
-def _globals_of(code: CodeType) -> set[str]:
-    """Global names that a function's code reads or sets, that of functions and classes inside it included."""
-    steps = [(i.opname, i.argval) for i in dis.get_instructions(code)]
-    names = {name for step, name in steps if step.endswith("_GLOBAL")}
-    made = {name for step, name in steps if step == "STORE_NAME"}  # in the body of a class
-    names |= {name for step, name in steps if step == "LOAD_NAME"} - made - {"__name__"}
-    return names.union(*(_globals_of(inside) for inside in code.co_consts if isinstance(inside, CodeType)))
-
-
 def _stored_globals(node: ast.AST) -> Iterator[str]:
     for part in ast.walk(node):
         if isinstance(part, ast.Global):
@@ -207,7 +204,3 @@ def _stored_globals(node: ast.AST) -> Iterator[str]:
 
 def _renamed(there: str, here: str, word: str = " as ") -> str:
     return "" if there == here else f"{word}{here}"
-
-
-def _kind(value: object) -> str:
-    return f"a {type(value).__name__} of this session"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,13 @@ from local_eval.tasks.names import TaskError, split_spec
 from local_eval.tasks.task import Task
 
 
-def load_task(spec: str) -> Task:
-    """Load and check a task by name ('digits'), name and place ('cifar10:/data') or path ('my_task.py').
+def load_task(spec: str | os.PathLike) -> Task:
+    """Load and check a task by name ('digits'), name and place ('cifar10:/data') or path ('my_task.py', 'faces.csv').
 
     Raises:
         TaskError: no such task, its file has no `task()`, or its data cannot be read or graded.
     """
+    spec = os.fspath(spec)
     path, where = split_spec(spec)
     task = _call(task_module(path).task, spec, path, where)
     check_task(task, Path(where).expanduser() if where else path)  # errors name a person's data, not our module
