@@ -12,12 +12,14 @@ import importlib
 
 OFFERED = {
     "Grader": "local_eval.grader",
+    "InputError": "local_eval.engine.errors",
     "Projection": "local_eval.metric.projection",
     "ProjectionError": "local_eval.metric.projection",
     "Recipe": "local_eval.tasks.task",
     "Score": "local_eval.metric.score",
     "Split": "local_eval.tasks.task",
     "Task": "local_eval.tasks.task",
+    "WorkError": "local_eval.engine.errors",
     "forgetting_quality": "local_eval.metric.metric",
     "grade": "local_eval.api",
     "graded": "local_eval.report.graded",
