@@ -31,6 +31,8 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     if name not in task_names():
         head, colon, where = spec.partition(".py:") if ".py:" in spec else (spec.removesuffix(".py"), "", "")
         name = f"{head}.py" if colon or spec.endswith(".py") else spec
+        if not name.endswith(".py") and Path(spec).expanduser().is_file():
+            raise TaskError(f"{spec} is no task; a table of images ends in .csv or .tsv, and a task's file in .py")
     path = Path(name) if name.endswith(".py") else TASKS / f"{name}.py"
     if not path.is_file() or (path.parent == TASKS and name not in task_names()):
         raise TaskError(

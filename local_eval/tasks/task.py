@@ -105,6 +105,7 @@ class Task:
     class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
     original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
     oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracle_file.py
+    class_names: tuple[str, ...] = ()  # what people call class 0, 1, 2 ..., where that is not its number
     notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
 
     @property

@@ -1,7 +1,8 @@
 """The pages are true as far as a machine can tell: links lead somewhere, commands parse, code compiles, examples run.
 
 A Python block under `<!-- run -->` is run as it is. One under `<!-- file: PATH -->` is written to PATH in a copy of the
-kit, where the tests among them, and those in in_copy.py, are run.
+kit, where the tests among them, and those in in_copy.py, are run. Those under `<!-- session -->` are run by
+test_python_page.py.
 """
 
 import json
@@ -31,7 +32,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 PYTHON = [block for block in BLOCKS if block.kind == "python"]
 FILES = {block.mark.removeprefix("file: "): block.text for block in BLOCKS if block.mark.startswith("file: ")}
 COMMANDS = sorted({(name(page), " ".join(c)): c for page in PAGES for c in commands(read(page))}.items())
-GENERATED = {"README.md": ["table digits"], "docs/budget.md": ["budget table"]}
+GENERATED = {"README.md": ["table digits"], "CONTRIBUTING.md": ["matrix table"], "docs/budget.md": ["budget table"]}
 LONGEST = 150  # lines of a page
 HELD_TO_EXAMPLE = (
     "test_learning_rates_follow_the_published_sequence",
@@ -97,7 +98,9 @@ def test_examples_run_as_they_read(block):
 
 
 def test_every_python_block_is_run_somehow():
-    assert [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")] == []
+    others = [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")]
+    assert set(others) == {"docs/python.md"}, "its session is run by test_python_page.py"
+    assert {b.mark for b in PYTHON if b.page == "docs/python.md"} == {"session"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
