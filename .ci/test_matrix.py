@@ -4,7 +4,8 @@ How to run it: make test-matrix, or python .ci/test_matrix.py --python 3.12 --to
 
 Every pair of an interpreter that is found here and a torch that has wheels for it is installed into a fresh folder,
 runs a core of the tests, and is deleted. A pair takes about 5 GB of disk while it lasts, since torch's wheels bring
-CUDA, and minutes. What was not tried is told with the reason. Nothing is skipped in silence. The exit code is 1 if tests failed.
+CUDA, and minutes. What was not tried is told with the reason. Nothing is skipped in silence. The exit code is 1 if
+tests failed.
 """
 
 from __future__ import annotations
@@ -65,9 +66,8 @@ def try_pair(python: str, torch: str, options: argparse.Namespace) -> str:
         made = _run([python, "-m", "venv", folder])
         if made.returncode:
             return f"not tried: no environment could be made ({_last(made)})"
-        pip = (
-            ["uv", "pip", "install", "--python", str(own)] if shutil.which("uv") else [str(own), "-m", "pip", "install"]
-        )
+        pip = ["uv", "pip", "install", "--python"] if shutil.which("uv") else []
+        pip = [*pip, str(own)] if pip else [str(own), "-m", "pip", "install"]
         installed = _run([*pip, "--quiet", "--no-cache-dir", *packages(torch)])
         if installed.returncode:
             text = installed.stdout + installed.stderr
