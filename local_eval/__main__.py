@@ -101,7 +101,7 @@ def _check_names(options: argparse.Namespace) -> None:
     """A typo in a name is told before torch is loaded; and what a long command will do is said."""
     names = [getattr(options, "submission", None), *getattr(options, "names", []), *getattr(options, "submissions", [])]
     for name in (name for name in names if name and looks_like_checkpoints(name)):
-        if not Path(name).expanduser().exists():
+        if not Path(name).exists():
             raise SubmissionError(f"{name} does not exist; give the path of a zip or folder of checkpoints")
     names = [name for name in names if name and not looks_like_checkpoints(name)]
     for name in names:

@@ -21,7 +21,11 @@ FUNCTIONS = {name for name in local_eval.OFFERED if name.islower()}
 def test_the_page_runs_as_one_session(tmp_path, monkeypatch, capsys):
     for stage in (check, oracles, share_gpu):
         monkeypatch.setattr(stage, "run_jobs", in_this_process)
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "größe 1").mkdir()
+    (tmp_path / "home").write_text("")
+    monkeypatch.chdir(tmp_path / "größe 1")  # with "my outputs" below, and no home to write to
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
     names = {"__name__": "__main__"}
     for text in BLOCKS:
         run_cell(text.replace('task="digits"', f"task={TINY!r}"), names)
