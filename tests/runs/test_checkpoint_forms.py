@@ -71,8 +71,8 @@ def refused(path, told):
 @pytest.mark.parametrize(
     "name",
     ["unlearned_checkpoint_{}.pt", "unlearned_checkpoint_{:03}.pth", "checkpoint_{}.pt", "model_{}.pth", "{}.pth",
-     "modèle_{}.pth",
-     "größe 1/方法_{}.pth", "unlearned-{:02}.pth", "my models/unlearned_{}.pth", "net{}.pth", "kaggle/tmp/model_{}.pth"],
+     "modèle_{}.pth", "größe 1/方法_{}.pth", "unlearned-{:02}.pth", "my models/unlearned_{}.pth", "net{}.pth",
+     "kaggle/tmp/model_{}.pth"],
 )  # fmt: skip
 def test_plain_names_with_one_number_are_taken_and_said(tmp_path, make, name):
     if make is in_folder and name.startswith("kaggle"):
