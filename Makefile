@@ -6,7 +6,7 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test test-matrix bench clean help
+.PHONY: grade test test-slow test-matrix bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -14,6 +14,9 @@ grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=
 test: $(VENV)/installed  ## ruff, then all tests
 	$(VENV)/bin/ruff check .
 	$(RUN) -m pytest
+
+test-slow: $(VENV)/installed  ## the tests that `make test` leaves out for their time
+	$(RUN) -m pytest -m slow
 
 test-matrix: $(VENV)/installed  ## try torch 2.6 to the newest with Python 3.11 to 3.14, where they are to be had
 	$(RUN) .ci/test_matrix.py $(MATRIX)

@@ -5,12 +5,8 @@ import re
 import pytest
 
 import local_eval
-from local_eval.engine import share_gpu
-from local_eval.oracles import oracles
-from local_eval.runs import check
 from tests.conftest import TINY
 from tests.docs.pages import ROOT, blocks
-from tests.made_up import in_this_process
 from tests.runs.test_written_out import run_cell
 
 PAGE = ROOT / "docs" / "python.md"
@@ -18,9 +14,7 @@ BLOCKS = [block.text for block in blocks(PAGE) if block.mark == "session"]
 FUNCTIONS = {name for name in local_eval.OFFERED if name.islower()}
 
 
-def test_the_page_runs_as_one_session(tmp_path, monkeypatch, capsys):
-    for stage in (check, oracles, share_gpu):
-        monkeypatch.setattr(stage, "run_jobs", in_this_process)
+def test_the_page_runs_as_one_session(without_a_pool, tmp_path, monkeypatch, capsys):
     (tmp_path / "größe 1").mkdir()
     (tmp_path / "home").write_text("")
     monkeypatch.chdir(tmp_path / "größe 1")  # with "my outputs" below, and no home to write to
