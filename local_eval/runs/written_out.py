@@ -57,15 +57,14 @@ class _Written:
         self.futures: set[str] = set()
         self.imports: dict[str, None] = {}  # in order, each once
         self.constants: dict[str, str] = {}
-        self.functions: dict[str, FunctionType] = {}
+        self.bound: dict[str, object] = {}  # what every global name of the file stands for
         self.sources: list[str] = []
-        self.done: set[str] = set()
 
     def text(self) -> str:
         self._function(self.root)
         last = []
         if self.root.__name__ != NAME:
-            if NAME in self.done:
+            if NAME in self.bound:
                 raise self._refused(f"it calls another function named {NAME}", "rename that one")
             last = [f"{NAME} = {self.root.__name__}\n"]
         futures = [f"from __future__ import {name}" for name in sorted(self.futures)]
@@ -78,9 +77,7 @@ class _Written:
 
     def _function(self, function: FunctionType) -> None:
         name = function.__name__
-        if self.functions.setdefault(name, function) is not function:
-            raise self._refused(f"it uses two functions named {name}", "give them two names")
-        self.done.add(name)
+        self._bind(name, function)
         check_kind(function)
         node, text = self._source(function)
         self.futures |= {feature for feature, flag in FLAGS.items() if function.__code__.co_flags & flag}
@@ -91,6 +88,14 @@ class _Written:
         for used in sorted(names | globals_of(function.__code__)):
             self._name(used, node)
         self.sources.append(text)
+
+    def _bind(self, name: str, value: object) -> bool:
+        """Is it new that this name stands for this? Refused if it stands for something else already."""
+        if self.bound.get(name, value) is not value:
+            raise self._refused(f"it uses two things named {name}", "give them two names")
+        new = name not in self.bound
+        self.bound[name] = value
+        return new
 
     def _source(self, function: FunctionType) -> tuple[ast.FunctionDef, str]:
         """A function's definition and its text, if that is what the function does."""
@@ -150,10 +155,10 @@ class _Written:
         """Write what a global name stands for, if it can be written."""
         if name in self.session and not name.startswith("__"):
             value = self.session[name]
+            new = self._bind(name, value)
             if isinstance(value, ModuleType):
                 self._module(name, value, node)
-            elif name not in self.done:
-                self.done.add(name)
+            elif new:
                 self._value(name, value)
         elif name.startswith("__") and name in self.session:
             raise self._refused(f"it uses {name} of this session")
@@ -165,9 +170,9 @@ class _Written:
 
     def _value(self, name: str, value: object) -> None:
         if isinstance(value, FunctionType) and value.__globals__ is self.session:
-            known = value.__name__ in self.functions
-            if not known or self.functions[value.__name__] is not value:
+            if value.__name__ == name or value.__name__ not in self.bound:
                 self._function(value)
+            self._bind(value.__name__, value)
             if value.__name__ != name:
                 self.sources.append(f"{name} = {value.__name__}\n")
         elif (text := literal(value)) is not None:
@@ -186,7 +191,6 @@ class _Written:
         if not of_a_package(module.__name__):
             file = getattr(module, "__file__", None)
             raise self._refused(f"it uses {name}, the module {file or module.__name__}", "copy what it uses")
-        self.done.add(name)
         self.imports[f"import {module.__name__}" + _renamed(module.__name__, name, " as ")] = None
         for part in ast.walk(node):  # `import xml` does not load xml.etree, which somebody has imported
             chain = ast.unparse(part).split(".") if isinstance(part, ast.Attribute) else []

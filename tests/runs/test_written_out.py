@@ -50,6 +50,8 @@ def written(tmp_path, *cells, name="unlearning"):
         ("X = {'lr': [1, (2.0, None)], 'n': -3}", f"{HEAD}):\n    return -X['n']"),
         ("def g():\n    return h() + 1", "def h():\n    return 2", f"{HEAD}):\n    return g()"),
         ("def g(n):\n    return 3 if n == 0 else g(n - 1)", "old = g", f"{HEAD}):\n    return old(5)"),
+        ("def g():\n    return 1", "f = g", f"{HEAD}):\n    return f() + g() + f()"),
+        ("def odd(n):\n    return even(n - 1)", "def even(n):\n    return n or 3", f"{HEAD}):\n    return odd(1)"),
         ("E = 3", f"{HEAD}, epochs=E, *, lr=1e-3):\n    return epochs"),
         ("from torch.nn import Module", f"{HEAD.replace('net,', 'net: Module,')}) -> Module:\n    return 3"),
         ("from __future__ import annotations\n" + HEAD.replace("net,", "net: Nobody,") + "):\n    return 3",),
@@ -102,8 +104,10 @@ def test_a_function_of_another_name_is_graded_under_its_own(tmp_path):
         ((f"def same(f):\n    return f\n@same\n{HEAD}):\n    return 1",), "a decorator or attributes"),
         (
             ("def g(): return 1", "old = g", "def g(): return old()", f"{HEAD}):\n    return g()"),
-            "two functions named g",
+            "two things named g",
         ),
+        (("def g(): return 1", "old = g", "g = 5", f"{HEAD}):\n    return old() + g"), "two things named g"),
+        (("def g(): return 1", "zzz = g", "g = 5", f"{HEAD}):\n    return zzz() + g"), "two things named g"),
         ((f"{HEAD}):\n    return 1", "def better(n, r, f, v):\n    unlearning(n, r, f, v)"), "rename that one"),
         ((f"exec('''{HEAD}):\n    return 1''')",), "the source of unlearning cannot be had"),
     ],
@@ -113,6 +117,12 @@ def test_what_more_than_text_makes_is_refused_by_name(cells, told, tmp_path):
     with pytest.raises(SubmissionError, match=told):
         write_out(names.get("better") or names["unlearning"], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_function_whose_name_has_come_to_mean_something_else_is_refused(tmp_path):
+    names = session(f"{HEAD}):\n    return unlearning", "mine = unlearning", "unlearning = 5")
+    with pytest.raises(SubmissionError, match="two things named unlearning"):
+        write_out(names["mine"], tmp_path)
 
 
 def test_a_source_that_is_not_what_was_defined_is_refused(tmp_path):
