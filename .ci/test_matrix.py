@@ -73,12 +73,17 @@ def try_pair(python: str, torch: str, options: argparse.Namespace) -> str:
             text = installed.stdout + installed.stderr
             none = "No matching distribution" in text or "no wheels" in text or "no versions" in text
             return "no wheels for this pair here" if none else f"could not be installed: {_last(installed)}"
-        tests = [str(ROOT / "tests" / name) for name in CORE]
-        tested = _run([str(own), "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *tests])
-        found = _run([str(own), "-c", "import torch, numpy; print(torch.__version__, 'numpy', numpy.__version__)"])
-        if tested.returncode:
-            print(tested.stdout[-3000:], file=sys.stderr)
-        return f"{_last(tested)} (torch {found.stdout.strip()})"
+        return run_core(str(own))
+
+
+def run_core(python: str) -> str:
+    """Run the core of the tests in an environment; returns in words what came of it."""
+    tests = [str(ROOT / "tests" / name) for name in CORE]
+    tested = _run([python, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *tests])
+    found = _run([python, "-c", "import torch, numpy; print(torch.__version__, 'numpy', numpy.__version__)"])
+    if tested.returncode:
+        print(tested.stdout[-3000:], file=sys.stderr)
+    return f"{_last(tested)} (torch {found.stdout.strip()})"
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess:
@@ -120,11 +125,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", nargs="+", default=PYTHONS, metavar="X.Y", help="versions (all)")
     parser.add_argument("--torch", nargs="+", default=TORCHES, metavar="X.Y", help="versions (all)")
+    parser.add_argument("--here", action="store_true", help="only the environment that runs this, as it is")
     parser.add_argument("--save", type=Path, metavar="FILE", help=f"put the table between its marks '{MARK}' there")
     parser.add_argument("--folder", type=Path, help="where environments are made (the system's folder for such)")
     options = parser.parse_args()
     rows, today = [], date.today().isoformat()
-    for version in options.python:
+    if options.here:
+        told = run_core(sys.executable)
+        torch = re.search(r"\(torch (\d+\.\d+)", told)
+        rows.append(("%d.%d" % sys.version_info[:2], torch[1] if torch else "none", f"{told}, {today}"))
+        print(*rows[-1], flush=True)
+    for version in () if options.here else options.python:
         python = interpreter(version)
         if python is None:
             rows.append((version, "all", f"not tried: there is no Python {version} on this machine; {ADVICE}"))
