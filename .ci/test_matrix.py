@@ -133,7 +133,7 @@ def main() -> int:
     if options.here:
         told = run_core(sys.executable)
         torch = re.search(r"\(torch (\d+\.\d+)", told)
-        rows.append(("%d.%d" % sys.version_info[:2], torch[1] if torch else "none", f"{told}, {today}"))
+        rows.append((".".join(map(str, sys.version_info[:2])), torch[1] if torch else "none", f"{told}, {today}"))
         print(*rows[-1], flush=True)
     for version in () if options.here else options.python:
         python = interpreter(version)
