@@ -1,4 +1,4 @@
-"""`make test-matrix` installs fitting versions, runs tests that exist, and keeps the rows of pairs that it did not try."""
+"""`make test-matrix` installs what fits, runs tests that exist, and keeps the rows of pairs that it did not try."""
 
 import runpy
 import sys
