@@ -36,7 +36,7 @@ LEFT_OUT = (
     "ipykernel",
     "ruff",
 )  # of requirements.txt: what the core does without
-MARK = "matrix table"
+MARK = "matrix"
 ADVICE = "install it, or name another with --python"
 
 

@@ -32,9 +32,7 @@ def test_an_interpreter_is_found_by_its_version_or_not_at_all():
 
 def test_rows_that_were_not_tried_this_time_stay(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(
-        "a\n<!-- matrix table -->\n| Python | torch | result |\n|---|---|---|\n<!-- end matrix table -->\nb\n"
-    )
+    page.write_text("a\n<!-- matrix -->\n| Python | torch | result |\n|---|---|---|\n<!-- end matrix -->\nb\n")
     MATRIX["save"]([("3.12", "2.10", "one"), ("3.12", "2.6", "two")], page)
     MATRIX["save"]([("3.11", "2.14", "three"), ("3.12", "2.6", "four")], page)
     lines = [line for line in page.read_text().splitlines() if line.startswith("| 3.")]
