@@ -129,6 +129,8 @@ def main() -> int:
     parser.add_argument("--save", type=Path, metavar="FILE", help=f"put the table between its marks '{MARK}' there")
     parser.add_argument("--folder", type=Path, help="where environments are made (the system's folder for such)")
     options = parser.parse_args()
+    if options.save and f"<!-- end {MARK} -->" not in (options.save.read_text() if options.save.is_file() else ""):
+        parser.error(f"{options.save} has no lines <!-- {MARK} --> and <!-- end {MARK} -->; add them first")
     rows, today = [], date.today().isoformat()
     if options.here:
         told = run_core(sys.executable)
