@@ -6,7 +6,7 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test test-slow test-browser bench clean help
+.PHONY: grade test test-slow test-browser test-matrix bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -20,6 +20,9 @@ test-slow: $(VENV)/installed  ## the tests that `make test` leaves out for their
 
 test-browser: $(VENV)/installed  ## look at the report page in Chromium, if there is one
 	$(RUN) -m pytest -n 0 -m browser tests/report/page
+
+test-matrix: $(VENV)/installed  ## try torch 2.6 to the newest with Python 3.11 to 3.14, where they are to be had
+	$(RUN) .ci/test_matrix.py $(MATRIX)
 
 bench: $(VENV)/installed  ## time the kit beside the plain way
 	$(RUN) -m local_eval bench

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from local_eval.engine import share_gpu
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles import oracles
 from local_eval.oracles.original import finish_original
 from local_eval.runs import check

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 
 
 def draw_after_grading(options: argparse.Namespace, grader: Grader) -> None:

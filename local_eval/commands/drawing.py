@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from local_eval.engine.records import Record, RecordError
-from local_eval.grade import Grader
 from local_eval.grade_checkpoints import kept_evaluations
+from local_eval.grader import Grader
 from local_eval.metric.metric import example_epsilons
 from local_eval.metric.score import ScoreError, confidences
 from local_eval.oracles.original import original_record

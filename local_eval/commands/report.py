@@ -9,7 +9,7 @@ import argparse
 
 from local_eval.commands.drawing import draw_report
 from local_eval.commands.grading import device_of
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 
 
 def report(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from local_eval.commands.after_grading import draw_after_grading
 from local_eval.commands.parser import make_parser
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record, record_path, save_record
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles.original import finish_original
 from local_eval.report.table import read_score
 from local_eval.runs.checkpoints import save_checkpoint

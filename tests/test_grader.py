@@ -7,7 +7,7 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.engine.records import record_path
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import ScoreError
 from tests.conftest import GOOD, TINY
 
