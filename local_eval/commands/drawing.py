@@ -65,10 +65,9 @@ def _of_checkpoints(grader: Grader, path: Path) -> tuple[Path, dict, dict[int, R
 
 def _score_in(folder: Path, submission: str) -> dict:
     again = f"python -m local_eval grade {submission}"
-    try:
-        score = read_score(folder / "score.json")
-    except FileNotFoundError:
-        raise ScoreError(f"there is no score of {submission} in {folder}; make one first: {again}") from None
+    if not (folder / "score.json").exists():
+        raise ScoreError(f"there is no score of {submission} in {folder}; make one first: {again}")
+    score = read_score(folder / "score.json")
     if gone := [key for key in NEEDED if key not in score]:
         raise ScoreError(f"{folder / 'score.json'} is of an earlier version, without {gone[0]}; score again: {again}")
     return score

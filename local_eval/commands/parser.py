@@ -81,9 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_set(compare)
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
-    _add_options_of_report(
-        command("report", "report:report", "Draw the page of what was graded: one report.html, and PNGs.", also=ALSO)
-    )
+    text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
+    _add_options_of_report(command("report", "report:report", text, submission=False))
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_set(check)
@@ -104,6 +103,8 @@ def _add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
 
 
 def _add_options_of_report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("submission", help=SUBMISSION + ALSO)
+    _add_set(report)
     report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
     report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
     report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
