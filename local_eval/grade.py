@@ -20,6 +20,8 @@ import numpy as np
 from local_eval.engine.failure import Failure
 from local_eval.engine.provenance import made_with
 from local_eval.engine.records import Record, RecordError, read_records
+from local_eval.metric.beyond.further import further_measures
+from local_eval.metric.beyond.looks import Labels
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
@@ -165,7 +167,7 @@ class Grader:
                 "finish them with the same command, or pass --allow-missing, which is noted on the score"
             )
         pool = self.cached_oracles()
-        score = compute_score(done, pool, *self.labels_and_persons, missing)
+        score = self.with_further(compute_score(done, pool, *self.labels_and_persons, missing), done, pool)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.identity(-1) | {"index": None, "out": str(folder)}
@@ -174,6 +176,11 @@ class Grader:
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
         )
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
+        """The score with what goes beyond the official attack, from the same records."""
+        unlearned = [runs[index] for index in sorted(runs)]
+        return replace(score, beyond=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
 
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
