@@ -38,7 +38,7 @@ def test_measures_of_normal_draws_are_the_ones_measured_before(models, shift, ra
     ours, theirs = (Looks(side, *np.empty((3, models, 0))) for side in (shift + ratio * unlearned, retrained))
     found = divergences(ours.forget, theirs.forget)
     assert found.mean() == pytest.approx(mean, rel=0.12), "there, the largest value of each example was left out"
-    assert worst is None or np.percentile(found, 95) == pytest.approx(worst, rel=0.15)
+    assert worst is None or np.percentile(found, 95) == pytest.approx(worst, rel=0.2)
     assert accuracy(ours, theirs) == pytest.approx(accurate, abs=0.012)
     assert ks_distance(ours, theirs) == pytest.approx(distance, abs=0.012)
 
