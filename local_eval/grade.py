@@ -133,6 +133,10 @@ class Grader:
         With `keep`, state dicts go to checkpoints/ in the runs' folder; runs without one there are made again.
         """
         check_runs(self.runs)
+        return self.make_runs(submission, keep)
+
+    def make_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
+        """As `finish_runs`, also of fewer runs than a score needs."""
         finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
@@ -182,9 +186,13 @@ class Grader:
         unlearned = [runs[index] for index in sorted(runs)]
         return replace(score, beyond=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
 
+    def original(self) -> Record:
+        """How the original model does; it must be on disk."""
+        return original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device)
+
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
-        original = original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device).evaluation
+        original = self.original().evaluation
         accuracies = {"retain_accuracy": original.retain_accuracy, "test_accuracy": original.test_accuracy}
         return {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "original": accuracies}
 

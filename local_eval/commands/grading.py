@@ -75,7 +75,7 @@ def grade(options: argparse.Namespace) -> int:
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]
-    failed = _tell_failures(failures, options.runs)
+    failed = tell_failures(failures, options.runs)
     if options.keep_checkpoints and not failed:
         print(f"checkpoints: {grader.zip_checkpoints(options.submission)}")
     if failed and not options.allow_missing:
@@ -93,7 +93,7 @@ def _grade_checkpoints(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Only the runs."""
-    return 1 if _tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
+    return 1 if tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
 
 
 def score(options: argparse.Namespace) -> int:
@@ -175,7 +175,8 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_failures(failures: dict[int, Failure], runs: int) -> int:
+def tell_failures(failures: dict[int, Failure], runs: int) -> int:
+    """Say why runs failed, each reason once; returns how many did."""
     by_reason: dict[str, list[int]] = {}
     for index, failure in sorted(failures.items()):
         by_reason.setdefault(failure.reason, []).append(index)
