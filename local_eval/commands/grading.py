@@ -13,19 +13,19 @@ import torch
 
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
-from local_eval.engine.failure import Failure
+from local_eval.commands.several import make_runs, score_all, with_originals
+from local_eval.commands.telling import tell_failures, tell_score
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
 from local_eval.grade import Grader, grade_all
 from local_eval.grade_checkpoints import grade_checkpoints
-from local_eval.metric.score import Score, ScoreError, check_runs
+from local_eval.metric.score import ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown
 from local_eval.report.markers import around_markers, write_between_markers
 from local_eval.report.table import table
 from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import (
-    Submission,
     looks_like_checkpoints,
     submission_names,
 )
@@ -33,7 +33,6 @@ from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TaskError
 from local_eval.tasks.overview import overview
 
-OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
 
 
@@ -66,7 +65,7 @@ def grade(options: argparse.Namespace) -> int:
     """All stages in order; or, for checkpoints that exist already, only their evaluation."""
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
-    grader = _grader(options)
+    graders = with_originals(grader := _grader(options), options)
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
@@ -74,21 +73,16 @@ def grade(options: argparse.Namespace) -> int:
         print(f"check: {remark}", flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
-    failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]
-    failed = tell_failures(failures, options.runs)
-    if options.keep_checkpoints and not failed:
-        print(f"checkpoints: {grader.zip_checkpoints(options.submission)}")
-    if failed and not options.allow_missing:
-        return 1
-    return score(options)
+    return score_all(graders, options) if all(make_runs(each, options) for each in graders) else 1
 
 
 def _grade_checkpoints(options: argparse.Namespace) -> int:
-    if options.budget_hours is not None or options.keep_checkpoints:
-        raise ScoreError("--budget-hours and --keep-checkpoints need runs that are made here, not finished checkpoints")
+    if options.budget_hours is not None or options.keep_checkpoints or options.originals or options.repeat != 1:
+        names = "--budget-hours, --keep-checkpoints, --originals and --repeat"
+        raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
-    return _tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
+    return tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -98,20 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
 def score(options: argparse.Namespace) -> int:
     """Only the score of what is on disk."""
-    grader = _grader(options)
-    _say_scoring(len(grader.task.forget), options.runs)
-    found = grader.score(options.submission, options.allow_missing, options.budget_hours)
-    return _tell_score(*found, Submission.find(options.submission).label, grader.task.name)
-
-
-def _say_scoring(examples: int, runs: int) -> None:
-    print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
-
-
-def _tell_score(found: Score, path: Path, submission: str, task: str) -> int:
-    print(table(found, submission, task))
-    print(f"written to {path}")
-    return OVER_BUDGET if found.within_budget is False else 0
+    return score_all(with_originals(_grader(options), options), options)
 
 
 def oracles(options: argparse.Namespace) -> int:
@@ -173,21 +154,3 @@ def bench(options: argparse.Namespace) -> int:
     if options.json:
         save_bench(found, options.json)
     return 0
-
-
-def tell_failures(failures: dict[int, Failure], runs: int) -> int:
-    """Say why runs failed, each reason once; returns how many did."""
-    by_reason: dict[str, list[int]] = {}
-    for index, failure in sorted(failures.items()):
-        by_reason.setdefault(failure.reason, []).append(index)
-    for reason, indices in by_reason.items():
-        runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
-        print(f"{runs_named} failed: {reason}", file=sys.stderr)
-    if failures:
-        print(
-            f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
-            "The same command tries them again, with a longer --timeout if they are slow and do not hang; "
-            "--allow-missing scores without them",
-            file=sys.stderr,
-        )
-    return len(failures)

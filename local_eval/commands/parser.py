@@ -139,6 +139,17 @@ def _add_options(
             "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
         )
         sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
+        _add_options_of_several(sub)
+
+
+def _add_options_of_several(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--repeat", type=int, default=1, metavar="K", help="also grade with the K - 1 seeds that follow")
+    sub.add_argument(
+        "--originals",
+        type=int,
+        metavar="M",
+        help="also grade runs that start from M original models in turn, not from the official one",
+    )
 
 
 def _add_options_of_quick(quick: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ import argparse
 import functools
 import sys
 
-from local_eval.commands.grading import device_of, tell_failures
+from local_eval.commands.grading import device_of
+from local_eval.commands.telling import tell_failures
 from local_eval.grade import Grader
 from local_eval.metric.beyond.looks import Labels
 from local_eval.metric.quick_look import FEWEST, QuickLook, quick_look
@@ -42,7 +43,7 @@ def _look(grader: Grader, name: str) -> int:
     if tell_failures(failures, grader.runs):
         return 1
     runs = [done[index] for index in sorted(done)]
-    found = quick_look(runs, grader.cached_oracles() or oracles, grader.original(), Labels.of(grader.task))
+    found = quick_look(runs, grader.cached_oracles() or oracles, *grader.original_records(), Labels.of(grader.task))
     print(table(found, submission.label, grader.task.name, len(runs)), flush=True)
     return 0
 
