@@ -1,6 +1,7 @@
 """Several originals and several seeds are graded beside the official way, and their runs never mix with its runs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from local_eval.oracles import oracles
 from local_eval.oracles.original import original_digest, save_original
 from local_eval.runs.one_run import one_run
 from local_eval.tasks.evaluate import evaluate, initial_net
-from tests.conftest import TINY
+from tests.conftest import GOOD, TINY
 from tests.made_up import in_this_process
 
 RUNS, ORIGINALS = 16, 3
@@ -35,23 +36,33 @@ def made_up():
     return draw
 
 
-@pytest.fixture
-def graded(tmp_path, tiny, submission, made_up):
-    """A grader with one original, one with three, and a submission of which everything is on disk, for two seeds."""
-    grader, path = Grader(TINY, tmp_path, runs=RUNS), submission()
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory, tiny, made_up):
+    """An output folder with everything that a score from one original or from three asks for, with two seeds."""
+    out = tmp_path_factory.mktemp("graded")
+    (out / "mine.py").write_text(GOOD)
+    grader = Grader(TINY, out, runs=RUNS)
     save_original(grader.folder / "original.npz", initial_net(tiny, 9).state_dict(), grader.fingerprint)
     several, facts = SeveralOriginals.like(grader, ORIGINALS), {"seconds": 1.0, "device": "cpu", "torch": "1"}
     for k in range(ORIGINALS):
         weights = record_path(grader.folder / "originals" / "weights", k)
         save_original(weights, initial_net(tiny, k).state_dict(), grader.fingerprint)
-    plans = [one.run_plan(path) for g in (grader, several) for one in seeds(g, 2)]
+    plans = [one.run_plan(str(out / "mine.py")) for g in (grader, several) for one in seeds(g, 2)]
     folders = [(grader.folder / plan.folder_name, plan.identity) for plan in plans]
     folders.append((grader.folder / "oracles", grader.oracle_identity))
     folders.append((grader.folder / "originals", several._original_plan.identity))
     for folder, identity in folders:
         for k in range(RUNS):
             save_record(record_path(folder, k), Record(made_up(), identity(k), facts))
-    return grader, several, path
+    return out
+
+
+@pytest.fixture
+def graded(tmp_path, on_disk):
+    """A grader with one original, one with three, and the submission; in a copy of the folder."""
+    shutil.copytree(on_disk, tmp_path / "out")
+    grader = Grader(TINY, tmp_path / "out", runs=RUNS)
+    return grader, SeveralOriginals.like(grader, ORIGINALS), str(tmp_path / "out" / "mine.py")
 
 
 def score_command(grader, path, *more):
