@@ -9,17 +9,17 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
-from local_eval.commands.several import make_runs, score_all, with_originals
+from local_eval.commands.one_submission import make_runs, score_all, with_originals
+from local_eval.commands.several import grade_several
 from local_eval.commands.telling import tell_failures, tell_score
+from local_eval.engine.device import usable_device
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
-from local_eval.grade import Grader, grade_all
 from local_eval.grade_checkpoints import grade_checkpoints
-from local_eval.metric.score import ScoreError, check_runs
+from local_eval.grader import Grader, grade_all
+from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown
 from local_eval.report.markers import around_markers, write_between_markers
@@ -30,7 +30,6 @@ from local_eval.runs.submissions import (
     submission_names,
 )
 from local_eval.tasks.load import load_task
-from local_eval.tasks.names import TaskError
 from local_eval.tasks.overview import overview
 
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
@@ -51,38 +50,51 @@ def _grader(options: argparse.Namespace) -> Grader:
 
 
 def device_of(options: argparse.Namespace) -> str:
-    """The device that was asked for, or the best there is. Raises TaskError if it cannot be used."""
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TaskError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
-    return device
+    """The device that was asked for, or the best there is. Raises InputError if it cannot be used."""
+    return usable_device(options.device)
 
 
 def grade(options: argparse.Namespace) -> int:
-    """All stages in order; or, for checkpoints that exist already, only their evaluation."""
-    if looks_like_checkpoints(options.submission):
-        return _grade_checkpoints(options)
-    graders = with_originals(grader := _grader(options), options)
+    """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
+    names = list(dict.fromkeys(options.submissions))
+    if len(names) > 1:
+        _ = _grader(options).task  # a wrong task should not be told once for every submission
+        return grade_several(options, names, _check_one, _grade_checked)
+    options.submission = names[0]
+    if not looks_like_checkpoints(options.submission):
+        _check_one(options)
+    return _grade_checked(options)[0]
+
+
+def _check_one(options: argparse.Namespace) -> None:
+    grader = _grader(options)
+    with_originals(grader, options)  # numbers that make no sense are told now
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
     for remark in check_submission(options.submission, options.task, grader.device):
         print(f"check: {remark}", flush=True)
+
+
+def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
+    """An exit code, and the score unless runs failed."""
+    if looks_like_checkpoints(options.submission):
+        return _grade_checkpoints(options)
+    grader = _grader(options)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
-    return score_all(graders, options) if all(make_runs(each, options) for each in graders) else 1
+    graders = with_originals(grader, options)
+    return score_all(graders, options) if all(make_runs(each, options) for each in graders) else (1, None)
 
 
-def _grade_checkpoints(options: argparse.Namespace) -> int:
+def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
     if options.budget_hours is not None or options.keep_checkpoints or options.originals or options.repeat != 1:
         names = "--budget-hours, --keep-checkpoints, --originals and --repeat"
         raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
-    return tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
+    found = grade_checkpoints(grader, path)
+    return tell_score(*found, path.name, grader.task.name), found[0]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -92,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
 def score(options: argparse.Namespace) -> int:
     """Only the score of what is on disk."""
-    return score_all(with_originals(_grader(options), options), options)
+    return score_all(with_originals(_grader(options), options), options)[0]
 
 
 def oracles(options: argparse.Namespace) -> int:

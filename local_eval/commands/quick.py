@@ -13,7 +13,7 @@ import sys
 
 from local_eval.commands.grading import device_of
 from local_eval.commands.telling import tell_failures
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.beyond.looks import Labels
 from local_eval.metric.quick_look import FEWEST, QuickLook, quick_look
 from local_eval.metric.score import LEAST_RUNS, ScoreError

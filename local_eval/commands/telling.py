@@ -32,9 +32,9 @@ def tell_failures(failures: dict[int, Failure], runs: int) -> int:
     by_reason: dict[str, list[int]] = {}
     for index, failure in sorted(failures.items()):
         by_reason.setdefault(failure.reason, []).append(index)
-    for reason, indices in by_reason.items():
+    for indices in by_reason.values():
         runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
-        print(f"{runs_named} failed: {reason}", file=sys.stderr)
+        print(f"{runs_named} failed: {failures[indices[0]].told()}", file=sys.stderr)  # what the first one printed
     if failures:
         print(
             f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "

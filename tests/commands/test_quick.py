@@ -6,7 +6,7 @@ from local_eval.__main__ import main
 from local_eval.commands import quick
 from local_eval.engine import share_gpu
 from local_eval.engine.records import record_path
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles import oracles
 from local_eval.runs.refusal import SubmissionError
 from tests.conftest import TINY

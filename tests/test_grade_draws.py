@@ -9,8 +9,8 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.records import Record, record_path, save_record
-from local_eval.grade import Grader
-from local_eval.grade_several import SeveralOriginals, repeats_of, seeds
+from local_eval.grade_draws import SeveralOriginals, repeats_of, seeds
+from local_eval.grader import Grader
 from local_eval.metric.score import ScoreError
 from local_eval.oracles import oracles
 from local_eval.oracles.original import original_digest, save_original

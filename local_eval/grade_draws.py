@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 from local_eval.engine.records import Record, read_records, record_path
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.repeats import Repeats, repeats
 from local_eval.metric.score import ScoreError
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
