@@ -58,7 +58,8 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
         save_record(record_path(folder, index), replace(record, identity=_identity(grader, checkpoints, index)))
     if said := how_read(checkpoints, records):
         print(f"checkpoints: {said}")
-    score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons)
+    oracles = grader.cached_oracles()
+    score = grader.with_further(compute_score(records, oracles, *grader.labels_and_persons), records, oracles)
     about = grader.about() | {"seed": None, "made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
 

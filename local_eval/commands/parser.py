@@ -16,6 +16,7 @@ examples:
   python -m local_eval grade baseline_finetune            grade the official starter on the embedded task
   python -m local_eval check my_method.py                 does it keep the contract? (seconds)
   python -m local_eval check --task my_images.csv         what is understood of your own images?
+  python -m local_eval quick my_method.py --watch         look at 8 runs whenever you save the file; no score
   python -m local_eval grade my_method.py --runs 64       screen an idea
   python -m local_eval grade one.py two.py fanchuan       several, with a table at the end
   python -m local_eval report my_method.py                what was graded, as one page with figures
@@ -65,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_set(grade)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
+    quick = command("quick", "quick:quick", "Look at a few runs while you tune: accuracies, shift, spread; no score.")
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
     _add_options_of_pools(oracles)
@@ -87,7 +89,8 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_set(check)
     board = command("board", "board:board", "Grade published variants and put the official scores beside.", False)
-    _add_options(grade, run, compare, score, oracles, headroom, board)
+    _add_options(grade, run, compare, score, quick, oracles, headroom, board)
+    _add_options_of_quick(quick)
     _add_options_of_board(board)
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command="listing:list_all")
@@ -125,10 +128,11 @@ def _add_options(
     run: argparse.ArgumentParser,
     compare: argparse.ArgumentParser,
     score: argparse.ArgumentParser,
+    quick: argparse.ArgumentParser,
     *trainers: argparse.ArgumentParser,
 ) -> None:
     """What several of the grading commands take."""
-    making = (grade, run, compare, *trainers)
+    making = (grade, run, compare, quick, *trainers)
     for sub in (*making, score):
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
@@ -139,7 +143,7 @@ def _add_options(
         sub.add_argument(
             "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
         )
-    for sub in (grade, run, compare):
+    for sub in (grade, run, compare, quick):
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
         )
@@ -150,6 +154,22 @@ def _add_options(
             "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
         )
         sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
+        _add_options_of_several(sub)
+
+
+def _add_options_of_several(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--repeat", type=int, default=1, metavar="K", help="also grade with the K - 1 seeds that follow")
+    sub.add_argument(
+        "--originals",
+        type=int,
+        metavar="M",
+        help="also grade runs that start from M original models in turn, not from the official one",
+    )
+
+
+def _add_options_of_quick(quick: argparse.ArgumentParser) -> None:
+    quick.set_defaults(runs=8)
+    quick.add_argument("--watch", action="store_true", help="look again whenever the file is saved, until Ctrl-C")
 
 
 def _add_options_of_board(board: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 from local_eval.engine.errors import InputError
 from local_eval.engine.records import Record
+from local_eval.metric.beyond.measure import Measure
 from local_eval.metric.metric import (
     EPSILON_CAP,
     example_epsilons,
@@ -64,6 +65,7 @@ class Score:
     not_projected: str = ""  # why it cannot
     within_budget: bool | None = None  # None where no limit was asked for
     over_budget: tuple[int, ...] = ()  # runs that took longer than their share of the limit
+    beyond: tuple[Measure, ...] = ()  # further measures, beside the official attack
 
     @property
     def utility(self) -> float:

@@ -21,24 +21,27 @@ from local_eval.engine.files import locked
 from local_eval.engine.pool import default_workers, run_jobs
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record, read_records, record_path, save_record
+from local_eval.oracles.original import holds_weights, save_original
 from local_eval.oracles.train_many import Trainer
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TaskError
 
 FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
-FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` needs
+FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` and `--originals` need
 
 
 @dataclass(frozen=True)
 class OraclePlan:
-    """What a worker needs to train a job of oracles, or, for `headroom`, of more originals."""
+    """What a worker needs to train a job of oracles, or of more originals."""
 
     task: str
     task_fingerprint: str
     device: str
     models_per_job: int
     forget_too: bool = False  # train on the forget set as well: another original model, not an oracle
+    weights: Path | None = None  # folder in which to keep the weights, too, of the models below `keep`
+    keep: int = 0
 
     @property
     def kind(self) -> str:
@@ -47,6 +50,12 @@ class OraclePlan:
     def identity(self, index: int) -> dict:
         """What must agree for a cached model to be this one."""
         return {"kind": self.kind, "task": self.task_fingerprint, "index": index}
+
+    def lacks_weights(self, index: int) -> bool:
+        """Are this model's weights to be kept, and not there?"""
+        if self.weights is None or index >= self.keep:
+            return False
+        return not holds_weights(record_path(self.weights, index), self.task_fingerprint)
 
 
 def finish_oracles(
@@ -63,9 +72,9 @@ def finish_oracles(
         OutputError: the folder is in use, read-only or full; what was finished is kept.
     """
     with locked(folder):
-        done = read_records(folder, plan.identity, count, shape)
         size = plan.models_per_job
-        missing = sorted({k // size for k in range(count) if k not in done})
+        done = read_records(folder, plan.identity, -(-count // size) * size, shape)  # whole jobs
+        missing = sorted({k // size for k in range(count) if k not in done or plan.lacks_weights(k)})
         failures = {}
         workers = workers or default_workers(plan.device)
         jobs = run_jobs(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
@@ -93,7 +102,11 @@ def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
     indices = range(job * plan.models_per_job, (job + 1) * plan.models_per_job)
     start = time.perf_counter()
     seeds = [(FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index for index in indices]
-    evaluations = [evaluate(net, trainer.task) for net in trainer.train(seeds)]
+    evaluations = []
+    for index, net in zip(indices, trainer.train(seeds)):
+        evaluations.append(evaluate(net, trainer.task))
+        if plan.lacks_weights(index):
+            save_original(record_path(plan.weights, index), net.state_dict(), plan.task_fingerprint)
     for index, evaluation in zip(indices, evaluations):
         if not np.isfinite(evaluation.forget_logits).all():
             raise TaskError(f"{plan.kind} {index} diverged: its outputs are NaN or infinite. Change the task's recipe")

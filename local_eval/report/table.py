@@ -15,6 +15,7 @@ from local_eval.engine.files import write_atomically
 from local_eval.engine.records import RecordError
 from local_eval.engine.sealed import with_seal
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
+from local_eval.report.beyond import beyond_rows
 
 CHECKSUM = "sha256"
 
@@ -42,6 +43,7 @@ def table(score: Score, submission: str, task: str) -> str:
         *_projected(score),
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
         ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
+        *beyond_rows(score),
     ]
     lines = [f"{submission} on {task}, N = {score.runs}"]
     lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
@@ -114,6 +116,7 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
         "submission": submission,
         "task": task,
         "notes": notes(score),
+        "beyond": [asdict(measure) for measure in score.beyond],
         **about,
         "epsilons": score.epsilons.tolist(),
     }
