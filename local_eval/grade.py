@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.failure import Failure
 from local_eval.engine.provenance import made_with
 from local_eval.engine.records import Record, RecordError, read_records
@@ -165,7 +166,7 @@ class Grader:
                 "finish them with the same command, or pass --allow-missing, which is noted on the score"
             )
         pool = self.cached_oracles()
-        score = compute_score(done, pool, *self.labels_and_persons, missing)
+        score = compute_score(done, pool, *self.labels_and_persons, missing, self.original())
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.identity(-1) | {"index": None, "out": str(folder)}
@@ -175,9 +176,13 @@ class Grader:
         )
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
 
+    def original(self) -> Evaluation:
+        """How the original model does on the task."""
+        return original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device).evaluation
+
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
-        original = original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device).evaluation
+        original = self.original()
         accuracies = {"retain_accuracy": original.retain_accuracy, "test_accuracy": original.test_accuracy}
         return {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "original": accuracies}
 

@@ -55,7 +55,7 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     records = evaluate_checkpoints(grader, checkpoints)
     if said := how_read(checkpoints, records):
         print(f"checkpoints: {said}")
-    score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons)
+    score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons, original=grader.original())
     folder = grader.folder / f"checkpoints-{checkpoints.digest}"
     identity = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
     about = grader.about() | {"seed": None, "made_from": identity | {"out": str(folder)}}
