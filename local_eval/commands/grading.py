@@ -13,6 +13,7 @@ import torch
 
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
+from local_eval.commands.pairs import tell_pairs
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
@@ -147,6 +148,8 @@ def compare_all(options: argparse.Namespace) -> int:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Graded(scores, *about)
         print(markdown(graded))
+        if len(scores) > 1 and (options.pairs or len(names) == 2):
+            tell_pairs(grader, scores)
         if options.save:
             write_atomically(options.save, as_json(graded).encode())
         if options.write:

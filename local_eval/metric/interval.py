@@ -20,7 +20,7 @@ from scipy.special import ndtri
 
 from local_eval.engine.errors import InputError
 from local_eval.metric.metric import BUCKET, checked_pair, example_epsilons, forgetting_points
-from local_eval.metric.redraw import Pair, redrawn_halves, redrawn_points
+from local_eval.metric.redraw import fit, redrawn_halves, redrawn_points
 
 LEVEL = 0.9
 DRAWS = 48
@@ -80,7 +80,8 @@ def interval_around(
     models, examples = unlearned.shape
     _refuse(models, level)
     value = float(points.mean())
-    first, crossed = redrawn_points(Pair(unlearned, retrained, person), DRAWS, [SEED, models], models)
+    (method,), oracles = fit([unlearned], retrained, person)
+    first, crossed = redrawn_points(method, oracles, DRAWS, [SEED, models], models)
     means, mixed = first.mean(axis=1), crossed.mean(axis=1)
     low, high = around(value, spread_of_differences(means, level), least_step(models, examples, level))
     own_luck = float(np.sum(first.var(axis=0))) / examples**2

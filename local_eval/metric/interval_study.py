@@ -37,8 +37,7 @@ class Found:
 def study(case: Case, models: int, examples: int, draws: int) -> Found:
     """Score `draws` draws, and hold each against the intervals of the others."""
     persons = None if case.persons is None else case.persons(examples)
-    person, values, ends, start = numbered(persons, examples), [], [], time.process_time()
-    spent = 0.0
+    person, values, ends, spent = numbered(persons, examples), [], [], 0.0
     for k in range(draws):
         pair = case.family(np.random.default_rng([SEED, k]), models, examples)
         points = forgetting_points(example_epsilons(*pair), models)

@@ -17,31 +17,41 @@ TOGETHER = 1 << 20  # confidences of a side scored at a time
 STEP = 0.1  # in standard deviations, for the slope of the points
 
 
-class Pair:
-    """Unlearned and retrained models, from confidences [N, E] each; person [E] numbered from 0."""
+class Method:
+    """A method's runs beside the oracles: how fresh ones would look.
 
-    def __init__(self, unlearned: np.ndarray, retrained: np.ndarray, person: np.ndarray):
-        self.unlearned, self.retrained = Side(unlearned, person), Side(retrained, person)
-        self.shift, self.log_ratio = true_pairs(self.unlearned, self.retrained)
-        slope = self._slope(len(unlearned))
-        self.unlearned.follow(slope * np.exp(self.log_ratio))
-        self.retrained.follow(slope)
-        for side in (self.unlearned, self.retrained):
-            side.settle()
+    Args:
+        unlearned: confidences [N, E].
+        oracles: what the oracles' confidences show; not settled yet.
+    """
 
-    def _slope(self, models: int) -> np.ndarray:
-        """How the points of every example [E] react to its shift, roughly."""
-        up, down = (gaussian_points(self.shift + step, self.log_ratio, models) for step in (STEP, -STEP))
-        return (up - down) / (2 * STEP)
+    def __init__(self, unlearned: np.ndarray, oracles: Side):
+        self.oracles, self.side = oracles, Side(unlearned, oracles.person)
+        self.shift, self.log_ratio = true_pairs(self.side, oracles)
+        up, down = (gaussian_points(self.shift + step, self.log_ratio, len(unlearned)) for step in (STEP, -STEP))
+        self.slope = (up - down) / (2 * STEP)  # [E] how an example's points react to its shift, roughly
+        self.side.follow(self.slope * np.exp(self.log_ratio))
+        self.side.settle()
 
-    def draw_unlearned(self, picks: Picks) -> np.ndarray:
+    def draw(self, picks: Picks) -> np.ndarray:
         """Confidences [N, E] of fresh runs."""
-        residuals = self.shift + np.exp(self.log_ratio) * self.unlearned.draw(picks)
-        return self.retrained.place + self.retrained.spread * residuals
+        residuals = self.shift + np.exp(self.log_ratio) * self.side.draw(picks)
+        return self.oracles.place + self.oracles.spread * residuals
 
-    def draw_retrained(self, picks: Picks) -> np.ndarray:
-        """Confidences [N, E] of fresh oracles."""
-        return self.retrained.place + self.retrained.spread * self.retrained.draw(picks)
+
+def fit(unlearned: list[np.ndarray], retrained: np.ndarray, person: np.ndarray) -> tuple[list[Method], Side]:
+    """Methods, from confidences [N, E] each, and the oracles that they share; person [E] numbered from 0."""
+    oracles = Side(retrained, person)
+    methods = [Method(one, oracles) for one in unlearned]
+    for method in methods:
+        oracles.follow(method.slope)
+    oracles.settle()
+    return methods, oracles
+
+
+def draw_oracles(oracles: Side, picks: Picks) -> np.ndarray:
+    """Confidences [N, E] of fresh oracles."""
+    return oracles.place + oracles.spread * oracles.draw(picks)
 
 
 def true_pairs(unlearned: Side, retrained: Side) -> tuple[np.ndarray, np.ndarray]:
@@ -76,17 +86,34 @@ def shrink(values: np.ndarray, noise: float, shared: float) -> np.ndarray:
     return mean * max(0.0, 1 - shared / max(mean**2, LEAST)) + kept * (values - mean)
 
 
-def redrawn_points(pair: Pair, draws: int, seed: list[int], models: int) -> tuple[np.ndarray, np.ndarray]:
+def redrawn_points(
+    method: Method, oracles: Side, draws: int, seed: list[int], models: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Points [draws, E] of fresh runs against fresh oracles of the same number, and against those of the next number.
 
     So two rows of the first differ in both sides. Row k of the first and of the second share the runs, row k + 1 of the
     first and row k of the second the oracles.
     """
+    draw = _picker(oracles, np.random.default_rng(seed), models)
+    runs = [method.draw(draw()).T for _ in range(draws)]
+    theirs = [draw_oracles(oracles, draw()).T for _ in range(draws)]
+    return _points(runs, theirs), _points(runs, theirs[1:] + theirs[:1])
+
+
+def redrawn_pairs(
+    methods: list[Method], oracles: Side, draws: int, seed: list[int], models: int
+) -> tuple[np.ndarray, ...]:
+    """Points [draws, E] of each method: in every draw they meet the same fresh oracles, and runs share their picks."""
     rng = np.random.default_rng(seed)
-    size = models, len(pair.shift), int(pair.retrained.person.max()) + 1
-    runs = [pair.draw_unlearned(Picks.draw(rng, *size)).T for _ in range(draws)]
-    oracles = [pair.draw_retrained(Picks.draw(rng, *size)).T for _ in range(draws)]
-    return _points(runs, oracles), _points(runs, oracles[1:] + oracles[:1])
+    draw = _picker(oracles, rng, models)
+    theirs = [draw_oracles(oracles, draw()).T for _ in range(draws)]
+    picks = [draw() for _ in range(draws)]
+    return tuple(_points([method.draw(one.astray_anew(rng)).T for one in picks], theirs) for method in methods)
+
+
+def _picker(oracles: Side, rng: np.random.Generator, models: int):
+    examples, persons = len(oracles.place), int(oracles.person.max()) + 1
+    return lambda: Picks.draw(rng, models, examples, persons)
 
 
 def _points(runs: list[np.ndarray], oracles: list[np.ndarray]) -> np.ndarray:
@@ -105,9 +132,9 @@ def redrawn_halves(
     """Points [draws, E] of two halves of fresh pools of oracles [M, E] against each other, each pool halved twice."""
     side, rng = Side(pool, person), np.random.default_rng(seed)
     side.settle()
-    size, halves = (len(pool), pool.shape[1], int(person.max()) + 1), []
+    draw, halves = _picker(side, rng, len(pool)), []
     for _ in range(draws):
-        fresh = side.place + side.spread * side.draw(Picks.draw(rng, *size))
+        fresh = draw_oracles(side, draw())
         for _ in range(2):
             order = rng.permutation(len(pool))
             halves.append((fresh[order[:half]].T, fresh[order[half : 2 * half]].T))

@@ -15,13 +15,16 @@ is taken whole: copies of models make spurious runs in the sorted confidences an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import betaincinv
 
 from local_eval.metric.projection_shapes import STRAY_REACH, STRAY_SHARE, place_and_spread
 
-FACTORS = 8  # at most
+FACTORS = 8  # at most, beside those along a direction
+FOLLOWED = 2  # of these
 EDGE = 1.1  # times what independent examples would show at most: they exceed it by chance now and then
 OWN_LEAST = 0.05  # share of its variance that every example keeps for itself
 LEAST = 1e-12  # keeps divisions by a spread finite
@@ -35,15 +38,19 @@ class Picks:
     persons: np.ndarray  # [N, P] the same: what a person's examples share
     runs: np.ndarray  # [N] whose factors
     astray: np.ndarray  # [N] below the stray rate: astray
-    blur: np.ndarray  # [N, FACTORS + 1] normal
+    blur: np.ndarray  # [N, FACTORS + FOLLOWED] normal
     rate: float  # quantile of the stray rate
 
     @classmethod
     def draw(cls, rng: np.random.Generator, models: int, examples: int, persons: int) -> Picks:
         """Picks for `models` models."""
         uniform = [rng.random((models, size), dtype=np.float32) for size in (examples, persons)]
-        lone = rng.random((2, models)), rng.standard_normal((models, FACTORS + 1)), rng.random()
+        lone = rng.random((2, models)), rng.standard_normal((models, FACTORS + FOLLOWED)), rng.random()
         return cls(*uniform, *lone[0], *lone[1:])
+
+    def astray_anew(self, rng: np.random.Generator) -> Picks:
+        """The same but for which runs go astray: methods with the same seeds need not do so in the same runs."""
+        return replace(self, astray=rng.random(len(self.astray)), rate=rng.random())
 
 
 class Side:
@@ -59,6 +66,7 @@ class Side:
         kept = values[~astray]
         self.place, self.spread = kept.mean(axis=0), np.maximum(kept.std(axis=0, ddof=1), LEAST)
         self.strays = (values[astray] - self.place) / self.spread
+        self.seen = float(len(self.strays))  # of `models`
         left = (kept - self.place) / self.spread
         self.tail = float(np.mean(left**4)) - 1 if left.any() else 2.0  # variance of squared residuals
         self.factors, self.loadings, self.left = leading_factors(left)
@@ -101,15 +109,19 @@ class Side:
         return self.pool[np.minimum((uniform * len(self.pool)).astype(np.int64), len(self.pool) - 1)]
 
     def _with_strays(self, values: np.ndarray, picks: Picks) -> np.ndarray:
-        seen = len(self.strays)
-        if seen:
-            from scipy.stats import beta
-
-            rate = beta.ppf(picks.rate, seen + 0.5, self.models - seen + 0.5)
+        if self.seen:
+            rate = betaincinv(self.seen + 0.5, self.models - self.seen + 0.5, picks.rate)  # Jeffreys' posterior
             for model in np.flatnonzero(picks.astray < rate):
-                which = int(picks.astray[model] / rate * seen)
+                which = int(picks.astray[model] / rate * len(self.strays))
                 values[model] = self.strays[which] + 0.5 * values[model]  # near it, not on it: no ties
         return values
+
+
+def pool_strays(sides: Sequence[Side]) -> None:
+    """Let sides go astray at the same rate: whether one does so more often than another, few runs do not tell."""
+    together = np.concatenate([side.strays for side in sides])
+    for side in sides:
+        side.strays, side.seen = together, len(together) / len(sides)
 
 
 def find_strays(values: np.ndarray) -> np.ndarray:

@@ -97,6 +97,16 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
     Raises:
         OutputError: the folder cannot be written.
     """
+    content = content_of(score, submission, task, about)
+    buffer = io.BytesIO()
+    np.save(buffer, score.epsilons)
+    write_atomically(folder / "epsilons.npy", with_seal(buffer.getvalue()))
+    write_atomically(folder / "score.json", (json.dumps(content, indent=2) + "\n").encode())
+    return folder / "score.json"
+
+
+def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
+    """What score.json holds."""
     content = {
         "score": score.score,
         "interval": list(score.interval),
@@ -127,12 +137,7 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
         **about,
         "epsilons": score.epsilons.tolist(),
     }
-    content[CHECKSUM] = checksum(content)
-    buffer = io.BytesIO()
-    np.save(buffer, score.epsilons)
-    write_atomically(folder / "epsilons.npy", with_seal(buffer.getvalue()))
-    write_atomically(folder / "score.json", (json.dumps(content, indent=2) + "\n").encode())
-    return folder / "score.json"
+    return content | {CHECKSUM: checksum(content)}
 
 
 def standard_errors(score: Score) -> dict[str, float | None]:
