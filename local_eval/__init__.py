@@ -9,16 +9,20 @@ From Python, `import local_eval` offers the names in OFFERED; each is imported w
 import importlib
 
 OFFERED = {
+    "Comparison": "local_eval.metric.paired",
     "Grader": "local_eval.grade",
     "Projection": "local_eval.metric.projection",
     "ProjectionError": "local_eval.metric.projection",
     "Recipe": "local_eval.tasks.task",
+    "ScoreInterval": "local_eval.metric.interval",
     "Split": "local_eval.tasks.task",
     "Task": "local_eval.tasks.task",
+    "compare_methods": "local_eval.metric.paired",
     "forgetting_quality": "local_eval.metric.metric",
     "load_task": "local_eval.tasks.load",
     "project": "local_eval.metric.projection",
     "read_score": "local_eval.report.table",
+    "score_interval": "local_eval.metric.interval",
 }
 __all__ = sorted(OFFERED)
 

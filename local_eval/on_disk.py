@@ -9,24 +9,28 @@ How to see it: python -m local_eval leaderboard --task digits --runs 64
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from local_eval.engine.errors import InputError
 from local_eval.engine.records import Record, RecordError, load_record, record_path
+from local_eval.engine.sealed import DamagedFile, unseal
 from local_eval.grade import Grader
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import ScoreError, compute_score, confidences
+from local_eval.oracles.oracle_file import load_pool
 from local_eval.oracles.original import original_digest
 from local_eval.report.leaderboard import Entry, LeftOut
 from local_eval.report.table import content_of, read_score
 from local_eval.runs.identity import Reads
-from local_eval.runs.refusal import SubmissionError
 from local_eval.runs.runs import finished_runs
 from local_eval.runs.submissions import Submission
 
+OTHER_SEED = "its runs have another seed: "
 NEW = "interval_level"  # a field that score.json has since intervals cover another draw
 
 
@@ -47,14 +51,14 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     Raises:
         ScoreError: fewer oracles than N are on disk, or nothing can be compared.
     """
-    oracles = grader.cached_oracles()
+    oracles = _oracles(grader)
     if len(oracles) < grader.runs:
         raise ScoreError(
             f"{len(oracles)} oracles are in {grader.folder / 'oracles'}, the board at N = {grader.runs} needs as many: "
             f"python -m local_eval oracles --task {grader.task_spec} --runs {grader.runs}"
         )
     found = list(_of_one_device(_newest(list(_look(grader)))))
-    rows, left_out = [], [LeftOut(one.name, one.reason) for one in found if one.reason]
+    rows, left_out = [], _told_once([LeftOut(one.name, one.reason) for one in found if one.reason])
     labels, _ = grader.labels_and_persons
     for one in found:
         if not one.reason:
@@ -68,6 +72,25 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     return rows, left_out, confidences(oracles[: grader.runs], labels)
 
 
+def _told_once(left_out: list[LeftOut]) -> list[LeftOut]:
+    """A method that was graded with several other seeds is told in one line."""
+    seeds: dict[str, list[str]] = {}
+    for one in left_out:
+        if one.reason.startswith(OTHER_SEED):
+            seeds.setdefault(one.name, []).append(one.reason.removeprefix(OTHER_SEED))
+    others = [one for one in left_out if not one.reason.startswith(OTHER_SEED)]
+    return others + [LeftOut(name, OTHER_SEED + ", ".join(sorted(found, key=int))) for name, found in seeds.items()]
+
+
+def _oracles(grader: Grader) -> list[Record]:
+    """Those in the outputs folder; if they are too few, those that come with the task, where they lie."""
+    found, shipped = grader.cached_oracles(), grader.task.oracles
+    if len(found) >= grader.runs or shipped is None or not shipped.exists():
+        return found
+    shape = len(grader.task.forget), grader.task.num_classes
+    return load_pool(shipped, grader.oracle_identity, shape)
+
+
 def _nothing(grader: Grader, left_out: list[LeftOut]) -> str:
     told = "".join(f"\n  {one.name}: {one.reason}" for one in left_out)
     return (
@@ -77,14 +100,32 @@ def _nothing(grader: Grader, left_out: list[LeftOut]) -> str:
 
 
 def _look(grader: Grader) -> Iterator[Found]:
-    """Every folder with a score."""
-    for path in sorted(grader.folder.glob("*/score.json")):
-        folder = path.parent
+    """Every folder with a score or with runs."""
+    for folder in sorted(path for path in grader.folder.glob("*") if path.is_dir()):
         try:
-            content = read_score(path)
-            yield _verified(grader, folder, content)
+            content = read_score(folder / "score.json") if (folder / "score.json").exists() else _unscored(folder)
+            if content:
+                yield _verified(grader, folder, content)
         except RecordError as error:
             yield Found(folder.name, folder, {}, {}, str(error))
+
+
+def _unscored(folder: Path) -> dict:
+    """What a score.json would say of runs that were made but not scored; empty if there are none."""
+    path = record_path(folder, 0)
+    if not path.exists():
+        return {}
+    try:
+        about = json.loads(str(unseal(path)[0]["about"]))
+    except (DamagedFile, KeyError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from None
+    identity, facts = about["identity"], about["facts"]
+    if identity.get("kind") != "run":
+        return {}
+    stem, digest = folder.name.rpartition("-seed")[0], identity["submission"]
+    name = stem.removesuffix(f"-{digest}")
+    about = {"made_from": identity | {"index": None}, "device": facts.get("device"), "torch": facts.get("torch")}
+    return about | {"submission": name if _digest(name) == digest else stem}
 
 
 def _verified(grader: Grader, folder: Path, content: dict) -> Found:
@@ -98,7 +139,7 @@ def _verified(grader: Grader, folder: Path, content: dict) -> Found:
         if made_from.get(key) != value:
             return replace(found, reason=f"it was graded with another {key}")
     if made_from.get("seed") != grader.seed:
-        return replace(found, reason=f"its runs have seed {made_from.get('seed')}, not {grader.seed}")
+        return replace(found, reason=f"{OTHER_SEED}{made_from.get('seed')}")
     made_from.pop("out", None)
     return _with_runs(grader, found, made_from)
 
@@ -131,10 +172,16 @@ def _newest(found: list[Found]) -> list[Found]:
 
 
 def _is_todays(one: Found) -> bool:
+    digest = _digest(one.name)
+    return digest is not None and digest == one.content.get("made_from", {}).get("submission")
+
+
+def _digest(name: str) -> str | None:
+    """Of a submission of the kit as it is today; None if there is none of that name."""
     try:
-        return Submission.find(one.name).digest() == one.content.get("made_from", {}).get("submission")
-    except SubmissionError:  # its file lies elsewhere
-        return False
+        return Submission.find(name).digest()
+    except InputError:  # its file lies elsewhere, or has not such constants
+        return None
 
 
 def _of_one_device(found: list[Found]) -> Iterator[Found]:

@@ -177,8 +177,8 @@ def heading(board: Board) -> str:
 def said(board: Board) -> list[str]:
     """How to read it, in sentences."""
     lines = [
-        f"Methods of one tier cannot be told from its best (paired test, level {LEVEL:.0%}).",
-        f"The interval holds the score of another draw of runs and oracles in {LEVEL:.0%} of all cases.",
+        f"Methods of one tier cannot be told from its best (paired test, level {100 * LEVEL:.0f} %).",
+        f"The interval holds the score of another draw of runs and oracles in {100 * LEVEL:.0f} % of all cases.",
     ]
     if board.needed is not None:
         best, (low, _) = board.rows[0].content["score"], board.needed

@@ -33,5 +33,5 @@ def page(board: Board) -> str:
         said=leaderboard.said(board),
         drawing=score_against_cost(board),
         longest=max(row.content["interval"][1] for row in board.rows) or 1.0,
-        level=f"{LEVEL:.0%}",
+        level=f"{100 * LEVEL:.0f} %",
     )
