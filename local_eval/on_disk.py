@@ -51,7 +51,7 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     Raises:
         ScoreError: fewer oracles than N are on disk, or nothing can be compared.
     """
-    oracles = _oracles(grader)
+    oracles = oracles_there(grader)
     if len(oracles) < grader.runs:
         raise ScoreError(
             f"{len(oracles)} oracles are in {grader.folder / 'oracles'}, the board at N = {grader.runs} needs as many: "
@@ -82,7 +82,7 @@ def _told_once(left_out: list[LeftOut]) -> list[LeftOut]:
     return others + [LeftOut(name, OTHER_SEED + ", ".join(sorted(found, key=int))) for name, found in seeds.items()]
 
 
-def _oracles(grader: Grader) -> list[Record]:
+def oracles_there(grader: Grader) -> list[Record]:
     """Those in the outputs folder; if they are too few, those that come with the task, where they lie."""
     found, shipped = grader.cached_oracles(), grader.task.oracles
     if len(found) >= grader.runs or shipped is None or not shipped.exists():
