@@ -8,7 +8,7 @@ from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.paired import compare_methods, told_from
 from local_eval.metric.projection_families import Family, correlated, family, spread_over, strays
 
-MODELS, EXAMPLES, TIMES = 32, 40, 8
+MODELS, EXAMPLES, TIMES = 32, 40, 6
 EQUAL = [family(spread_over(0, 0.4)), family(0.8), correlated(0.3, 0.5, None), strays(0.06, 6.0, True)]
 
 
@@ -20,13 +20,13 @@ def compared(one: Family, other: Family, seed: int, **options):
 
 
 def test_two_draws_of_one_method_are_seldom_told_apart():
-    """Of 32 pairs, 3.2 are expected at level 0.9; more than 8 have a chance of 1 in 200."""
+    """Of 24 pairs, 2.4 are expected at level 0.9; more than 7 have a chance of 1 in 300."""
     told = [compared(one, one, seed).verdict != "cannot tell" for one in EQUAL for seed in range(TIMES)]
-    assert np.sum(told) <= 8
+    assert np.sum(told) <= 7
 
 
 def test_methods_that_differ_are_told_apart_and_in_the_right_order():
-    for seed in range(3):
+    for seed in range(2):
         assert compared(family(), family(0.8), seed).verdict == "better"
         assert compared(family(2.5), family(1.2), seed).verdict == "worse"
 
