@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from local_eval.report.leaderboard import Board, Row
 
@@ -30,7 +31,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "board",
 }
-SIZE = (6.4, 4.2)  # inches
+SIZE = (5.2, 4.0)  # inches
 NAMED = 20  # dots that carry a name; with more, names lie on each other
 LONGEST = 24  # letters of a name
 
@@ -46,11 +47,10 @@ def score_against_cost(board: Board) -> Markup | None:
         for row in rows:
             _dot(axes, row, named=row.rank <= NAMED)
         axes.axhline(board.facts["ceiling"], color=THEIRS, linestyle="--", linewidth=1)
-        axes.annotate(
-            "ceiling", (1, board.facts["ceiling"]), xycoords=("axes fraction", "data"), color=THEIRS, ha="right",
-            xytext=(0, -3), textcoords="offset points", va="top",
-        )  # fmt: skip
-        axes.set(xscale="log", ylim=(0, None), xlabel="seconds per run (logarithmic)", ylabel="score")
+        places = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axes.annotate("ceiling", (0, board.facts["ceiling"]), color=THEIRS, xytext=(3, 3), **places)
+        axes.set(xscale="log", ylim=(0, None), xlabel="seconds per run (log scale)", ylabel="score")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         buffer = io.StringIO()
