@@ -59,7 +59,8 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     if said := how_read(checkpoints, records):
         print(f"checkpoints: {said}")
     oracles = grader.cached_oracles()
-    score = grader.with_further(compute_score(records, oracles, *grader.labels_and_persons), records, oracles)
+    score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
+    score = grader.with_further(score, records, oracles)
     about = grader.about() | {"seed": None, "made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
 

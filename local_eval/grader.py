@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.failure import Failure
 from local_eval.engine.provenance import made_with
 from local_eval.engine.records import Record, RecordError, read_records
@@ -88,6 +89,11 @@ class Grader:
     def original_records(self) -> list[Record]:
         """How the original model does; it must be on disk."""
         return [original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device)]
+
+    def original(self) -> Evaluation | None:
+        """How the one original model does on the task; None where runs start from several."""
+        records = self.original_records()
+        return records[0].evaluation if len(records) == 1 else None
 
     @property
     def labels_and_persons(self) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +198,8 @@ class Grader:
                 "finish them with the same command, or pass --allow-missing, which is noted on the score"
             )
         pool = self.cached_oracles()
-        score = self.with_further(compute_score(done, pool, *self.labels_and_persons, missing), done, pool)
+        score = compute_score(done, pool, *self.labels_and_persons, missing, self.original())
+        score = self.with_further(score, done, pool)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.made_from() | {"out": str(folder)}

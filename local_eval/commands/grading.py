@@ -13,6 +13,7 @@ from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
 from local_eval.commands.after_grading import draw_after_grading
 from local_eval.commands.one_submission import make_runs, score_all, with_originals
+from local_eval.commands.pairs import tell_pairs
 from local_eval.commands.several import grade_several
 from local_eval.commands.telling import tell_failures, tell_score
 from local_eval.engine.device import usable_device
@@ -147,6 +148,8 @@ def compare_all(options: argparse.Namespace) -> int:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Graded(scores, *about)
         print(markdown(graded))
+        if len(scores) > 1 and (options.pairs or len(names) == 2):
+            tell_pairs(grader, scores)
         if options.save:
             write_atomically(options.save, as_json(graded).encode())
         if options.write:

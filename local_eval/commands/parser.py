@@ -85,6 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
     text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
     _add_options_of_report(command("report", "report:report", text, submission=False))
+    compare.add_argument("--pairs", action="store_true", help="say of every two which is better (of two: always)")
+    _add_leaderboard(command)
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_set(check)
@@ -98,6 +100,16 @@ def make_parser() -> argparse.ArgumentParser:
     _add_options_of_bench(bench)
     _add_kaggle_commands(commands)
     return parser
+
+
+def _add_leaderboard(command) -> None:
+    text = "Rank all that is graded on a task with the same N, from what is on disk. Nothing is run."
+    board = command("leaderboard", "leaderboard:leaderboard", text, False)
+    board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
+    board.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
+    board.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
+    for kind in ("--write-csv", "--json", "--html"):
+        board.add_argument(kind, type=Path, metavar="FILE", help=f"also write it as {kind[-4:].strip('-').upper()}")
 
 
 def _add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
