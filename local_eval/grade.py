@@ -20,6 +20,7 @@ import numpy as np
 from local_eval.engine.failure import Failure
 from local_eval.engine.provenance import made_with
 from local_eval.engine.records import Record, RecordError, read_records
+from local_eval.engine.share_gpu import Engine
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
@@ -45,6 +46,7 @@ class Grader:
     device: str = "cpu"
     workers: int | None = 1  # processes; None for what is best on the device
     timeout: float = 900.0  # after which a run counts as hanging
+    engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
 
     @cached_property
     def task(self) -> Task:
@@ -73,7 +75,7 @@ class Grader:
         check_runs(self.runs)
         oracles = self.finish_oracles()
         plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
-        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers)
+        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.engine)
         return compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons)
 
     @property
@@ -92,7 +94,7 @@ class Grader:
         finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         count, folder = count or self.runs, self.folder / "oracles"
         self._take_the_tasks_own(folder)
-        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers)
+        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.engine)
 
     def _take_the_tasks_own(self, folder: Path) -> None:
         """Put the oracles that come with the task there, unless they are there or do not fit this task any more."""
@@ -135,7 +137,7 @@ class Grader:
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
-        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout)
+        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
 
     def zip_checkpoints(self, submission: str) -> Path:
         """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder. Raises OutputError."""

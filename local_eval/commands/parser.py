@@ -125,6 +125,12 @@ def _add_options(
         sub.add_argument(
             "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
         )
+        sub.add_argument(
+            "--engine", choices=("local", "ray"), default="local", help="who makes the models: this machine or Ray"
+        )
+        sub.add_argument(
+            "--address", metavar="A", help="of a Ray cluster, such as auto or host:6379 (default: one just for this)"
+        )
     for sub in (grade, run, compare):
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
