@@ -97,7 +97,9 @@ def _add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
 
 
 def _add_options_of_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("--parts", nargs="+", choices=(*PARTS, "pools"), default=list(PARTS), help="what to time (all)")
+    bench.add_argument(
+        "--parts", nargs="+", choices=(*PARTS, "pools", "cluster"), default=list(PARTS), help="what to time (all)"
+    )
     bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
     bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
     bench.add_argument(

@@ -11,60 +11,34 @@ How it is used: `Grader(..., engine=RayEngine("auto"))`; on the command line --e
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import math
-import os
-import pickle
-import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Any
 
-from local_eval.engine.cluster import bootstrap
-from local_eval.engine.cluster.parcels import Parcel, Travels, kit_parcel, name_of
+from local_eval.engine.cluster.connection import Cluster, ClusterError, first_line
+from local_eval.engine.cluster.parcels import Travels
 from local_eval.engine.cluster.results import unpacked
-from local_eval.engine.errors import InputError, WorkError
 from local_eval.engine.failure import Failure
-from local_eval.engine.pool import default_workers
 from local_eval.engine.progress import Progress
 from local_eval.engine.records import RecordError
 from local_eval.engine.share_gpu import ran_out_of_memory, run_on_device
 
-PACKAGES = ("ray", "cloudpickle")
-RETRIES = 3  # of a job whose node, or whose Ray worker, was lost
 AHEAD = 2  # tasks in flight for each that can be worked on, so that no node waits for the driver
 EVERY = 5.0  # seconds between looks at how large the cluster is
 TICK = 0.5  # seconds between looks at the clock and at Ctrl-C
-STORE = 200 * 2**20  # bytes of a Ray of its own's object store, beside what is sent; containers have little /dev/shm
 TRIAL_LIMIT = 100  # jobs that a trial on a GPU may make at most; it needs 45 for 8 at once
 STEP = 10_000  # Ray counts fractions of a GPU in ten-thousandths
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # Ray sets the first, which changes sums
-
-
-class RayMissing(InputError):
-    """Ray is asked for and not installed."""
-
-
-class ClusterError(WorkError):
-    """The cluster cannot be reached or has nothing to work with; the message says which."""
 
 
 class RayEngine:
     """Makes jobs on a Ray cluster: the one at `address`, or one of its own on this machine."""
 
     def __init__(self, address: str | None = None):
-        """Nothing is started or connected to before the first job. Raises RayMissing."""
-        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
-            raise RayMissing(
-                f"--engine ray needs {' and '.join(missing)}, which is not installed: "
-                f"{sys.executable} -m pip install -r requirements-cluster.txt"
-            )
-        self.address = address
-        self._sent: dict[str, tuple[str, dict[str, int], list]] = {}
+        """Nothing is started or connected to before the first job. Raises RayMissing, an InputError."""
+        self.cluster = Cluster(address)
 
     def run_jobs(
         self,
@@ -129,24 +103,24 @@ class RayEngine:
             indices, workers = again, max(workers // 2, 1)
 
     def _trial(self, function, argument, indices, timeout) -> tuple[int, list[tuple[int, Any]]]:
-        ray = self._ray
+        ray = self.cluster.ray
         print("trying on one node how many runs at once are best on a GPU", file=sys.stderr, flush=True)
-        task = self._task("make_trial", function, argument, gpus=1.0, max_calls=1)
+        task = self.cluster.task("make_trial", function, argument, gpus=1.0, max_calls=1)
         try:
             workers, made = ray.get(task(indices, timeout))
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"the trial on a node's GPU failed: {_first_line(error)}") from error
+            raise ClusterError(f"the trial on a node's GPU failed: {first_line(error)}") from error
         return workers, [(index, self._received(argument, index, content)) for index, content in made]
 
     def _made(self, function, argument, indices, workers, timeout, title, models, share) -> Iterator[tuple[int, Any]]:
         """Keep the cluster busy until all are made."""
-        ray, waiting, flying, room, looked = self._ray, deque(indices), {}, 0, -math.inf
-        task = self._task("make_job", function, argument, share)
-        with Progress(models * len(indices), f"{title}, on {self._size}") as progress:
+        ray, waiting, flying, room, looked = self.cluster.ray, deque(indices), {}, 0, -math.inf
+        task = self.cluster.task("make_job", function, argument, share)
+        with Progress(models * len(indices), f"{title}, on {self.cluster.size}") as progress:
             try:
                 while waiting or flying:
                     if time.monotonic() > looked + EVERY:
-                        room, looked = workers or AHEAD * self._slots(share), time.monotonic()
+                        room, looked = workers or AHEAD * self.cluster.slots(share), time.monotonic()
                     while waiting and len(flying) < room:
                         index = waiting.popleft()
                         flying[task(index, timeout)] = index
@@ -160,33 +134,11 @@ class RayEngine:
                     with contextlib.suppress(Exception):
                         ray.cancel(ref, force=True)
 
-    def _task(self, work: str, function, argument, gpus: float, max_calls: int = 0) -> Callable:
-        """What starts `work` of node.py with a function and its argument, and more arguments."""
-        ray = self._ray
-        sent = [self._send(parcel) for parcel in (kit_parcel(), *argument.luggage())]
-        environment = {name: os.environ.get(name) for name in THREADS}
-        job = pickle.dumps((function, argument))
-        ray.cloudpickle.register_pickle_by_value(bootstrap)
-        once = {"num_cpus": 1, "num_gpus": gpus, "max_calls": max_calls}
-        task = ray.remote(max_retries=RETRIES, retry_exceptions=False, **once)(bootstrap.make)
-        return lambda *arguments: task.remote(sent, work, job, environment, *arguments)
-
-    def _send(self, parcel: Parcel) -> tuple[str, dict[str, int], list]:
-        """A parcel's name, sizes and reference. In a list: Ray would fetch the object for every task otherwise."""
-        import numpy as np
-
-        name = name_of(parcel)
-        if name not in self._sent:
-            arrays = {file: np.frombuffer(content, np.uint8) for file, content in parcel.items()}
-            sizes = {file: len(content) for file, content in parcel.items()}
-            self._sent[name] = (name, sizes, [self._ray.put(arrays)])
-        return self._sent[name]
-
     def _result(self, argument: Travels, index: int, ref) -> Any:
         try:
-            return self._received(argument, index, self._ray.get(ref))
-        except self._ray.exceptions.RayError as error:
-            return Failure(f"lost on the cluster ({type(error).__name__}): {_first_line(error)}", str(error))
+            return self._received(argument, index, self.cluster.ray.get(ref))
+        except self.cluster.ray.exceptions.RayError as error:
+            return Failure(f"lost on the cluster ({type(error).__name__}): {first_line(error)}", str(error))
 
     def _received(self, argument: Travels, index: int, content: bytes) -> Any:
         try:
@@ -196,67 +148,7 @@ class RayEngine:
         argument.take(files, index)
         return result
 
-    def _slots(self, share: float) -> int:
-        """How many tasks the cluster can work on now; nodes come and go."""
-        room = self._ray.cluster_resources()
-        cpus, gpus = int(room.get("CPU", 0)), int(room.get("GPU", 0))
-        return max(min(cpus, int(gpus / share)) if share else cpus, 1)
-
-    @property
-    def _size(self) -> str:
-        room, nodes = self._ray.cluster_resources(), sum(node["Alive"] for node in self._ray.nodes())
-        cards = f" and {room['GPU']:.0f} GPUs" if room.get("GPU") else ""
-        return f"{nodes} node{'s' if nodes > 1 else ''} with {room.get('CPU', 0):.0f} CPUs{cards}"
-
-    @cached_property
-    def _ray(self):
-        """Ray itself, connected."""
-        with _own_signals():
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            import ray
-
-            if not ray.is_initialized():
-                self._connect(ray)
-        return ray
-
-    def _connect(self, ray) -> None:
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        if self.address is None:
-            ray.init(
-                "local",
-                num_cpus=default_workers("cpu"),
-                include_dashboard=False,
-                object_store_memory=STORE,
-                _node_ip_address="127.0.0.1",  # nobody else is to find it: Ray runs the code of whoever reaches it
-                **quiet,
-            )
-            return
-        try:
-            ray.init(self.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ClusterError(
-                f"no Ray cluster answers at {self.address!r} ({_first_line(error)}); start one with "
-                "'ray start --head', see docs/cluster.md"
-            ) from error
-
 
 def on_gpu(argument: Any) -> bool:
     """Are these jobs for a GPU?"""
     return argument.device.partition(":")[0] != "cpu"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray sets a handler for SIGTERM when it starts; the command line's own is put back."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            with contextlib.suppress(ValueError):  # not in the main thread: nothing was set either
-                signal.signal(number, handler)
