@@ -20,6 +20,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from local_eval.engine.failure import Failure, exit_reason
+from local_eval.engine.own_folders import remove_of_the_dead
 from local_eval.engine.processes import adopt_orphans, children_now, end_strangers
 from local_eval.engine.progress import Progress
 from local_eval.engine.worker import STOPPED, start_worker
@@ -107,6 +108,7 @@ class Workers:
                 process.terminate()
         self._pool.join()
         end_strangers(self._before)
+        remove_of_the_dead()
 
 
 def _next(finished: queue.SimpleQueue, progress: Progress) -> Any:
@@ -135,6 +137,7 @@ def _outcome(future: Future, timeout: float | None, before: frozenset[int]) -> A
         return future.result()
     except ProcessExpired as error:
         end_strangers(before)
+        remove_of_the_dead()
         code = -signal.SIGTERM if error.exitcode == STOPPED else error.exitcode
         return Failure(f"the worker process in charge of it died ({exit_reason(code)}), or was killed by it")
     except Exception as error:

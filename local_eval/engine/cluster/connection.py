@@ -23,6 +23,7 @@ from local_eval.engine.pool import default_workers
 PACKAGES = ("ray", "cloudpickle")
 RETRIES = 3  # of a job whose node, or whose Ray worker, was lost
 PATIENCE = 10.0  # seconds for a cluster to answer at all
+ORPHANS = 20  # seconds after which what is left of a Ray of its own ends, if the driver was killed
 STORE = 200 * 2**20  # bytes of a Ray of its own's object store; containers have little /dev/shm
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # Ray sets the first, which changes sums
 
@@ -68,6 +69,7 @@ class Cluster:
                 num_cpus=default_workers("cpu"),
                 include_dashboard=False,
                 object_store_memory=STORE,
+                _system_config={"gcs_rpc_server_reconnect_timeout_s": ORPHANS},
                 _node_ip_address="127.0.0.1",  # nobody else is to find it: Ray runs the code of whoever reaches it
                 **quiet,
             )

@@ -13,6 +13,8 @@ import atexit
 import os
 import pickle
 import sys
+import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,15 @@ class Keeper:
 def keeper() -> Keeper:
     """This process's own."""
     sys.modules["__main__"].__file__ = None  # Ray's main program, which the new process would import again
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     return Keeper()
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its node is gone. Ray's own look is for process 1, but orphans may go to another one."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)  # what it has started dies with it
 
 
 def _set(environment: dict[str, str | None]) -> None:

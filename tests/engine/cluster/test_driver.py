@@ -200,7 +200,7 @@ def test_retries_are_for_lost_nodes_only_and_what_is_sent_with_a_job_is_small(mo
     assert options == {"max_retries": 3, "retry_exceptions": False, "num_cpus": 1, "num_gpus": 0.25, "max_calls": 0}
     assert all(sum(len(part) for part in job if isinstance(part, bytes)) < 10_000 for job in sent)
     assert sent[0][0][1][2] is sent[2][0][1][2], "the data is put into the store once"
-    assert made.task("make_job", print, big)(3, None) is None
+    assert made.task("make_job", print, big, 0.25)(3, None) is None
     assert sent[3][0][1][2] is sent[0][0][1][2], "also for other jobs with the same data"
 
 

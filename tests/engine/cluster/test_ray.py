@@ -222,7 +222,7 @@ def test_a_driver_that_was_killed_goes_on_and_nothing_of_it_is_left(tmp_path, or
             driver.send_signal(signal.SIGKILL)
             before = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npz")}
         assert driver.wait(240) == (-signal.SIGKILL if stop_after else 0)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90  # what Ray has started and not used yet looks rarely
         while marked(mark) and time.monotonic() < end:
             time.sleep(0.1)
         assert marked(mark) == []
