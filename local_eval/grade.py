@@ -30,6 +30,7 @@ from local_eval.oracles.train_many import networks_per_job
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
 from local_eval.runs.plan import RunPlan
+from local_eval.runs.room import room_needed
 from local_eval.runs.runs import finish_runs, finished_runs
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -138,6 +139,11 @@ class Grader:
         folder = self.folder / plan.folder_name
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
         return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
+
+    def room_needed(self, submission: str, keep: bool = False) -> str:
+        """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less."""
+        runs = self.folder / self.run_plan(submission).folder_name
+        return room_needed(self.task, self.runs, self.folder / "oracles", runs, keep)
 
     def zip_checkpoints(self, submission: str) -> Path:
         """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder. Raises OutputError."""

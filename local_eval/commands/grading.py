@@ -85,6 +85,7 @@ def grade(options: argparse.Namespace) -> int:
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
     for remark in check_submission(options.submission, options.task, grader.device):
         print(f"check: {remark}", flush=True)
+    print(grader.room_needed(options.submission, options.keep_checkpoints), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]

@@ -49,8 +49,10 @@ def finish_runs(
     with locked(folder):
         done = finished_runs(plan, folder, runs, shape)
         failures = {}
-        kept = kept_checkpoints(plan.checkpoints)
-        missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
+        kept = set(done)
+        if plan.checkpoints:
+            kept = kept_checkpoints(plan.checkpoints, {i: run.facts.get("checkpoint") for i, run in done.items()})
+        missing = [i for i in range(runs) if i not in kept]
         read = next((run.facts["read"] for run in done.values() if "read" in run.facts), None)
         plan = replace(plan, timeout=timeout, reads=read)
         # The worker ends a run that hangs; the pool ends a worker that does, because a run has stopped it, say

@@ -22,9 +22,8 @@ from local_eval.report.markers import around_markers
 from local_eval.report.table import save_score
 from local_eval.runs import check
 from local_eval.tasks.load import load_task
-from tests.conftest import TINY
+from tests.conftest import TINY, in_this_process
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, name, read
-from tests.made_up import in_this_process
 from tests.metric.test_score import score
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]

@@ -20,6 +20,7 @@ def no_jobs(function, argument, jobs, *more, **named):
     yield from ()
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_loaded_oracles_are_those_that_were_saved_and_are_not_trained_again(tmp_path, capsys, monkeypatch):
     file = tmp_path / "results" / "pool.npz"
     assert oracles(tmp_path / "a", "--save-pool", str(file)) == 0

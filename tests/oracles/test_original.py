@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from local_eval.engine.sealed import load_state
@@ -59,6 +60,7 @@ def test_how_good_it_is_is_measured_once(original_out, tiny, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_the_plan_of_oracles_is_made_once_not_once_an_oracle(tmp_path, monkeypatch):
     asked, real = [], train_many.networks_per_job
     monkeypatch.setattr("local_eval.grade.networks_per_job", lambda *a: asked.append(1) or real(*a))

@@ -107,6 +107,7 @@ def test_the_same_twice_and_another_before_the_call_are_no_riddle(notebook):
     assert gives(notebook(same, RETURNS.format("2"), "for i in 1, 2: unlearning(i)")) == 2
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_check_tells_what_was_left_out(notebook, capsys):
     path = notebook("!pip install timm", "import torch\nDEVICE = 'cpu'", GOOD, DRIVER)
     assert main(["check", path, "--task", TINY, "--device", "cpu"]) == 0
