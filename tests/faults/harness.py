@@ -52,11 +52,8 @@ class Store:
         (found,) = [*self.grader.folder.glob("mine-*")] or [self.grader.folder / "none yet"]
         return found
 
-    def start(self, prepare: Callable[[], None] = lambda: None, workers: int = 0, score: bool = False) -> int:
-        """The number of a new process that grades as `grade` does; `prepare` is called in it before.
-
-        The check is left out and, unless asked for, the score: they write nothing, and take most of the time.
-        """
+    def start(self, prepare: Callable[[], None] = lambda: None, workers: int = 0) -> int:
+        """The number of a new process that makes what `grade` makes; `prepare` is called in it before."""
         child = os.fork()
         if child == 0:
             code = 70
@@ -66,30 +63,42 @@ class Store:
                 os.dup2(sink, 1)
                 os.dup2(sink, 2)
                 sys.stdout = sys.stderr = os.fdopen(1, "w", 1, closefd=False)
-                if not workers:
-                    work_here(pytest.MonkeyPatch())
                 prepare()
-                code = self._grade(replace(self.grader, workers=workers or 1), score)
-            except (InputError, WorkError, RuntimeError) as error:  # as __main__ has it
-                print(f"error: {error}")
-                code = 2 if isinstance(error, InputError) else 1
+                code = self.grade(workers)
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(code)
         return child
 
-    def _grade(self, grader: Grader, score: bool) -> int:
-        grader.finish_oracles()
-        _, failures = grader.finish_runs(str(self.path), keep=True)
-        for index, failure in failures.items():
-            print(f"run {index} failed: {failure.reason}")
-        if failures:
+    def grade(self, workers: int = 0) -> int:
+        """In this process: what `grade --keep-checkpoints` makes, up to the score. Returns the exit code."""
+        grader = replace(self.grader, workers=workers or 1)
+        try:
+            with contextlib.nullcontext() if workers else pytest.MonkeyPatch.context() as patch:
+                if patch is not None:
+                    work_here(patch)
+                grader.finish_oracles()
+                _, failures = grader.finish_runs(str(self.path), keep=True)
+            for index, failure in failures.items():
+                print(f"run {index} failed: {failure.reason}")
+            if not failures:
+                grader.zip_checkpoints(str(self.path))
+            return 1 if failures else 0
+        except (InputError, WorkError, RuntimeError) as error:  # as __main__ has it
+            print(f"error: {error}")
+            return 2 if isinstance(error, InputError) else 1
+
+    def resume(self, **more) -> int:
+        """The same command to its end; then the score, in this process. Returns the exit code."""
+        code = self.wait(self.start(**more))
+        try:
+            if code == 0:
+                self.grader.score(str(self.path))
+        except WorkError as error:
+            self.log.write_text(f"{self.said()}error: {error}\n")
             return 1
-        grader.zip_checkpoints(str(self.path))
-        if score:
-            grader.score(str(self.path))
-        return 0
+        return code
 
     def is_complete(self) -> bool:
         """Has everything been made?"""
@@ -106,10 +115,6 @@ class Store:
                 kill_all(child)
                 raise AssertionError(f"still there after {seconds} s: {self.said()}")
             time.sleep(0.005)
-
-    def resume(self, **more) -> int:
-        """Run the same command to its end, with the score; returns its exit code."""
-        return self.wait(self.start(score=True, **more))
 
     def said(self) -> str:
         """All that its processes have said."""
