@@ -17,6 +17,7 @@ from local_eval.engine.sealed import with_seal
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
 
 CHECKSUM = "sha256"
+WITH_CHECKSUM = {"when", "kit", "made_from"}  # came with it: a score with one of these has lost its own
 
 
 def table(score: Score, submission: str, task: str) -> str:
@@ -139,8 +140,10 @@ def read_score(path: Path) -> dict:
     """
     try:
         content = json.loads(Path(path).read_text())
-        if CHECKSUM in content and content[CHECKSUM] != checksum(content):
+        if content.get(CHECKSUM, checksum(content)) != checksum(content):
             raise ValueError("its checksum does not fit its content")
+        if CHECKSUM not in content and WITH_CHECKSUM & content.keys():
+            raise ValueError("it has lost its checksum")
         return content
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise RecordError(f"{path} is no score that can be trusted ({error}); score again to make it anew") from None

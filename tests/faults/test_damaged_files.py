@@ -26,7 +26,6 @@ def readers(undisturbed, tmp_path):
     """Name -> (a file, what reads it: raises InputError or returns something that can be compared)."""
     grader, runs = undisturbed.grader, undisturbed.runs
     shape = (16, 3)
-    about = {name: load_state(grader.folder / "original.npz") for name in ("original",)}
     original = grader.folder / "original_evaluation.npz"
     plan = grader.run_plan(str(undisturbed.path))
     oracles = grader.cached_oracles()
@@ -48,9 +47,10 @@ def readers(undisturbed, tmp_path):
         found = open_pixels(file, 1)
         return refuse(file) if found is None else found.tobytes()
 
+    net = grader.task.make_net()
+
     def weights(file):
-        found = Checkpoints.find(file, grader.task.make_net())
-        net = grader.task.make_net()
+        found = Checkpoints.find(file, net)
         for index in range(2):
             found.load(index, net)
         return b"".join(value.numpy().tobytes() for value in net.state_dict().values())
@@ -61,7 +61,6 @@ def readers(undisturbed, tmp_path):
     def state(file):
         return b"".join(value.numpy().tobytes() for value in load_state(file).values())
 
-    assert about["original"]
     return {
         "original.npz": (grader.folder / "original.npz", state),
         "original_evaluation.npz": (original, record(identity)),

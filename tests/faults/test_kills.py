@@ -30,15 +30,11 @@ def kill_again_and_again(store, undisturbed, kills, strike, rng):
         while time.monotonic() < moment and not ended:
             time.sleep(0.003)
             ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        if not ended:
-            struck += 1
-            below = family(child)
-            strike(child)
-            code = store.wait(child)
-            assert code != 0 or strike is strike_run
-            assert gone(below), "what the driver had started has outlived it"
-        else:
-            store.wait(child)
+        below = family(child)
+        hit = not ended and strike(child)
+        code = store.wait(child)
+        struck += bool(hit and code != 0)  # else it was over just then
+        assert gone(below), "what the driver had started has outlived it"
         lost += store.lost_since(before)
         if store.is_complete():
             store.grader.score(str(store.path))
@@ -52,12 +48,20 @@ def kill_again_and_again(store, undisturbed, kills, strike, rng):
 
 def strike_driver(child):
     os.kill(child, signal.SIGKILL)
+    return True
+
+
+def strike_all(child):
+    kill_all(child)
+    return True
 
 
 def strike_run(child):
     """The process of the run that is being made, if one is."""
     for process in family(child)[:1]:
         process.kill()
+        return True
+    return False
 
 
 def test_the_driver_is_killed(store, undisturbed, table):
@@ -66,7 +70,7 @@ def test_the_driver_is_killed(store, undisturbed, table):
 
 
 def test_the_driver_and_all_its_processes_are_killed_at_once(store, undisturbed, table):
-    found = kill_again_and_again(store, undisturbed, FAMILIES, kill_all, random.Random(SEED + 1))
+    found = kill_again_and_again(store, undisturbed, FAMILIES, strike_all, random.Random(SEED + 1))
     table.tell("kill -9 of the driver and the run's process at once", FAMILIES, *found, "the same command went on")
 
 
