@@ -19,6 +19,7 @@ from local_eval.commands.telling import tell_failures, tell_score
 from local_eval.engine.device import usable_device
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
+from local_eval.engine.share_gpu import Engine
 from local_eval.grade_checkpoints import grade_checkpoints
 from local_eval.grader import Grader, grade_all
 from local_eval.metric.score import Score, ScoreError, check_runs
@@ -48,7 +49,19 @@ def _grader(options: argparse.Namespace) -> Grader:
         device=device,
         workers=getattr(options, "workers", None),
         timeout=getattr(options, "timeout", Grader.timeout),
+        engine=engine_of(options),
     )
+
+
+def engine_of(options: argparse.Namespace) -> Engine | None:
+    """What --engine and --address say; None for processes of this machine. Raises InputError."""
+    if getattr(options, "engine", "local") == "local":
+        if getattr(options, "address", None):
+            raise ScoreError("--address is the address of a Ray cluster: it goes with --engine ray")
+        return None
+    from local_eval.engine.cluster.driver import RayEngine  # here, since nothing else needs it
+
+    return RayEngine(options.address)
 
 
 def device_of(options: argparse.Namespace) -> str:
@@ -83,6 +96,7 @@ def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
+    print(grader.room_needed(options.submission, options.keep_checkpoints), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     graders = with_originals(grader, options)

@@ -126,7 +126,9 @@ def _add_options_of_report(report: argparse.ArgumentParser) -> None:
 
 
 def _add_options_of_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("--parts", nargs="+", choices=(*PARTS, "pools"), default=list(PARTS), help="what to time (all)")
+    bench.add_argument(
+        "--parts", nargs="+", choices=(*PARTS, "pools", "cluster"), default=list(PARTS), help="what to time (all)"
+    )
     bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
     bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
     bench.add_argument(
@@ -154,6 +156,12 @@ def _add_options(
     for sub in making:
         sub.add_argument(
             "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
+        )
+        sub.add_argument(
+            "--engine", choices=("local", "ray"), default="local", help="who makes the models: this machine or Ray"
+        )
+        sub.add_argument(
+            "--address", metavar="A", help="of a Ray cluster, such as auto or host:6379 (default: one just for this)"
         )
     for sub in (grade, run, compare, quick):
         sub.add_argument(

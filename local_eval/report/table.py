@@ -19,6 +19,7 @@ from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
 from local_eval.report.beyond import beyond_rows
 
 CHECKSUM = "sha256"
+WITH_CHECKSUM = {"when", "kit", "made_from"}  # came with it: a score with one of these has lost its own
 
 
 def table(score: Score, submission: str, task: str) -> str:
@@ -168,6 +169,8 @@ def read_score(path: Path) -> dict:
             raise ValueError("it holds no fields")
         if CHECKSUM in content and content[CHECKSUM] != checksum(content):
             raise ValueError("its checksum does not fit its content")
+        if CHECKSUM not in content and WITH_CHECKSUM & content.keys():
+            raise ValueError("it has lost its checksum")
         return content
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror}); give the path of a score.json") from None
