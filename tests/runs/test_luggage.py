@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from local_eval.grader import Grader
 
 from local_eval.engine.cluster.bootstrap import place
 from local_eval.engine.failure import Failure
+from local_eval.grader import Grader
 from local_eval.oracles.oracles import OraclePlan, one_job
 from local_eval.runs.luggage import as_at_home
 from local_eval.runs.one_run import one_run
