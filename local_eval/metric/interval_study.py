@@ -5,7 +5,8 @@ against the intervals of all others. The table tells the share that lay inside, 
 interval of fixed width (which knows all draws), the value, and the CPU time of an interval. At the ends of a table the
 share over all families.
 
-How to run it (about 0.3 s a draw at N = 64, E = 100): python -m local_eval.metric.interval_study [N] [E] [draws] [part of a name] ...
+How to run it (about 0.3 s a draw at N = 64, E = 100), for families with a word in their names or for all:
+python -m local_eval.metric.interval_study [N] [E] [draws] [word] ...
 """
 
 from __future__ import annotations
