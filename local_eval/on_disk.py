@@ -19,7 +19,7 @@ import numpy as np
 from local_eval.engine.errors import InputError
 from local_eval.engine.records import Record, RecordError, load_record, record_path
 from local_eval.engine.sealed import DamagedFile, unseal
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import ScoreError, compute_score, confidences
 from local_eval.oracles.oracle_file import load_pool

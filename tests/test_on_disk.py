@@ -9,7 +9,7 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record, record_path, save_record
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import ScoreError
 from local_eval.on_disk import entries, graded_confidences
 from tests.conftest import GOOD, TINY

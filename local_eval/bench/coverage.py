@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.engine.provenance import provenance
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.interval import LEVEL, interval_around, numbered
 from local_eval.metric.metric import example_epsilons, forgetting_points
 from local_eval.metric.score import ScoreError, confidences

@@ -12,7 +12,7 @@ import sys
 from local_eval.commands.grading import device_of
 from local_eval.engine.files import write_atomically
 from local_eval.engine.provenance import provenance
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import check_runs
 from local_eval.on_disk import entries
 from local_eval.report.leaderboard import Board, as_csv, as_json, as_text, make_board

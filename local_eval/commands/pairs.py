@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.paired import compare_methods
 from local_eval.metric.score import Score, confidences
 from local_eval.on_disk import graded_confidences

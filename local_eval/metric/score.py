@@ -18,6 +18,7 @@ import numpy as np
 from local_eval.engine.errors import InputError
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record
+from local_eval.metric.beyond.measure import Measure
 from local_eval.metric.cautions import Caution, cautions, weak_original
 from local_eval.metric.interval import ScoreInterval, ceiling_interval, interval_around, numbered
 from local_eval.metric.metric import (
@@ -64,6 +65,7 @@ class Score:
     not_projected: str = ""  # why it cannot
     within_budget: bool | None = None  # None where no limit was asked for
     over_budget: tuple[int, ...] = ()  # runs that took longer than their share of the limit
+    beyond: tuple[Measure, ...] = ()  # further measures, beside the official attack
     drawn_again: ScoreInterval | None = None  # the interval of the forgetting quality, with what it is made of
     ceiling_interval: tuple[float, float] = (0.0, 1.0)  # 90 %: the ceiling that another pool of oracles would give
     cautions: tuple[Caution, ...] = ()  # those of the warnings that rest on the confidences

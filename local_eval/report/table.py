@@ -16,8 +16,10 @@ from local_eval.engine.records import RecordError
 from local_eval.engine.sealed import with_seal
 from local_eval.metric.interval import LEVEL
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
+from local_eval.report.beyond import beyond_rows
 
 CHECKSUM = "sha256"
+WITH_CHECKSUM = {"when", "kit", "made_from"}  # came with it: a score with one of these has lost its own
 
 
 def table(score: Score, submission: str, task: str) -> str:
@@ -43,6 +45,7 @@ def table(score: Score, submission: str, task: str) -> str:
         *_projected(score),
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
         ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
+        *beyond_rows(score),
     ]
     lines = [f"{submission} on {task}, N = {score.runs}"]
     lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
@@ -133,6 +136,7 @@ def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
         "submission": submission,
         "task": task,
         "notes": notes(score),
+        "beyond": [asdict(measure) for measure in score.beyond],
         "cautions": [asdict(caution) for caution in score.cautions],
         **about,
         "epsilons": score.epsilons.tolist(),
@@ -157,12 +161,18 @@ def read_score(path: Path) -> dict:
     """What is in a score.json.
 
     Raises:
-        RecordError: it is damaged, was edited, or is none.
+        RecordError: it is damaged, was edited, is none, or is not there.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no fields")
         if CHECKSUM in content and content[CHECKSUM] != checksum(content):
             raise ValueError("its checksum does not fit its content")
+        if CHECKSUM not in content and WITH_CHECKSUM & content.keys():
+            raise ValueError("it has lost its checksum")
         return content
-    except (ValueError, TypeError) as error:
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror}); give the path of a score.json") from None
+    except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"{path} is no score that can be trusted ({error}); score again to make it anew") from None
