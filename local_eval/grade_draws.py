@@ -56,7 +56,7 @@ class SeveralOriginals(Grader):
         folder, identity = self.folder / "originals", self._original_plan.identity
         return list(read_records(folder, identity, self.originals, self._shape).values())
 
-    def room_needed(self) -> str:
+    def room_of_originals(self) -> str:
         """What their weights take on disk, in words, and where."""
         state = self.task.make_net().state_dict().values()
         each = sum(value.numel() * value.element_size() for value in state) / 1e6

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.failure import Failure
 from local_eval.engine.provenance import made_with
 from local_eval.engine.records import Record, RecordError, read_records
+from local_eval.engine.share_gpu import Engine
 from local_eval.metric.beyond.further import further_measures
 from local_eval.metric.beyond.looks import Labels
 from local_eval.metric.metric import MetricError
@@ -34,6 +36,7 @@ from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
 from local_eval.runs.plan import RunPlan
+from local_eval.runs.room import room_needed
 from local_eval.runs.runs import finish_runs, finished_runs
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -50,6 +53,7 @@ class Grader:
     device: str = "cpu"
     workers: int | None = 1  # processes; None for what is best on the device
     timeout: float = 900.0  # after which a run counts as hanging
+    engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
 
     @cached_property
     def task(self) -> Task:
@@ -78,7 +82,7 @@ class Grader:
         check_runs(self.runs)
         oracles = self.finish_oracles()
         plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
-        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers)
+        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.engine)
         return compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons)
 
     def finish_originals(self) -> None:
@@ -88,6 +92,11 @@ class Grader:
     def original_records(self) -> list[Record]:
         """How the original model does; it must be on disk."""
         return [original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device)]
+
+    def original(self) -> Evaluation | None:
+        """How the one original model does on the task; None where runs start from several."""
+        records = self.original_records()
+        return records[0].evaluation if len(records) == 1 else None
 
     @property
     def labels_and_persons(self) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +114,7 @@ class Grader:
         finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         count, folder = count or self.runs, self.folder / "oracles"
         self._take_the_tasks_own(folder)
-        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers)
+        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.engine)
 
     def _take_the_tasks_own(self, folder: Path) -> None:
         """Put the oracles that come with the task there, unless they are there or do not fit this task any more."""
@@ -152,7 +161,12 @@ class Grader:
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
-        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout)
+        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
+
+    def room_needed(self, submission: str, keep: bool = False) -> str:
+        """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less."""
+        runs = self.folder / self.run_plan(submission).folder_name
+        return room_needed(self.task, self.runs, self.folder / "oracles", runs, keep)
 
     def finished_runs(self, submission: str) -> dict[int, Record]:
         """The runs of a submission that are on disk and still count."""
@@ -192,7 +206,8 @@ class Grader:
                 "finish them with the same command, or pass --allow-missing, which is noted on the score"
             )
         pool = self.cached_oracles()
-        score = self.with_further(compute_score(done, pool, *self.labels_and_persons, missing), done, pool)
+        score = compute_score(done, pool, *self.labels_and_persons, missing, self.original())
+        score = self.with_further(score, done, pool)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.made_from() | {"out": str(folder)}

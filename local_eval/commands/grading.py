@@ -11,12 +11,15 @@ from pathlib import Path
 
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
+from local_eval.commands.after_grading import draw_after_grading
 from local_eval.commands.one_submission import make_runs, score_all, with_originals
+from local_eval.commands.pairs import tell_pairs
 from local_eval.commands.several import grade_several
 from local_eval.commands.telling import tell_failures, tell_score
 from local_eval.engine.device import usable_device
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
+from local_eval.engine.share_gpu import Engine
 from local_eval.grade_checkpoints import grade_checkpoints
 from local_eval.grader import Grader, grade_all
 from local_eval.metric.score import Score, ScoreError, check_runs
@@ -46,7 +49,19 @@ def _grader(options: argparse.Namespace) -> Grader:
         device=device,
         workers=getattr(options, "workers", None),
         timeout=getattr(options, "timeout", Grader.timeout),
+        engine=engine_of(options),
     )
+
+
+def engine_of(options: argparse.Namespace) -> Engine | None:
+    """What --engine and --address say; None for processes of this machine. Raises InputError."""
+    if getattr(options, "engine", "local") == "local":
+        if getattr(options, "address", None):
+            raise ScoreError("--address is the address of a Ray cluster: it goes with --engine ray")
+        return None
+    from local_eval.engine.cluster.driver import RayEngine  # here, since nothing else needs it
+
+    return RayEngine(options.address)
 
 
 def device_of(options: argparse.Namespace) -> str:
@@ -81,10 +96,15 @@ def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
+    print(grader.room_needed(options.submission, options.keep_checkpoints), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     graders = with_originals(grader, options)
-    return score_all(graders, options) if all(make_runs(each, options) for each in graders) else (1, None)
+    if not all(make_runs(each, options) for each in graders):
+        return 1, None
+    told = score_all(graders, options)
+    draw_after_grading(options, grader)
+    return told
 
 
 def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
@@ -94,7 +114,9 @@ def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
     found = grade_checkpoints(grader, path)
-    return tell_score(*found, path.name, grader.task.name), found[0]
+    code = tell_score(*found, path.name, grader.task.name)
+    draw_after_grading(options, grader)
+    return code, found[0]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,6 +162,8 @@ def compare_all(options: argparse.Namespace) -> int:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Graded(scores, *about)
         print(markdown(graded))
+        if len(scores) > 1 and (options.pairs or len(names) == 2):
+            tell_pairs(grader, scores)
         if options.save:
             write_atomically(options.save, as_json(graded).encode())
         if options.write:

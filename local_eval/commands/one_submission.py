@@ -30,7 +30,7 @@ def with_originals(grader: Grader, options: argparse.Namespace) -> list[Grader]:
 def make_runs(grader: Grader, options: argparse.Namespace) -> bool:
     """Make what is missing of all seeds' runs, and tell what failed; may they be scored?"""
     if isinstance(grader, SeveralOriginals):
-        print(f"originals: {grader.room_needed()}", flush=True)
+        print(f"originals: {grader.room_of_originals()}", flush=True)
     keep = options.keep_checkpoints and not isinstance(grader, SeveralOriginals)
     for one in seeds(grader, options.repeat):
         failed = tell_failures(one.finish_runs(options.submission, keep=keep)[1], one.runs)

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from local_eval.engine.cluster.parcels import Parcel
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import locked
 from local_eval.engine.pool import default_workers, run_jobs
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record, read_records, record_path, save_record
+from local_eval.engine.share_gpu import Engine
 from local_eval.oracles.original import holds_weights, save_original
 from local_eval.oracles.train_many import Trainer
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TaskError
+from local_eval.tasks.readers.box import boxed, spec_of
 
 FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
 FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` and `--originals` need
@@ -57,9 +60,39 @@ class OraclePlan:
             return False
         return not holds_weights(record_path(self.weights, index), self.task_fingerprint)
 
+    # The rest is for engine/cluster, which says what each is for.
+
+    def luggage(self) -> list[Parcel]:
+        """The task alone."""
+        return [{"task.npz": boxed(self.task)}]
+
+    def moved(self, folders: list[Path]) -> OraclePlan:
+        """The same plan in the folder of its parcel."""
+        return replace(self, task=spec_of(folders[0] / "task.npz"), device=self.device.partition(":")[0])
+
+    def told(self, result: dict[int, Record], index: int, folders: list[Path]) -> tuple:
+        """As it is: oracles name no files."""
+        return result, {}
+
+    def take(self, files: dict[str, bytes], index: int) -> None:
+        """None come."""
+
+    def is_known(self) -> bool:
+        """The task is all that is read."""
+        return True
+
+    def having_made(self, result: dict[int, Record]) -> OraclePlan:
+        """Nothing is learned from it."""
+        return self
+
 
 def finish_oracles(
-    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int | None
+    plan: OraclePlan,
+    folder: Path,
+    count: int,
+    shape: tuple[int, int],
+    workers: int | None,
+    engine: Engine | None = None,
 ) -> list[Record]:
     """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
 
@@ -67,6 +100,8 @@ def finish_oracles(
     whichever were missing. The last job may make some more than were asked for; they are kept. There is no time limit:
     the loop is our own, and one oracle may take two seconds or an hour, as task and machine will have it.
 
+    Args:
+        engine: makes the jobs; None for processes of this machine.
     Raises:
         RuntimeError: an oracle could not be trained; the others are kept.
         OutputError: the folder is in use, read-only or full; what was finished is kept.
@@ -76,8 +111,9 @@ def finish_oracles(
         done = read_records(folder, plan.identity, -(-count // size) * size, shape)  # whole jobs
         missing = sorted({k // size for k in range(count) if k not in done or plan.lacks_weights(k)})
         failures = {}
-        workers = workers or default_workers(plan.device)
-        jobs = run_jobs(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
+        run = engine.run_jobs if engine else run_jobs
+        workers = workers if workers or engine else default_workers(plan.device)
+        jobs = run(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for job, result in jobs:
                 if isinstance(result, Failure):

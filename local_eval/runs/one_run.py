@@ -54,9 +54,10 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         if plan.submission.digest() != plan.submission_hash:
             text = f"{plan.submission.path} was edited while it was being graded"
             raise SubmissionError(f"{text}; run the same command again")
+        facts = {"seconds": answer.seconds, "read": Reads.now(**read).as_json()}
         if plan.checkpoints is not None:
-            save_checkpoint(state, plan.checkpoints, index)
-        return evaluated(plan, index, state, {"seconds": answer.seconds, "read": Reads.now(**read).as_json()})
+            facts["checkpoint"] = save_checkpoint(state, plan.checkpoints, index)
+        return evaluated(plan, index, state, facts)
     except SubmissionError as error:
         return Failure(str(error))
 
