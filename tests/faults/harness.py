@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_eval.grader import Grader
 
 from local_eval.engine.errors import InputError, WorkError
+from local_eval.grader import Grader
 from local_eval.report.table import read_score
 from tests.conftest import TINY, work_here
 

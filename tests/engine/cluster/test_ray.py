@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from local_eval.grader import Grader
 
 from local_eval.engine.cluster.bootstrap import private_folder
 from local_eval.engine.cluster.driver import RayEngine
 from local_eval.engine.failure import Failure
+from local_eval.grader import Grader
 from local_eval.runs.one_run import seed_everything
 from tests.conftest import GOOD, TINY
 
