@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from local_eval.engine import share_gpu
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles import oracles
 from local_eval.oracles.original import finish_original
 from local_eval.runs import check
@@ -43,6 +43,13 @@ def cache(tmp_path, monkeypatch):
     """Decoded pixels are kept in a folder of the test's own, not in the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "unlearning-kit"
+
+
+@pytest.fixture(autouse=True)
+def no_report(request, monkeypatch):
+    """`grade` draws no page, which takes two seconds, unless a test is marked `draws`."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr("local_eval.commands.grading.draw_after_grading", lambda *_: None)
 
 
 @pytest.fixture

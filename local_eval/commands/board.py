@@ -11,7 +11,7 @@ import sys
 from local_eval.board.board import grade_rows, save_board
 from local_eval.board.rows import read_rows
 from local_eval.commands.grading import device_of, engine_of
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import check_runs
 
 

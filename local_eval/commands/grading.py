@@ -9,16 +9,19 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
-from local_eval.engine.failure import Failure
+from local_eval.commands.after_grading import draw_after_grading
+from local_eval.commands.one_submission import make_runs, score_all, with_originals
+from local_eval.commands.pairs import tell_pairs
+from local_eval.commands.several import grade_several
+from local_eval.commands.telling import tell_failures, tell_score
+from local_eval.engine.device import usable_device
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
 from local_eval.engine.share_gpu import Engine
-from local_eval.grade import Grader, grade_all
 from local_eval.grade_checkpoints import grade_checkpoints
+from local_eval.grader import Grader, grade_all
 from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown
@@ -26,15 +29,12 @@ from local_eval.report.markers import around_markers, write_between_markers
 from local_eval.report.table import table
 from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import (
-    Submission,
     looks_like_checkpoints,
     submission_names,
 )
 from local_eval.tasks.load import load_task
-from local_eval.tasks.names import TaskError
 from local_eval.tasks.overview import overview
 
-OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
 
 
@@ -65,67 +65,68 @@ def engine_of(options: argparse.Namespace) -> Engine | None:
 
 
 def device_of(options: argparse.Namespace) -> str:
-    """The device that was asked for, or the best there is. Raises TaskError if it cannot be used."""
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TaskError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
-    return device
+    """The device that was asked for, or the best there is. Raises InputError if it cannot be used."""
+    return usable_device(options.device)
 
 
 def grade(options: argparse.Namespace) -> int:
-    """All stages in order; or, for checkpoints that exist already, only their evaluation."""
-    if looks_like_checkpoints(options.submission):
-        return _grade_checkpoints(options)
+    """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
+    names = list(dict.fromkeys(options.submissions))
+    if len(names) > 1:
+        _ = _grader(options).task  # a wrong task should not be told once for every submission
+        return grade_several(options, names, _check_one, _grade_checked)
+    options.submission = names[0]
+    if not looks_like_checkpoints(options.submission):
+        _check_one(options)
+    return _grade_checked(options)[0]
+
+
+def _check_one(options: argparse.Namespace) -> None:
     grader = _grader(options)
+    with_originals(grader, options)  # numbers that make no sense are told now
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
     for remark in check_submission(options.submission, options.task, grader.device):
         print(f"check: {remark}", flush=True)
-    print(grader.room_needed(options.submission, options.keep_checkpoints), flush=True)
+
+
+def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
+    """An exit code, and the score unless runs failed."""
+    if looks_like_checkpoints(options.submission):
+        return _grade_checkpoints(options)
+    grader = _grader(options)
+    print(grader.disk_needed(options.submission, options.keep_checkpoints), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
-    failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]
-    failed = _tell_failures(failures, options.runs)
-    if options.keep_checkpoints and not failed:
-        print(f"checkpoints: {grader.zip_checkpoints(options.submission)}")
-    if failed and not options.allow_missing:
-        return 1
-    return score(options)
+    graders = with_originals(grader, options)
+    if not all(make_runs(each, options) for each in graders):
+        return 1, None
+    told = score_all(graders, options)
+    draw_after_grading(options, grader)
+    return told
 
 
-def _grade_checkpoints(options: argparse.Namespace) -> int:
-    if options.budget_hours is not None or options.keep_checkpoints:
-        raise ScoreError("--budget-hours and --keep-checkpoints need runs that are made here, not finished checkpoints")
+def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
+    if options.budget_hours is not None or options.keep_checkpoints or options.originals or options.repeat != 1:
+        names = "--budget-hours, --keep-checkpoints, --originals and --repeat"
+        raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
-    return _tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
+    found = grade_checkpoints(grader, path)
+    code = tell_score(*found, path.name, grader.task.name)
+    draw_after_grading(options, grader)
+    return code, found[0]
 
 
 def run(options: argparse.Namespace) -> int:
     """Only the runs."""
-    return 1 if _tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
+    return 1 if tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
 
 
 def score(options: argparse.Namespace) -> int:
     """Only the score of what is on disk."""
-    grader = _grader(options)
-    _say_scoring(len(grader.task.forget), options.runs)
-    found = grader.score(options.submission, options.allow_missing, options.budget_hours)
-    return _tell_score(*found, Submission.find(options.submission).label, grader.task.name)
-
-
-def _say_scoring(examples: int, runs: int) -> None:
-    print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
-
-
-def _tell_score(found: Score, path: Path, submission: str, task: str) -> int:
-    print(table(found, submission, task))
-    print(f"written to {path}")
-    return OVER_BUDGET if found.within_budget is False else 0
+    return score_all(with_originals(_grader(options), options), options)[0]
 
 
 def oracles(options: argparse.Namespace) -> int:
@@ -161,6 +162,8 @@ def compare_all(options: argparse.Namespace) -> int:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Graded(scores, *about)
         print(markdown(graded))
+        if len(scores) > 1 and (options.pairs or len(names) == 2):
+            tell_pairs(grader, scores)
         if options.save:
             write_atomically(options.save, as_json(graded).encode())
         if options.write:
@@ -187,20 +190,3 @@ def bench(options: argparse.Namespace) -> int:
     if options.json:
         save_bench(found, options.json)
     return 0
-
-
-def _tell_failures(failures: dict[int, Failure], runs: int) -> int:
-    by_reason: dict[str, list[int]] = {}
-    for index, failure in sorted(failures.items()):
-        by_reason.setdefault(failure.reason, []).append(index)
-    for reason, indices in by_reason.items():
-        runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
-        print(f"{runs_named} failed: {reason}", file=sys.stderr)
-    if failures:
-        print(
-            f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
-            "The same command tries them again, with a longer --timeout if they are slow and do not hang; "
-            "--allow-missing scores without them",
-            file=sys.stderr,
-        )
-    return len(failures)

@@ -6,6 +6,7 @@ import json
 import signal
 from dataclasses import dataclass
 
+FIRST_LINES, LONGEST = 5, 200  # of what it printed, and characters of each
 MARK = b"failure:"
 
 
@@ -16,6 +17,12 @@ class Failure:
     reason: str
     traceback: str = ""
     printed: str = ""  # the beginning of what it said
+
+    def told(self) -> str:
+        """The reason, and the first lines of what it printed."""
+        return "\n    ".join(
+            [self.reason, *(["it printed: " + first_lines(self.printed)] if self.printed.strip() else [])]
+        )
 
     def as_text(self) -> str:
         """For people."""
@@ -33,6 +40,13 @@ def failure_in(content: bytes) -> Failure | None:
         return None
     reason, traceback, printed = map(str, json.loads(content[len(MARK) :]))
     return Failure(reason, traceback, printed)
+
+
+def first_lines(printed: str) -> str:
+    """The first few lines that are not empty, each cut, and how many more there are."""
+    lines = [line.rstrip()[:LONGEST] for line in printed.splitlines() if line.strip()]
+    more = f" (and {len(lines) - FIRST_LINES} lines more)" if len(lines) > FIRST_LINES else ""
+    return "\n    ".join(lines[:FIRST_LINES]) + more
 
 
 def exit_reason(code: int) -> str:

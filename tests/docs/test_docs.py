@@ -1,7 +1,8 @@
 """The pages are true as far as a machine can tell: links lead somewhere, commands parse, code compiles, examples run.
 
 A Python block under `<!-- run -->` is run as it is. One under `<!-- file: PATH -->` is written to PATH in a copy of the
-kit, where the tests among them, and those in in_copy.py, are run.
+kit, where the tests among them, and those in in_copy.py, are run. Those under `<!-- session -->` are run by
+test_python_page.py.
 """
 
 import json
@@ -17,7 +18,7 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.commands.parser import make_parser
 from local_eval.engine.provenance import VERSION
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.report.markers import around_markers
 from local_eval.report.table import save_score
 from local_eval.runs import check
@@ -96,7 +97,9 @@ def test_examples_run_as_they_read(block):
 
 
 def test_every_python_block_is_run_somehow():
-    assert [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")] == []
+    others = [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")]
+    assert set(others) == {"docs/python.md"}, "its session is run by test_python_page.py"
+    assert {b.mark for b in PYTHON if b.page == "docs/python.md"} == {"session"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

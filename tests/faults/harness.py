@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from local_eval.engine.errors import InputError, WorkError
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.report.table import read_score
 from tests.conftest import TINY, work_here
 

@@ -8,7 +8,7 @@ import pytest
 
 from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.records import Record
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.report.markers import write_between_markers
 from local_eval.runs.runs import finish_runs, finished_runs
 from tests.conftest import TINY

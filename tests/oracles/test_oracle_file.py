@@ -5,7 +5,7 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.engine.records import RecordError
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles.oracle_file import load_pool, save_pool
 from tests.conftest import TINY
 

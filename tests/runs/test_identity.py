@@ -7,7 +7,7 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.runs.identity import Reads, file_digest
 from local_eval.runs.one_run import one_run
 from local_eval.runs.runs import finished_runs

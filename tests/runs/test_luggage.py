@@ -10,7 +10,7 @@ import torch
 
 from local_eval.engine.cluster.bootstrap import place
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles.oracles import OraclePlan, one_job
 from local_eval.runs.luggage import as_at_home
 from local_eval.runs.one_run import one_run
@@ -107,6 +107,17 @@ def test_oracles_elsewhere_are_the_same_to_the_bit(tiny, tmp_path):
     for index in here:
         assert np.array_equal(here[index].evaluation.forget_logits, there[index].evaluation.forget_logits)
         assert here[index].identity == there[index].identity
+
+
+def test_the_weights_of_further_originals_go_back_and_are_written_by_the_driver(tiny, tmp_path):
+    plan = OraclePlan(TINY, tiny.fingerprint(), "cpu", 2, True, tmp_path / "here", keep=1)
+    folders = unpacked(plan, tmp_path)
+    moved = plan.moved(folders)
+    _, files = moved.told(one_job(moved, 0), 0, folders)
+    plan.take(files | {"0001.npz": b"not asked for"}, 0)
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["0000.npz"]
+    assert not plan.lacks_weights(0)
+    assert not moved.weights.exists(), "nothing is left on the node"
 
 
 def test_a_task_in_a_box_is_the_same_task(tiny, tmp_path):

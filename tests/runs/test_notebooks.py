@@ -50,6 +50,17 @@ def test_the_method_runs_and_the_driver_does_not(notebook):
     assert not isinstance(remarks, Failure), remarks
 
 
+@pytest.mark.parametrize("magic", ["%%writefile my_method.py", "%%file -a other.py"])
+def test_a_cell_that_is_written_to_a_file_is_named_where_the_method_is_missing(magic, notebook):
+    with pytest.raises(SubmissionError, match=f"no function unlearning.*`{magic}` is not run, but writes a file"):
+        Submission.find(notebook("import torch", f"{magic}\n{RETURNS}"))
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r"])
+def test_a_notebook_with_other_line_ends_works(ending, notebook):
+    assert gives(notebook(f"%matplotlib inline\nA = 3\n{RETURNS.format('A')}".replace("\n", ending))) == 3
+
+
 @pytest.mark.parametrize("name", ["fanchuan", "scrub"])
 def test_our_own_notebooks_are_submissions(name):
     source = Submission.find(str(ROOT / "notebooks" / f"{name}.ipynb")).source()

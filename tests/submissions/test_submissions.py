@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from torchvision.models import resnet18
 
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import compute_score
 from local_eval.oracles.original import finish_original
 from local_eval.runs.contract import load_submission

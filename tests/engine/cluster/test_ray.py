@@ -21,7 +21,7 @@ import pytest
 from local_eval.engine.cluster.bootstrap import private_folder
 from local_eval.engine.cluster.driver import RayEngine
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.runs.one_run import seed_everything
 from tests.conftest import GOOD, TINY
 
