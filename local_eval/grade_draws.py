@@ -49,7 +49,7 @@ class SeveralOriginals(Grader):
     def finish_originals(self) -> None:
         """Train the originals that are missing."""
         folder = self.folder / "originals"
-        finish_oracles(self._original_plan, folder, self.originals, self._shape, self.workers)
+        finish_oracles(self._original_plan, folder, self.originals, self._shape, self.workers, self.engine)
 
     def original_records(self) -> list[Record]:
         """How the originals do; they must be on disk."""

@@ -163,7 +163,7 @@ class Grader:
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
         return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
 
-    def room_needed(self, submission: str, keep: bool = False) -> str:
+    def disk_needed(self, submission: str, keep: bool = False) -> str:
         """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less."""
         runs = self.folder / self.run_plan(submission).folder_name
         return room_needed(self.task, self.runs, self.folder / "oracles", runs, keep)

@@ -44,7 +44,8 @@ def test_the_disk_is_full(tmpfs, tmp_path, undisturbed, table):
     store = Store(tmp_path, tmpfs(kilobytes) / "out")
     while (code := store.resume()) != 0:
         assert code == 1
-        assert "No space left on device. Everything finished before it is kept; make room" in store.said(), store.said()
+        assert "No space left on device. " in store.said(), store.said()
+        assert "make room or choose another --out" in store.said(), store.said()
         store.log.unlink()
         lost += store.lost_since(known)
         known, full, kilobytes = store.finished(), full + 1, kilobytes + 150
