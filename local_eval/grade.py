@@ -26,6 +26,7 @@ from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
+from local_eval.report.prediction import Prediction, as_json, predict, read_fit
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
 from local_eval.runs.plan import RunPlan
@@ -169,11 +170,16 @@ class Grader:
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.identity(-1) | {"index": None, "out": str(folder)}
-        about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
+        about = self.about() | {"kaggle": as_json(self.predicted(score))}
+        about |= {"settings": dict(plan.submission.settings), "made_from": identity}
         about["untold"] = sorted(
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
         )
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def predicted(self, score: Score) -> Prediction | str:
+        """What Kaggle would have given, or why that is not known; raises FitError if the kit's fit is damaged."""
+        return predict(score, self.fingerprint, read_fit())
 
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""

@@ -22,6 +22,7 @@ from local_eval.engine.records import Record
 from local_eval.engine.state_files import CheckpointError
 from local_eval.grade import Grader
 from local_eval.metric.score import Score, check_runs, compute_score
+from local_eval.report.prediction import as_json
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import Checkpoints
 from local_eval.tasks.evaluate import evaluate
@@ -58,7 +59,8 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons)
     folder = grader.folder / f"checkpoints-{checkpoints.digest}"
     identity = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
-    about = grader.about() | {"seed": None, "made_from": identity | {"out": str(folder)}}
+    about = grader.about() | {"kaggle": as_json(grader.predicted(score))}
+    about |= {"seed": None, "made_from": identity | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
 
 

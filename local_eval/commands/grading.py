@@ -22,6 +22,7 @@ from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown
 from local_eval.report.markers import around_markers, write_between_markers
+from local_eval.report.prediction import in_words
 from local_eval.report.table import table
 from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import (
@@ -88,7 +89,7 @@ def _grade_checkpoints(options: argparse.Namespace) -> int:
         raise ScoreError("--budget-hours and --keep-checkpoints need runs that are made here, not finished checkpoints")
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
-    return _tell_score(*grade_checkpoints(grader, path), path.name, grader.task.name)
+    return _tell_score(*grade_checkpoints(grader, path), path.name, grader)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -101,16 +102,17 @@ def score(options: argparse.Namespace) -> int:
     grader = _grader(options)
     _say_scoring(len(grader.task.forget), options.runs)
     found = grader.score(options.submission, options.allow_missing, options.budget_hours)
-    return _tell_score(*found, Submission.find(options.submission).label, grader.task.name)
+    return _tell_score(*found, Submission.find(options.submission).label, grader)
 
 
 def _say_scoring(examples: int, runs: int) -> None:
     print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
 
 
-def _tell_score(found: Score, path: Path, submission: str, task: str) -> int:
-    print(table(found, submission, task))
+def _tell_score(found: Score, path: Path, submission: str, grader: Grader) -> int:
+    print(table(found, submission, grader.task.name))
     print(f"written to {path}")
+    print(in_words(grader.predicted(found)))
     return OVER_BUDGET if found.within_budget is False else 0
 
 
