@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from local_eval.board.agreement import agreement
 from local_eval.board.board import grade_rows, save_board
 from local_eval.board.chart import draw
 from local_eval.board.fit import fit_of, save_fit
@@ -35,6 +36,7 @@ def board(options: argparse.Namespace) -> int:
         print(f"without a score: {', '.join(sorted(failed))}; the same command tries them again", file=sys.stderr)
     if options.write:
         print(f"written to {options.write}")
+    print(*agreement(graded), sep="\n")
     fit = fit_of(graded, grader.task.name, grader.fingerprint, grader.runs)
     if options.fit and fit is not None:
         save_fit(fit, options.fit)
