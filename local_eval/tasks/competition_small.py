@@ -8,8 +8,8 @@ Images are 16 x 16 digit persons (`digit_persons.py`), the network is resnet18 w
 recipe has 12 epochs instead of 30, with its own learning rate and weight decay.
 
 Methods bring learning rates tuned at 64 channels, so every gradient is multiplied (`scaled_layers.py`). FACTOR was
-chosen, with the recipe and the images' variety, by experiments with the starter, NegGrad, fanchuan and seif_achour
-alone, as docs/competition-small.md tells. The other winners were not looked at.
+chosen, with the recipe and the images' variety, by experiments with methods of the board's part `tune` alone, as
+docs/competition-small.md tells. The other winners were not looked at.
 """
 
 from __future__ import annotations
