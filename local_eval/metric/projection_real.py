@@ -4,7 +4,7 @@ Each quarter has 64 runs, of a seed of their own, and 64 oracles. What it projec
 256 give, and beside the plain score of its 64. Quarters share nothing, but the value at 256 is made of all four, so a
 projection has it a little easier than one to fresh runs would.
 
-How to run it, after `run METHOD --runs 64 --seed S` for S = 0 to 3 and `oracles --runs 256`:
+How to run it, after `run METHOD --runs 64 --seed S` for S = 0 to 3 (or more) and `oracles --runs 256`:
     python -m local_eval.metric.projection_real digits outputs/digits-29630a5b7b32 results/projection_digits.csv
 """
 
@@ -29,7 +29,7 @@ from local_eval.tasks.task import Task
 
 PARTS, EACH = 4, 64
 MODELS = PARTS * EACH
-COLUMNS = ("method", "part", "plain_at_64", "projected", "low", "high", "true_at_256", "ratio")
+COLUMNS = ("method", "seed", "plain_at_64", "projected", "low", "high", "true_at_256", "ratio")
 
 
 def confidences_in(folder: Path, task: Task, count: int) -> np.ndarray:
@@ -42,32 +42,34 @@ def confidences_in(folder: Path, task: Task, count: int) -> np.ndarray:
     return confidences(records, task.forget.labels.numpy())
 
 
-def rows_of(name: str, unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> list[tuple]:
-    """A row for every part, from confidences [MODELS, E]."""
+def rows_of(name: str, seed: int, unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> list[tuple]:
+    """A row for every part, from confidences [MODELS, E]; the first part's runs are of this seed."""
     true, found = forgetting_quality(unlearned, retrained), []
     for part in range(PARTS):
         one = slice(part * EACH, (part + 1) * EACH)
         p = project(unlearned[one], retrained[one], models=MODELS, persons=persons)
         numbers = forgetting_quality(unlearned[one], retrained[one]), p.value, p.low, p.high, true, p.value / true
-        found.append((name, part, *(f"{value:.4g}" for value in numbers)))
+        found.append((name, seed + part, *(f"{value:.4g}" for value in numbers)))
     return found
 
 
 def main(spec: str, folder: Path, to: Path) -> None:
-    """Write the table of every method in a folder that has enough runs."""
+    """Write the table of every method in a folder that has the runs of seeds 0 to 3, 4 to 7 and so on."""
     task = load_task(spec)
     persons, oracles = task.forget.person_id.numpy(), confidences_in(folder / "oracles", task, MODELS)
     rows = []
-    for last in sorted(folder.glob(f"*-seed{PARTS - 1}/{EACH - 1:04d}.npz")):
-        name = last.parent.name.removesuffix(f"-seed{PARTS - 1}")
-        parts = [folder / f"{name}-seed{seed}" for seed in range(PARTS)]
-        try:
+    for method in sorted({path.name.rpartition("-seed")[0] for path in folder.glob("*-seed*")}):
+        for first in range(0, 10**6, PARTS):
+            parts = [folder / f"{method}-seed{first + k}" for k in range(PARTS)]
+            if not all((part / f"{EACH - 1:04d}.npz").exists() for part in parts):
+                break
             unlearned = np.concatenate([confidences_in(part, task, EACH) for part in parts])
-            rows += rows_of(name.rpartition("-")[0], unlearned, oracles, persons)
-        except (FileNotFoundError, ProjectionError) as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-            continue
-        print(*rows[-PARTS:], sep="\n", flush=True)
+            try:
+                rows += rows_of(method.rpartition("-")[0], first, unlearned, oracles, persons)
+            except ProjectionError as error:
+                print(f"{method} is left out: {error}", file=sys.stderr)
+            else:
+                print(*rows[-PARTS:], sep="\n", flush=True)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_atomically(to, text.getvalue().encode())
