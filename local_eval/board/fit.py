@@ -1,6 +1,7 @@
 """From the board's rows to a curve of Kaggle's score on the score here, and to what it errs by on families left out.
 
-A variant is one point, however many rows it has: the geometric mean of its private scores, or of all where there is no
+Variants that use Adam are on the board and not in the fit: the small task multiplies gradients, which Adam undoes, so it
+holds back these methods alone (decided on the part `tune`). A variant is one point, however many rows it has: the geometric mean of its private scores, or of all where there is no
 private one. All families weigh the same, since the next method to be graded is likely of another.
 
 How to run it: python -m local_eval board --write results/kaggle_board.csv
@@ -23,6 +24,7 @@ from local_eval.engine.files import write_atomically
 from local_eval.report.prediction import FLOOR, Fit
 
 FEWEST = 8, 3  # variants and families, below which there is no fit
+ADAM = "random_mask", "ADAM=True"  # in the names of variants that use it
 CHANCE = 0.1  # beyond either end of the interval
 
 
@@ -44,6 +46,11 @@ def points_of(graded: Sequence[Graded]) -> list[Point]:
         if one.score is not None:
             together[same_run(one.row.variant)].append(one)
     return [_point(rows) for rows in together.values()]
+
+
+def uses_adam(point: Point) -> bool:
+    """Is it a method that the task's multiplied gradients do nothing for?"""
+    return any(name in point.variant for name in ADAM)
 
 
 def _point(rows: Sequence[Graded]) -> Point:
@@ -88,7 +95,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> 
 
 def fit_of(graded: Sequence[Graded], task: str, fingerprint: str, runs: int) -> Fit | None:
     """The fit of a board, or None if it has too few variants or families."""
-    points = points_of(graded)
+    points = [point for point in points_of(graded) if not uses_adam(point)]
     families = {point.family for point in points}
     if len(points) < FEWEST[0] or len(families) < FEWEST[1]:
         return None

@@ -74,6 +74,8 @@ def test_a_fit_is_read_as_it_was_written_and_few_variants_give_none(tmp_path):
     assert read_fit(tmp_path / "fit.json") == fit
     assert (fit.rows, fit.variants, fit.families) == (12, 12, 4)
     assert fit.factors[0] <= 1 <= fit.factors[1] and 1 <= fit.median_factor < 2
+    adam = replace(graded(1, 1e-4, 0.06), row=replace(GOOD_ROW, variant="baseline_finetune[ADAM=True]"))
+    assert fit_of([*board(), adam], "small", "abc", 24) == fit, "held back by the task alone"
     assert fit_of(board(7), "small", "abc", 24) is None
 
 
