@@ -1,8 +1,9 @@
 """From the board's rows to a curve of Kaggle's score on the score here, and to what it errs by on families left out.
 
-Variants that use Adam are on the board and not in the fit: the small task multiplies gradients, which Adam undoes, so it
-holds back these methods alone (decided on the part `tune`). A variant is one point, however many rows it has: the geometric mean of its private scores, or of all where there is no
-private one. All families weigh the same, since the next method to be graded is likely of another.
+A variant is one point, however many rows it has: the geometric mean of its private scores, or of all where there is no
+private one. All families weigh the same, since the next method to be graded is likely of another. Variants that use
+Adam are on the board and not in the fit: the small task multiplies gradients, which Adam undoes, so it holds back
+these methods alone. That was decided on the part `tune`, before `test` was opened.
 
 How to run it: python -m local_eval board --write results/kaggle_board.csv
 """
