@@ -6,7 +6,7 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test bench clean help
+.PHONY: grade test test-slow test-matrix bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -14,6 +14,12 @@ grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=
 test: $(VENV)/installed  ## ruff, then all tests
 	$(VENV)/bin/ruff check .
 	$(RUN) -m pytest
+
+test-slow: $(VENV)/installed  ## the tests that `make test` leaves out for their time
+	$(RUN) -m pytest -m slow
+
+test-matrix: $(VENV)/installed  ## try torch 2.6 to the newest with Python 3.11 to 3.14, where they are to be had
+	$(RUN) .ci/test_matrix.py $(MATRIX)
 
 bench: $(VENV)/installed  ## time the kit beside the plain way
 	$(RUN) -m local_eval bench
@@ -28,4 +34,4 @@ clean:  ## remove outputs/ and .venv
 	rm -rf outputs $(VENV)
 
 help:  ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1  \2/p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "%-8s%s\n", name, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1  \2/p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "%-13s%s\n", name, $$0 }'

@@ -1,22 +1,30 @@
 """The hidden grader on your own machine: one package a room, in the order of the data's path.
 
 tasks -> oracles -> runs -> metric -> report, on top of engine; kaggle, board, bench and commands stand beside them,
-`grade` strings them together, and `__main__` is the command line. Imports point to earlier rooms only.
+`grader` strings them together, `api` is for Python, and `__main__` is the command line. Imports point to earlier rooms
+only.
 
 From Python, `import local_eval` offers the names in OFFERED; each is imported when it is first asked for.
+docs/python.md has an example of each.
 """
 
 import importlib
 
 OFFERED = {
-    "Grader": "local_eval.grade",
+    "Grader": "local_eval.grader",
+    "InputError": "local_eval.engine.errors",
     "Projection": "local_eval.metric.projection",
     "ProjectionError": "local_eval.metric.projection",
     "Recipe": "local_eval.tasks.task",
+    "Score": "local_eval.metric.score",
     "Split": "local_eval.tasks.task",
     "Task": "local_eval.tasks.task",
+    "WorkError": "local_eval.engine.errors",
     "forgetting_quality": "local_eval.metric.metric",
+    "grade": "local_eval.api",
+    "graded": "local_eval.report.graded",
     "load_task": "local_eval.tasks.load",
+    "logit_scaled_confidence": "local_eval.metric.metric",
     "project": "local_eval.metric.projection",
     "read_score": "local_eval.report.table",
 }

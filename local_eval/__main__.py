@@ -10,13 +10,15 @@ import argparse
 import importlib
 import shlex
 import sys
+from pathlib import Path
 
 from local_eval.commands.announce import announce
+from local_eval.commands.listing import print_submissions
 from local_eval.commands.parser import make_parser
 from local_eval.engine.errors import InputError, WorkError
 from local_eval.engine.interrupt import EndsOnSignals, Stopped
 from local_eval.runs.settings import with_settings
-from local_eval.runs.submissions import Submission, looks_like_checkpoints, submission_names
+from local_eval.runs.submissions import Submission, SubmissionError, looks_like_checkpoints, submission_names
 from local_eval.tasks.names import split_spec
 
 
@@ -30,6 +32,7 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
     options = make_parser().parse_args(arguments)
     try:
         _find_data(options)
+        _want_names(options)
         _find_settings(options)
         _check_names(options)
         function = _function(options.command)
@@ -75,11 +78,21 @@ def _download(options: argparse.Namespace) -> None:
         download_task(options.task)
 
 
+def _want_names(options: argparse.Namespace) -> None:
+    """`grade` alone is a question: what is there? Raises SubmissionError, after the list."""
+    if options.command == "grading:grade" and not options.submissions:
+        print_submissions()
+        raise SubmissionError("name what to grade: python -m local_eval grade fanchuan, or a path such as my_method.py")
+
+
 def _find_settings(options: argparse.Namespace) -> None:
     """Write --set into the submissions' names, which travel everywhere: fanchuan becomes fanchuan[EPOCHS=9]."""
     for field in ("submission", "submissions", "names"):
         found = getattr(options, field, None)
         if getattr(options, "set", None) and found:
+            for name in [found] if isinstance(found, str) else found:
+                if looks_like_checkpoints(name):
+                    raise SubmissionError(f"{name} holds checkpoints, which have no constants; leave --set out")
             changed = [with_settings(name, options.set) for name in ([found] if isinstance(found, str) else found)]
             setattr(options, field, changed[0] if isinstance(found, str) else changed)
 
@@ -87,6 +100,9 @@ def _find_settings(options: argparse.Namespace) -> None:
 def _check_names(options: argparse.Namespace) -> None:
     """A typo in a name is told before torch is loaded; and what a long command will do is said."""
     names = [getattr(options, "submission", None), *getattr(options, "names", []), *getattr(options, "submissions", [])]
+    for name in (name for name in names if name and looks_like_checkpoints(name)):
+        if not Path(name).exists():
+            raise SubmissionError(f"{name} does not exist; give the path of a zip or folder of checkpoints")
     names = [name for name in names if name and not looks_like_checkpoints(name)]
     for name in names:
         Submission.find(name)

@@ -20,7 +20,7 @@ from local_eval.engine.pool import run_jobs
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record
 from local_eval.engine.state_files import CheckpointError
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import Score, check_runs, compute_score
 from local_eval.report.prediction import as_json
 from local_eval.report.table import save_score

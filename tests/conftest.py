@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from local_eval.grade import Grader
+from local_eval.engine import share_gpu
+from local_eval.grader import Grader
+from local_eval.oracles import oracles
 from local_eval.oracles.original import finish_original
+from local_eval.runs import check
 from local_eval.tasks.load import load_task
 
 TINY = str(Path(__file__).parent / "tiny_task.py")
@@ -21,6 +24,14 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
 """
 
 
+def winners_first(names) -> list:
+    """Names as test parameters; baselines other than the starter are marked slow where a test takes ten seconds."""
+    from local_eval.report.compare import rank_and_official_score
+
+    quick = {name for name in names if rank_and_official_score(name)[0] != "-"} | {"baseline_finetune"}
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Workers use one thread; results are compared with theirs to the bit."""
@@ -32,6 +43,23 @@ def cache(tmp_path, monkeypatch):
     """Decoded pixels are kept in a folder of the test's own, not in the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "unlearning-kit"
+
+
+@pytest.fixture
+def without_a_pool(monkeypatch):
+    """Stages work in this process: no worker has to import torch, which is most of a small grading's time."""
+    work_here(monkeypatch)
+
+
+def work_here(patch: pytest.MonkeyPatch) -> None:
+    """Do for a fixture of a wider scope what `without_a_pool` does for a test."""
+    for stage in (check, oracles, share_gpu):
+        patch.setattr(stage, "run_jobs", in_this_process)
+
+
+def in_this_process(function, argument, indices, *_, **__):
+    """Stands in for `run_jobs`; a run still gets a process of its own."""
+    return ((index, function(argument, index)) for index in indices)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,7 @@ import numpy as np
 from PIL import Image
 
 from local_eval.__main__ import main
-from local_eval.engine import share_gpu
-from local_eval.oracles import oracles
-from local_eval.runs import check
-from tests.conftest import GOOD
+from tests.conftest import GOOD, in_this_process, work_here  # noqa: F401  both places are asked
 
 SHORT = """
 from dataclasses import replace
@@ -30,15 +27,9 @@ def write_image(path, seed, size=(32, 32), mode="RGB"):
     return np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
 
 
-def in_this_process(function, argument, indices, *_, **__):
-    """Stands in for `run_jobs`: without processes to start, a small grading takes a third of the time."""
-    return ((index, function(argument, index)) for index in indices)
-
-
 def grade_short(tmp_path, spec, monkeypatch, source=SHORT):
     """Grade a small submission with 16 runs on a one-epoch, narrow copy of a task; returns the exit code."""
-    for stage in (check, oracles, share_gpu):
-        monkeypatch.setattr(stage, "run_jobs", in_this_process)
+    work_here(monkeypatch)
     task, submission = tmp_path / "short.py", tmp_path / "mine.py"
     task.write_text(source.replace("SPEC", repr(str(spec))))
     submission.write_text(GOOD)

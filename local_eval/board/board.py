@@ -15,7 +15,7 @@ from pathlib import Path
 from local_eval.board.rows import COLUMNS, Row, same_run
 from local_eval.engine.files import write_atomically
 from local_eval.engine.records import RecordError
-from local_eval.grade import Grader, grade_all
+from local_eval.grader import Grader, grade_all
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import Score, ScoreError
 from local_eval.report.table import projected_score

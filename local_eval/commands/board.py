@@ -14,7 +14,7 @@ from local_eval.board.chart import draw
 from local_eval.board.fit import fit_of, save_fit
 from local_eval.board.rows import read_rows
 from local_eval.commands.grading import device_of
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import check_runs
 
 

@@ -9,15 +9,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
+from local_eval.commands.several import grade_several
+from local_eval.engine.device import usable_device
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
-from local_eval.grade import Grader, grade_all
 from local_eval.grade_checkpoints import grade_checkpoints
+from local_eval.grader import Grader, grade_all
 from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown
@@ -31,7 +31,6 @@ from local_eval.runs.submissions import (
     submission_names,
 )
 from local_eval.tasks.load import load_task
-from local_eval.tasks.names import TaskError
 from local_eval.tasks.overview import overview
 
 OVER_BUDGET = 3  # exit code
@@ -53,26 +52,36 @@ def _grader(options: argparse.Namespace) -> Grader:
 
 
 def device_of(options: argparse.Namespace) -> str:
-    """The device that was asked for, or the best there is. Raises TaskError if it cannot be used."""
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TaskError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
-    return device
+    """The device that was asked for, or the best there is. Raises InputError if it cannot be used."""
+    return usable_device(options.device)
 
 
 def grade(options: argparse.Namespace) -> int:
-    """All stages in order; or, for checkpoints that exist already, only their evaluation."""
-    if looks_like_checkpoints(options.submission):
-        return _grade_checkpoints(options)
+    """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
+    names = list(dict.fromkeys(options.submissions))
+    if len(names) > 1:
+        _ = _grader(options).task  # a wrong task should not be told once for every submission
+        return grade_several(options, names, _check_one, _grade_checked)
+    options.submission = names[0]
+    if not looks_like_checkpoints(options.submission):
+        _check_one(options)
+    return _grade_checked(options)[0]
+
+
+def _check_one(options: argparse.Namespace) -> None:
     grader = _grader(options)
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
     for remark in check_submission(options.submission, options.task, grader.device):
         print(f"check: {remark}", flush=True)
+
+
+def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
+    """An exit code, and the score unless runs failed."""
+    if looks_like_checkpoints(options.submission):
+        return _grade_checkpoints(options)
+    grader = _grader(options)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]
@@ -80,16 +89,17 @@ def grade(options: argparse.Namespace) -> int:
     if options.keep_checkpoints and not failed:
         print(f"checkpoints: {grader.zip_checkpoints(options.submission)}")
     if failed and not options.allow_missing:
-        return 1
-    return score(options)
+        return 1, None
+    return _score(options, grader)
 
 
-def _grade_checkpoints(options: argparse.Namespace) -> int:
+def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
     if options.budget_hours is not None or options.keep_checkpoints:
         raise ScoreError("--budget-hours and --keep-checkpoints need runs that are made here, not finished checkpoints")
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
-    return _tell_score(*grade_checkpoints(grader, path), path.name, grader)
+    found = grade_checkpoints(grader, path)
+    return _tell_score(*found, path.name, grader), found[0]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -99,10 +109,13 @@ def run(options: argparse.Namespace) -> int:
 
 def score(options: argparse.Namespace) -> int:
     """Only the score of what is on disk."""
-    grader = _grader(options)
+    return _score(options, _grader(options))[0]
+
+
+def _score(options: argparse.Namespace, grader: Grader) -> tuple[int, Score]:
     _say_scoring(len(grader.task.forget), options.runs)
     found = grader.score(options.submission, options.allow_missing, options.budget_hours)
-    return _tell_score(*found, Submission.find(options.submission).label, grader)
+    return _tell_score(*found, Submission.find(options.submission).label, grader), found[0]
 
 
 def _say_scoring(examples: int, runs: int) -> None:
@@ -181,9 +194,9 @@ def _tell_failures(failures: dict[int, Failure], runs: int) -> int:
     by_reason: dict[str, list[int]] = {}
     for index, failure in sorted(failures.items()):
         by_reason.setdefault(failure.reason, []).append(index)
-    for reason, indices in by_reason.items():
+    for indices in by_reason.values():
         runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
-        print(f"{runs_named} failed: {reason}", file=sys.stderr)
+        print(f"{runs_named} failed: {failures[indices[0]].told()}", file=sys.stderr)  # what the first one printed
     if failures:
         print(
             f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "

@@ -17,6 +17,7 @@ examples:
   python -m local_eval check my_method.py                 does it keep the contract? (seconds)
   python -m local_eval check --task my_images.csv         what is understood of your own images?
   python -m local_eval grade my_method.py --runs 64       screen an idea
+  python -m local_eval grade one.py two.py fanchuan       several, with a table at the end
   python -m local_eval oracles --runs 512                 train the oracles for a final grading, once
   python -m local_eval budget my_method.py                will 512 models fit into 8 hours on Kaggle?
   python -m local_eval export my_method.py                a notebook that runs alone on Kaggle
@@ -25,7 +26,7 @@ examples:
 The contract that a submission keeps is written in local_eval/runs/contract.py.
 """
 
-
+SUBMISSION = "name in submissions/, or path to a .py or .ipynb file"
 ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), which sets N"
 
 
@@ -40,13 +41,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(
-        name: str, function: str, text: str, submission: bool = True, also: str = ""
-    ) -> argparse.ArgumentParser:
+    def command(name: str, function: str, text: str, submission: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
         sub.set_defaults(command=function)
         if submission:
-            sub.add_argument("submission", help="name in submissions/, or path to a .py or .ipynb file" + also)
+            sub.add_argument("submission", help=SUBMISSION)
             _add_set(sub)
         sub.add_argument(
             "--task",
@@ -59,7 +58,11 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
         return sub
 
-    grade = command("grade", "grading:grade", "Check, train missing oracles, make missing runs, score.", also=ALSO)
+    grade = command("grade", "grading:grade", "Check, train missing oracles, make missing runs, score.", False)
+    grade.add_argument(
+        "submissions", nargs="*", help=f"{SUBMISSION}{ALSO}. Several are graded one after the other; none lists them"
+    )
+    _add_set(grade)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
@@ -183,7 +186,7 @@ def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     text = "Will 512 models fit into 8 hours on Kaggle? Exit codes: 0 fits, 3 does not fit, 4 cannot tell."
     budget = commands.add_parser("budget", help=text, description=text)
     budget.set_defaults(command="kaggle:budget")
-    budget.add_argument("submission", nargs="?", help="name in submissions/, or path to a .py or .ipynb file")
+    budget.add_argument("submission", nargs="?", help=SUBMISSION)
     _add_set(budget)
     budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
     budget.add_argument("--readme", type=Path, help="with --all: write the table between its marks in this file")
@@ -195,7 +198,7 @@ def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
     text = "Push a submission's notebook to Kaggle, wait for it, and submit it to the competition."
     submit = commands.add_parser("submit", help=text, description=text)
     submit.set_defaults(command="kaggle:submit")
-    submit.add_argument("submission", help="name in submissions/, or path to a .py or .ipynb file")
+    submit.add_argument("submission", help=SUBMISSION)
     _add_set(submit)
     submit.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
     submit.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")

@@ -7,7 +7,20 @@ import contextlib
 import torch
 from torch import nn
 
+from local_eval.engine.errors import InputError
+
 LEAST_CHANNELS = 8  # of a 1x1 convolution in channels last on a CPU
+
+
+def usable_device(name: str | None) -> str:
+    """The device of this name, or the best there is. Raises InputError if it cannot be used."""
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
+    return device
 
 
 def exact_convolutions(same_shapes: bool = False, tf32: bool = False) -> contextlib.AbstractContextManager:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+FIRST_LINES, LONGEST = 5, 200  # of what it printed, and characters of each
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -14,10 +16,23 @@ class Failure:
     traceback: str = ""
     printed: str = ""  # the beginning of what it said
 
+    def told(self) -> str:
+        """The reason, and the first lines of what it printed."""
+        return "\n    ".join(
+            [self.reason, *(["it printed: " + first_lines(self.printed)] if self.printed.strip() else [])]
+        )
+
     def as_text(self) -> str:
         """For people."""
         parts = [self.reason, self.traceback, self.printed and f"It printed:\n{self.printed}"]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def first_lines(printed: str) -> str:
+    """The first few lines that are not empty, each cut, and how many more there are."""
+    lines = [line.rstrip()[:LONGEST] for line in printed.splitlines() if line.strip()]
+    more = f" (and {len(lines) - FIRST_LINES} lines more)" if len(lines) > FIRST_LINES else ""
+    return "\n    ".join(lines[:FIRST_LINES]) + more
 
 
 def exit_reason(code: int) -> str:

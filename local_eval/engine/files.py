@@ -15,6 +15,11 @@ from local_eval.engine.errors import WorkError
 LITTER = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".spotlight-v100", ".trashes", ".fseventsd"}
 
 
+def user_path(text: str) -> Path:
+    """The path that a person has written; ~ is the home folder, where there is one."""
+    return Path(os.path.expanduser(text))
+
+
 def is_litter(name: str) -> bool:
     """Is this the name of a file or folder that a system leaves among people's own: .DS_Store, ._x.png, Thumbs.db?"""
     return name.startswith("._") or name.lower() in LITTER

@@ -135,12 +135,16 @@ def read_score(path: Path) -> dict:
     """What is in a score.json.
 
     Raises:
-        RecordError: it is damaged, was edited, or is none.
+        RecordError: it is damaged, was edited, is none, or is not there.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no fields")
         if CHECKSUM in content and content[CHECKSUM] != checksum(content):
             raise ValueError("its checksum does not fit its content")
         return content
-    except (ValueError, TypeError) as error:
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror}); give the path of a score.json") from None
+    except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"{path} is no score that can be trusted ({error}); score again to make it anew") from None

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from local_eval.engine.apart import Answer, Clock, run_apart
-from local_eval.engine.failure import Failure
+from local_eval.engine.failure import Failure, first_lines
 from local_eval.engine.pool import run_jobs
 from local_eval.runs.contract import check_result, load_telling
 from local_eval.runs.handover import pack, unpack
@@ -29,7 +29,7 @@ from local_eval.tasks.task import Task
 
 TWO_BATCHES = 128  # examples of each loader
 TIME_LIMIT = 300.0  # seconds for the dry runs together; a laptop needs most of a minute for a full resnet18
-FIRST_LINES, LONGEST = 5, 200  # of what it printed, and characters of each
+IN_A_ROW = "the second of two runs in a row failed, on the net that the first one left, as on Kaggle: "
 CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
 
 
@@ -86,9 +86,10 @@ def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     if not any(isinstance(answer.content, Failure) for answer in answers):
         jobs = [partial(_dry_once, plan, task, original, indices) for indices in ((0,), (0, 1))]
         answers += [run_apart(job, TIME_LIMIT / 4) for job in jobs]
-    for answer in answers:
+    for number, answer in enumerate(answers):
         if isinstance(answer.content, Failure):
-            return replace(answer.content, printed=answer.printed)
+            reason = (IN_A_ROW if number == len(answers) - 1 and number > 1 else "") + answer.content.reason
+            return replace(answer.content, reason=reason, printed=answer.printed)
     try:
         first, second, again, in_a_row = (unpack(answer.content, original)[0] for answer in answers)
     except SubmissionError as error:
@@ -101,11 +102,9 @@ def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
 
 
 def _on_printed(answer: Answer) -> list[str]:
-    lines = [line.rstrip()[:LONGEST] for line in answer.printed.splitlines() if line.strip()]
-    if not lines:
+    if not answer.printed.strip():
         return []
-    more = f" (and {len(lines) - FIRST_LINES} lines more)" if len(lines) > FIRST_LINES else ""
-    remarks = ["it printed: " + "\n    ".join(lines[:FIRST_LINES]) + more]
+    remarks = [f"it printed: {first_lines(answer.printed)}"]
     if answer.printed_bytes > CHATTY:
         remarks.append(f"it prints {answer.printed_bytes} characters a run; 512 runs would flood the notebook")
     return remarks
@@ -117,9 +116,8 @@ def _dry_once(
     """In the submission's own process: these runs one after the other, as in Kaggle's loop; the last one's weights."""
     home, task = task, task.to(plan.device)
     digests = {name: split.digest() for name, split in task.splits.items()}
-    unlearning, loaders = None, make_loaders(task, home)
-    for index in indices:
-        net = task.make_net().to(plan.device)
+    unlearning, loaders, net = None, make_loaders(task, home), task.make_net().to(plan.device)
+    for index in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, is there for the next
         net.load_state_dict(original)
         net.train(index == 0)
         seed_everything(0, index)

@@ -18,9 +18,8 @@ OFFICIAL = "kaggle/tmp/"  # as `zip submission.zip /kaggle/tmp/*.pth` names them
 # One folder at most, or the official zip's two; a stem without digits, so that one number is left; no path
 # leads anywhere, since a folder's name begins with a letter or digit and has no colon.
 NAME = re.compile(
-    r"(?P<folder>(?:kaggle/tmp|[A-Za-z0-9_][\w .()-]*)/)?"
-    r"(?P<stem>(?:[A-Za-z][A-Za-z _.-]*?)?)(?P<number>\d{1,6})(?P<ending>\.pth|\.pt|\.safetensors)",
-    re.ASCII,
+    r"(?P<folder>(?:kaggle/tmp|\w[\w .()-]*)/)?"
+    r"(?P<stem>(?:[^\W\d_](?:[^\W\d]|[ .-])*?)?)(?P<number>[0-9]{1,6})(?P<ending>\.pth|\.pt|\.safetensors)",
 )
 OTHER = re.compile(r"epoch|step|iter|oracle|retrain|original", re.IGNORECASE)  # numbers of something else
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2", ".zst")

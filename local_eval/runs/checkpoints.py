@@ -132,6 +132,8 @@ class Checkpoints:
 
 
 def _check_numbers(path: Path, found: set[int]) -> None:
+    if not found:
+        raise CheckpointError(f"{path} holds no checkpoints; it needs 16 or more, unlearned_checkpoint_0.pth ...")
     missing = sorted(set(range(max(found, default=0) + 1)) - found)
     if missing:
         shown = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
@@ -152,6 +154,8 @@ def _folder_entries(path: Path) -> list[tuple[str, int, int]]:
         if is_litter(entry.name):
             entries.append((below + entry.name, 0, 0))
             continue
+        if entry.is_dir(follow_symlinks=False):
+            raise CheckpointError(f"{path}: {entry.name} is a folder; give a folder that holds the checkpoints alone")
         if not entry.is_file(follow_symlinks=False):
             raise CheckpointError(
                 f"{path}: {entry.name} is a link or no regular file; put the checkpoints there themselves"

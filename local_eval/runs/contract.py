@@ -41,8 +41,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -115,6 +117,8 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
             f"the state dict no longer fits the original network: {', '.join(wrong[:4])}. "
             "Keep the layers' names and shapes: change weights, do not replace layers or leave wrappers behind"
         )
+    if unreal := [name for name, value in state.items() if value.is_meta]:
+        raise SubmissionError(f"the net is on the device meta, where {unreal[0]} has no values; leave it where it was")
     broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise SubmissionError(
@@ -124,11 +128,15 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
 
 def _check_returned(net: nn.Module, returned: object) -> None:
     """Raise SubmissionError if the result is in a net or a state dict that was returned, and not in `net`."""
-    parts = returned if isinstance(returned, tuple | list) else [returned]
-    for part in parts:
-        if isinstance(part, nn.Module) and not _shares(net, part) and not _same_values(net, part.state_dict()):
+    if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        raise SubmissionError(
+            f"unlearning() returned a {type(returned).__name__}, which nobody runs, here or on Kaggle; do the work "
+            "before it returns"
+        )
+    for part in _parts(returned):
+        if isinstance(part, nn.Module) and not _shares(net, part) and not _holds(net, part.state_dict()):
             text, mend = "another module", "net.load_state_dict(new.state_dict())"
-        elif isinstance(part, Mapping) and part.keys() == net.state_dict().keys() and not _same_values(net, part):
+        elif isinstance(part, Mapping) and _names_fit(net, part) and not _holds(net, part):
             text, mend = "a state dict that `net` does not hold", "net.load_state_dict(state)"
         else:
             continue
@@ -144,9 +152,29 @@ def _shares(net: nn.Module, other: nn.Module) -> bool:
     return ours <= theirs or theirs <= ours
 
 
-def _same_values(net: nn.Module, state: Mapping[str, object]) -> bool:
-    own = net.state_dict()
-    return own.keys() == state.keys() and all(
-        isinstance(state[k], torch.Tensor) and state[k].shape == v.shape and torch.equal(state[k].to(v), v)
-        for k, v in own.items()
+def _parts(returned: object) -> Iterator[object]:
+    """What was returned, and what is in it if it is a list, tuple or dict of things."""
+    yield returned
+    inside = returned if isinstance(returned, tuple | list) else ()
+    inside = returned.values() if isinstance(returned, Mapping) else inside
+    for part in inside:
+        if isinstance(part, nn.Module | tuple | list | Mapping):
+            yield from _parts(part)
+
+
+def _names_fit(net: nn.Module, state: Mapping[object, object]) -> bool:
+    """Are these names of the net's tensors, some or all, perhaps with a wrapper's prefix?"""
+    return bool(state) and {_plain_name(name) for name in state} <= net.state_dict().keys()
+
+
+def _holds(net: nn.Module, state: Mapping[object, object]) -> bool:
+    """Does the net hold these very values?"""
+    own, state = net.state_dict(), {_plain_name(name): value for name, value in state.items()}
+    return state.keys() <= own.keys() and all(
+        isinstance(value, torch.Tensor) and value.shape == own[k].shape and torch.equal(value.to(own[k]), own[k])
+        for k, value in state.items()
     )
+
+
+def _plain_name(name: object) -> str:
+    return re.sub(r"^((module|_orig_mod)\.)+", "", str(name))

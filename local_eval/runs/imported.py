@@ -79,6 +79,8 @@ def _show_in_tracebacks(name: str, text: str) -> None:
 def told(submission: Submission, error: BaseException, importing: bool) -> SubmissionError | None:
     """One sentence for an error that came out of the submission's code; None if its traceback tells more."""
     where, line = _last_line(submission, error, first=importing)
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return SubmissionError(f"{where}: `{line}` needs a file beside it; a submission is one file: copy what it uses")
     if isinstance(error, ModuleNotFoundError) and error.name:
         return SubmissionError(f"{where}: {missing_module(submission.path, error.name)}")
     if not importing:
@@ -87,7 +89,8 @@ def told(submission: Submission, error: BaseException, importing: bool) -> Submi
         what = f"the submission called exit({error.code!r}), or a command line's parser did"
     else:
         what = f"{type(error).__name__}: {error}"
-    return SubmissionError(f"{where}: `{line}` runs when the file is imported and failed: {what}; {REMEDY}, or mend it")
+    line = f"`{line}`" if line else "something"
+    return SubmissionError(f"{where}: {line} runs when the file is imported and failed: {what}; {REMEDY}, or mend it")
 
 
 def missing_module(path: Path, name: str) -> str:

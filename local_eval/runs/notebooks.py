@@ -61,11 +61,17 @@ def extract(path: Path) -> Extracted:
         where = whole.place(getattr(error, "lineno", None) or 1)
         raise SubmissionError(f"{path}, {where}: not valid Python ({getattr(error, 'msg', error)})") from error
     if not any("unlearning" in s.makes for s in statements):
-        raise SubmissionError(f"{path}: no function {SIGNATURE}; {functions_named(tree)}")
+        raise SubmissionError(f"{path}: no function {SIGNATURE}; {_written_elsewhere(cells) or functions_named(tree)}")
     kept, needed = _taken(statements)
     _check_made(path, whole, cells, statements, kept, needed)
     left = [s for s in statements if s not in kept]
     return Extracted(_without(text, left, kept), whole.starts, tuple(_told(whole, cells, left)))
+
+
+def _written_elsewhere(cells: list[Cell]) -> str:
+    """What to do where cells are written to files instead of being run."""
+    found = [line for cell in cells for line in cell.left_out if line.startswith(("`%%writefile", "`%%file"))]
+    return f"{found[0].partition(' with ')[0]} is not run, but writes a file: give that file" if found else ""
 
 
 def _taken(statements: list[Statement]) -> tuple[list[Statement], set[str]]:

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from local_eval.engine.apart import Clock, run_apart
 from local_eval.engine.device import forget_precision, wait
 from local_eval.engine.failure import Failure
+from local_eval.engine.files import user_path
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record
 from local_eval.engine.sealed import load_state
@@ -87,7 +88,7 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
 def data_of(spec: str) -> list[Path]:
     """The task's own file and data, which its fingerprint follows."""
     path, where = split_spec(spec)
-    return [path] if where is None else [path, Path(where).expanduser()]
+    return [path] if where is None else [path, user_path(where)]
 
 
 def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:

@@ -46,7 +46,8 @@ def on_seeds(
         text = "two runs in a row in one process gave the same net, as they would on Kaggle: that scores 0 there"
         remarks.append(text + _because(fixed_seeds(submission)))
     if exact and same(first, again) and not same(second, in_a_row):
-        text = "a run after another in one process, as on Kaggle, gives another net than alone: something survives"
+        text = "a run after another in one process, as on Kaggle, gives another net than alone: something survives, "
+        text += "in the file or on the net (hooks, requires_grad, half precision)"
         remarks.append(text + _because(kept(submission)))
     return remarks
 

@@ -24,6 +24,7 @@ WORDS = (
     {"forget", "forgotten", "unlearn", "erase"},
     {"val", "valid", "validation"},
 )  # that a parameter's name may hold, in the order of the arguments
+SHORT = {"r": 1, "dr": 1, "rl": 1, "f": 2, "df": 2, "fl": 2, "v": 3, "dv": 3, "vl": 3}  # as whole names of loaders
 BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 VARIOUS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 DATA = re.compile(r"_?(data)?(loader|set|dl)$")
@@ -54,6 +55,9 @@ def check_signature(function: Callable, path: Path) -> None:
 def _fault(parameter: inspect.Parameter, place: int) -> str:
     """What is wrong with a parameter that is handed the argument of this place, counted from 0."""
     meant, handed = _meant(parameter.name), ARGUMENTS[place]
+    short = SHORT.get(DATA.sub("", parameter.name.lower()).replace("_", ""))
+    if not meant and short and place:  # for a net any letter will do
+        meant = [short]
     if meant and place not in meant:
         return f"`{parameter.name}` is named like the {ORDINALS[meant[0]]} argument, but would be handed {handed}"
     if not meant and parameter.default is not inspect.Parameter.empty and parameter.default is not None:

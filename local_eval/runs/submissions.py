@@ -9,6 +9,7 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_eval.engine.files import user_path
 from local_eval.runs.identity import code_shape
 from local_eval.runs.notebooks import Extracted, extract
 from local_eval.runs.refusal import SubmissionError
@@ -80,7 +81,9 @@ def submission_path(name: str) -> Path:
         SubmissionError: there is none; the message lists the names that exist.
     """
     name, _ = split_name(name)
-    path = Path(name).expanduser() if name.lower().endswith(CODE) else SUBMISSIONS / f"{name}.py"
+    path = user_path(name) if name.lower().endswith(CODE) else SUBMISSIONS / f"{name}.py"
+    if not path.is_file() and looks_like_checkpoints(name):
+        raise SubmissionError(f"{name} is a folder or an archive; a submission is a .py or .ipynb file")
     if not path.is_file():
         near = [f"{name}{ending}" for ending in CODE if Path(f"{name}{ending}").is_file()]
         meant = f" Did you mean {near[0]}?" if near else ""

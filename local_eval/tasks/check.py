@@ -19,6 +19,8 @@ def check_task(task: Task, path: Path) -> None:
     """Raise TaskError, naming the task's file and the split, unless original, oracles and runs can be made."""
     for name, split in task.splits.items():
         _check_split(name, split, task, path)
+    if task.class_names and len(task.class_names) != task.num_classes:
+        raise TaskError(f"{path}: {len(task.class_names)} class_names for {task.num_classes} classes; give all or none")
     _check_apart(task, path)
     _check_network(task, path)
 

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from local_eval.engine.files import user_path
 from local_eval.tasks.check import check_task
 from local_eval.tasks.names import TaskError, split_spec
 from local_eval.tasks.task import Task
 
 
-def load_task(spec: str) -> Task:
-    """Load and check a task by name ('digits'), name and place ('cifar10:/data') or path ('my_task.py').
+def load_task(spec: str | os.PathLike) -> Task:
+    """Load and check a task by name ('digits'), name and place ('cifar10:/data') or path ('my_task.py', 'faces.csv').
 
     Raises:
         TaskError: no such task, its file has no `task()`, or its data cannot be read or graded.
     """
+    spec = os.fspath(spec)
     path, where = split_spec(spec)
     task = _call(task_module(path).task, spec, path, where)
-    check_task(task, Path(where).expanduser() if where else path)  # errors name a person's data, not our module
+    check_task(task, user_path(where) if where else path)  # errors name a person's data, not our module
     return task
 
 
@@ -37,7 +40,7 @@ def _call(function: Callable, spec: str, path: Path, where: str | None) -> Any:
         raise TaskError(f"the task {path.stem} reads no files, so it cannot use {where}; leave ':{where}' out")
     if where is None and any(p.default is p.empty for p in parameters.values()):
         raise TaskError(f"the task {path.stem} needs data: --task {spec}:PATH. {inspect.getdoc(function) or ''}")
-    return function(*([] if where is None else [Path(where).expanduser()]))
+    return function(*([] if where is None else [user_path(where)]))
 
 
 def download_task(spec: str) -> None:

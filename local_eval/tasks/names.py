@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from local_eval.engine.errors import InputError
+from local_eval.engine.files import user_path
 
 TASKS = Path(__file__).parent
 SPLITS = ("retain", "forget", "validation", "test")
@@ -31,7 +32,9 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     if name not in task_names():
         head, colon, where = spec.partition(".py:") if ".py:" in spec else (spec.removesuffix(".py"), "", "")
         name = f"{head}.py" if colon or spec.endswith(".py") else spec
-    path = Path(name) if name.endswith(".py") else TASKS / f"{name}.py"
+        if not name.endswith(".py") and user_path(spec).is_file():
+            raise TaskError(f"{spec} is no task; a table of images ends in .csv or .tsv, and a task's file in .py")
+    path = user_path(name) if name.endswith(".py") else TASKS / f"{name}.py"
     if not path.is_file() or (path.parent == TASKS and name not in task_names()):
         raise TaskError(
             f"no task {name!r}: {path} does not exist. Known: {', '.join(task_names())}, or a path to a .py file, "
@@ -42,7 +45,7 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
 
 def _own_data(spec: str) -> str | None:
     """The task that reads a table or folder, if the spec is a path to one."""
-    path = Path(spec).expanduser()
+    path = user_path(spec)
     if path.suffix.lower() in TABLES:
         if not path.exists():
             raise TaskError(f"{spec} does not exist; --task takes the path of a CSV file as it is seen from here")

@@ -15,6 +15,7 @@ from local_eval.tasks.task import Task
 
 CLASSES = 20  # lines of classes; more are summed up
 COLUMN = 12  # characters
+TITLES = 16, 32  # characters of the rows' titles, at least and at most
 
 
 def overview(task: Task) -> str:
@@ -28,23 +29,25 @@ def overview(task: Task) -> str:
 
 def _table(task: Task) -> list[str]:
     splits = task.splits
-    lines = [_line("", splits)]
-    lines.append(_line("images", [len(split) for split in splits.values()]))
-    lines.append(_line("persons", [len(split.person_id.unique()) for split in splits.values()]))
+    rows = [("", list(splits)), ("images", [len(split) for split in splits.values()])]
+    rows.append(("persons", [len(split.person_id.unique()) for split in splits.values()]))
     counts = [_counts(split.labels, task.num_classes) for split in splits.values()]
     for label in range(min(CLASSES, task.num_classes)):
-        lines.append(_line(f"class {label}", [count[label] for count in counts]))
+        rows.append((_class_title(task, label), [count[label] for count in counts]))
     if task.num_classes > CLASSES:
-        lines.append(_line("other classes", [sum(count[CLASSES:]) for count in counts]))
-    return lines
+        rows.append(("other classes", [sum(count[CLASSES:]) for count in counts]))
+    width = max(TITLES[0], *(len(title) + 1 for title, _ in rows))
+    return [f"  {title:<{width}}" + "".join(f"{value!s:>{COLUMN}}" for value in values) for title, values in rows]
+
+
+def _class_title(task: Task, label: int) -> str:
+    """'class 3', or 'class 3: dog' where classes have names."""
+    title = f"class {label}: {task.class_names[label]}" if task.class_names else f"class {label}"
+    return title if len(title) <= TITLES[1] else title[: TITLES[1] - 3] + "..."
 
 
 def _counts(labels: Tensor, classes: int) -> list[int]:
     return torch.bincount(labels, minlength=classes).tolist()
-
-
-def _line(title: str, values) -> str:
-    return f"  {title:<16}" + "".join(f"{value!s:>{COLUMN}}" for value in values)
 
 
 def _duplicates(task: Task) -> list[str]:

@@ -11,6 +11,7 @@ How to see them: python -m local_eval list
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -105,6 +106,7 @@ class Task:
     class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
     original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
     oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracle_file.py
+    class_names: tuple[str, ...] = ()  # what people call class 0, 1, 2 ..., where that is not its number
     notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
 
     @property
@@ -129,8 +131,16 @@ class Task:
     def fingerprint(self) -> str:
         """Short hash of data, network structure and recipe: what oracles depend on."""
         sha = hashlib.sha256(f"{self.name} {TRAINING_VERSION} {sorted(asdict(self.recipe).items())}".encode())
-        sha.update(repr(self.make_net()).encode())
+        sha.update(structure(repr(self.make_net())).encode())
         sha.update(repr(self.class_counts).encode() if self.class_counts else b"")
         for name, split in self.splits.items():
             sha.update(f"{name} {split.digest()}".encode())
         return sha.hexdigest()[:12]
+
+
+def structure(shown: str) -> str:
+    """What a network's repr says, in the words of the newest torch, so that a task is the same under each.
+
+    Newer ones say of normalisations whether they have a bias; older ones do not, and there it goes with `affine`.
+    """
+    return re.sub(r"affine=(True|False), track_running_stats", r"affine=\1, bias=\1, track_running_stats", shown)

@@ -11,13 +11,10 @@ from local_eval.__main__ import main
 from local_eval.board.board import measured_value
 from local_eval.board.rows import COLUMNS, save_rows
 from local_eval.commands.parser import make_parser
-from local_eval.engine import share_gpu
 from local_eval.metric.projection import Projection
-from local_eval.oracles import oracles
 from local_eval.tasks.names import task_names
 from tests.board.test_rows import GOOD_ROW
 from tests.conftest import GOOD, TINY
-from tests.made_up import in_this_process
 from tests.metric.test_score import score
 
 SIGMA = GOOD.replace("def unlearning", "SIGMA = 0.01\n\ndef unlearning").replace("0.01 *", "SIGMA *")
@@ -25,10 +22,8 @@ BROKEN = SIGMA + "    if SIGMA > 1: raise ValueError('too much noise')\n"
 
 
 @pytest.fixture
-def board(tmp_path, submission, monkeypatch):
+def board(tmp_path, submission, without_a_pool):
     """run(rows, *more) -> exit code and the lines of the CSV file; the rows' variants are of one made-up method."""
-    for stage in (oracles, share_gpu):
-        monkeypatch.setattr(stage, "run_jobs", in_this_process)
     method = submission(BROKEN)
 
     def run(variants, *more):

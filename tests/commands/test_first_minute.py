@@ -57,6 +57,7 @@ def test_the_first_line_of_grade_comes_before_torch_is_loaded(name, tmp_path, to
     assert times.user + times.system < 0.5 * torch_seconds
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_the_expected_time_comes_from_earlier_runs_here(submission, tmp_path, capsys):
     path, out = submission(), tmp_path / "out"
     command = ["grade", path, "--task", TINY, "--runs", "16", "--out", str(out), "--device", "cpu"]

@@ -9,8 +9,7 @@ from local_eval.__main__ import main
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record, record_path, save_record
 from local_eval.runs import check
-from tests.conftest import TINY
-from tests.made_up import in_this_process
+from tests.conftest import TINY, in_this_process
 
 COPY = Path(__file__).parents[2]
 RUNS = 16

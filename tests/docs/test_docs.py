@@ -1,7 +1,8 @@
 """The pages are true as far as a machine can tell: links lead somewhere, commands parse, code compiles, examples run.
 
 A Python block under `<!-- run -->` is run as it is. One under `<!-- file: PATH -->` is written to PATH in a copy of the
-kit, where the tests among them, and those in in_copy.py, are run.
+kit, where the tests among them, and those in in_copy.py, are run. Those under `<!-- session -->` are run by
+test_python_page.py.
 """
 
 import json
@@ -17,14 +18,13 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.commands.parser import make_parser
 from local_eval.engine.provenance import VERSION
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.report.markers import around_markers
 from local_eval.report.table import save_score
 from local_eval.runs import check
 from local_eval.tasks.load import load_task
-from tests.conftest import TINY
+from tests.conftest import TINY, in_this_process
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, name, read
-from tests.made_up import in_this_process
 from tests.metric.test_score import score
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -97,7 +97,9 @@ def test_examples_run_as_they_read(block):
 
 
 def test_every_python_block_is_run_somehow():
-    assert [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")] == []
+    others = [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")]
+    assert set(others) == {"docs/python.md"}, "its session is run by test_python_page.py"
+    assert {b.mark for b in PYTHON if b.page == "docs/python.md"} == {"session"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from tests.conftest import TINY
 
 SECONDS = 2.0  # until everything is gone

@@ -21,7 +21,7 @@ from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan
 from local_eval.runs.submissions import ROOT, Submission, submission_names
 from tests.competition import make_competition
-from tests.conftest import TINY
+from tests.conftest import TINY, winners_first
 
 ALONE = """
 import importlib.util, os
@@ -73,7 +73,7 @@ def parameters(competition, tmp_path) -> dict:
     }
 
 
-@pytest.mark.parametrize("name", submission_names())
+@pytest.mark.parametrize("name", winners_first(submission_names()))
 def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, competition, tmp_path, empty):
     _, task, original = competition
     execute(submission_notebook(Submission.find(name)), empty, parameters(competition, tmp_path), ALONE)

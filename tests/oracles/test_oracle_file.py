@@ -5,7 +5,7 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.engine.records import RecordError
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles.oracle_file import load_pool, save_pool
 from tests.conftest import TINY
 
@@ -20,6 +20,7 @@ def no_jobs(function, argument, jobs, *more, **named):
     yield from ()
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_loaded_oracles_are_those_that_were_saved_and_are_not_trained_again(tmp_path, capsys, monkeypatch):
     file = tmp_path / "results" / "pool.npz"
     assert oracles(tmp_path / "a", "--save-pool", str(file)) == 0

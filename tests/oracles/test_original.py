@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from local_eval.engine.sealed import load_state
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.oracles import train_many
 from local_eval.oracles.original import finish_original, original_record, trained_original
 from local_eval.oracles.train import train
@@ -59,9 +60,10 @@ def test_how_good_it_is_is_measured_once(original_out, tiny, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_the_plan_of_oracles_is_made_once_not_once_an_oracle(tmp_path, monkeypatch):
     asked, real = [], train_many.networks_per_job
-    monkeypatch.setattr("local_eval.grade.networks_per_job", lambda *a: asked.append(1) or real(*a))
+    monkeypatch.setattr("local_eval.grader.networks_per_job", lambda *a: asked.append(1) or real(*a))
     grader = Grader(TINY, tmp_path, runs=24, workers=2)
     grader.finish_oracles()
     assert len(grader.cached_oracles()) >= 24

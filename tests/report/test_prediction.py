@@ -66,7 +66,7 @@ def test_a_file_that_is_no_fit_is_told_and_none_is_none(tmp_path):
 
 @pytest.mark.skipif(not FIT.exists(), reason="the kit has no fit")
 def test_the_kits_own_fit_rises_and_is_of_the_small_competition_as_it_is():
-    from local_eval.grade import Grader
+    from local_eval.grader import Grader
 
     fit = read_fit()
     assert fit.fingerprint == Grader("competition_small").fingerprint

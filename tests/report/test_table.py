@@ -9,7 +9,7 @@ from local_eval.__main__ import main
 from local_eval.engine.records import RecordError
 from local_eval.engine.sealed import seal_fits
 from local_eval.report.table import read_score
-from tests.conftest import TINY
+from tests.conftest import TINY, work_here
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,9 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("score")
     (out / "mine.py").write_text("SCALE = 1.0\n" + GOOD.replace("0.01", "0.01 * SCALE"))
     name = f"{out / 'mine.py'}[SCALE=0.5]"
-    assert main(["grade", name, "--task", TINY, "--runs", "24", "--out", str(out), "--device", "cpu"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        work_here(patch)
+        assert main(["grade", name, "--task", TINY, "--runs", "24", "--out", str(out), "--device", "cpu"]) == 0
     return next(out.glob("tiny-*/mine-*/score.json")).parent
 
 

@@ -71,7 +71,8 @@ def refused(path, told):
 @pytest.mark.parametrize(
     "name",
     ["unlearned_checkpoint_{}.pt", "unlearned_checkpoint_{:03}.pth", "checkpoint_{}.pt", "model_{}.pth", "{}.pth",
-     "unlearned-{:02}.pth", "my models/unlearned_{}.pth", "net{}.pth", "kaggle/tmp/model_{}.pth"],
+     "modèle_{}.pth", "größe 1/方法_{}.pth", "unlearned-{:02}.pth", "my models/unlearned_{}.pth", "net{}.pth",
+     "kaggle/tmp/model_{}.pth"],
 )  # fmt: skip
 def test_plain_names_with_one_number_are_taken_and_said(tmp_path, make, name):
     if make is in_folder and name.startswith("kaggle"):
@@ -110,6 +111,8 @@ def test_what_systems_leave_behind_is_passed_over_and_said(tmp_path, make, below
         (["net_step0.pth", "net_step1.pth"], "whose number seems to be no model's"),
         (["run1_model_0.pth", "run1_model_1.pth"], "only files unlearned_checkpoint_0.pth"),
         (["a/b/model_0.pth"], "only files"),
+        (["unlearned_checkpoint_０.pth"], "only files"),
+        ([], "holds no checkpoints; it needs 16 or more"),
         (["../model_0.pth"], "only files"),
         (["model_0.ckpt"], "only files"),
         (["..\\.DS_Store"], "only files"),

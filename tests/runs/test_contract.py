@@ -107,6 +107,9 @@ class Holder(torch.nn.Module):
         lambda net: {"loss": 0.5},
         lambda net: copy.deepcopy(net).state_dict(),
         copy.deepcopy,  # its values are in the net too
+        lambda net: {"module.fc.bias": net.fc.bias, "module.fc.weight": net.fc.weight},
+        lambda net: {"conv1.weight": net.conv1.weight, "history": [0.5]},
+        lambda net: {0: {"acc": torch.tensor(0.5)}, "net": net},
     ],
 )
 def test_nothing_the_net_or_the_net_in_a_wrapper_may_be_returned(wrap, tiny):
@@ -123,6 +126,10 @@ def test_nothing_the_net_or_the_net_in_a_wrapper_may_be_returned(wrap, tiny):
         (lambda tiny, net: torch.nn.Sequential(torch.nn.Linear(2, 2), net.fc), "new.state_dict"),
         (lambda tiny, net: tiny.make_net().state_dict(), r"load_state_dict\(state\)"),
         (lambda tiny, net: [tiny.make_net().state_dict()], r"load_state_dict\(state\)"),
+        (lambda tiny, net: torch.nn.DataParallel(tiny.make_net()).state_dict(), r"load_state_dict\(state\)"),
+        (lambda tiny, net: {"fc.bias": net.fc.bias + 1}, r"load_state_dict\(state\)"),
+        (lambda tiny, net: {"net": tiny.make_net(), "loss": 0.5}, "new.state_dict"),
+        (lambda tiny, net: ([0.5], {"best": {"state": tiny.make_net().state_dict()}}), r"load_state_dict\(state\)"),
     ],
 )
 def test_a_new_net_that_is_returned_is_refused_with_the_line_that_mends_it(make, mend, tiny):
@@ -130,6 +137,25 @@ def test_a_new_net_that_is_returned_is_refused_with_the_line_that_mends_it(make,
     with pytest.raises(SubmissionError, match=f"would be lost: end with net.load_state_dict.*|{mend}") as error:
         check_result(net, make(tiny, net), state)
     assert re.search(mend, str(error.value))
+
+
+async def nothing():
+    pass
+
+
+@pytest.mark.parametrize("make", [lambda: (k for k in range(3)), nothing])
+def test_work_that_nobody_runs_is_refused(make, tiny):
+    net, state = net_and_state(tiny)
+    returned = make()
+    with pytest.raises(SubmissionError, match="returned a (coroutine|generator), which nobody runs"):
+        check_result(net, returned, state)
+    returned.close()
+
+
+def test_a_net_without_values_is_refused(tiny):
+    net, state = net_and_state(tiny)
+    with pytest.raises(SubmissionError, match="device meta, where .* has no values"):
+        check_result(net.to("meta"), None, state)
 
 
 def test_replaced_layers_are_named(tiny):

@@ -8,8 +8,7 @@ import torch
 from local_eval.__main__ import main
 from local_eval.grade_checkpoints import CheckpointPlan, how_read, one_checkpoint
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
-from tests.conftest import TINY
-from tests.made_up import in_this_process
+from tests.conftest import TINY, in_this_process
 from tests.tiny_task import tiny_net
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.runs.identity import Reads, file_digest
 from local_eval.runs.one_run import one_run
 from local_eval.runs.runs import finished_runs
@@ -101,6 +101,7 @@ def test_a_run_records_what_it_read_by_content(original_out, reading):
     assert read["untold"] == []
 
 
+@pytest.mark.usefixtures("without_a_pool")
 @pytest.mark.parametrize(
     "change, said",
     [
@@ -173,6 +174,7 @@ def test_what_counts_as_read(original_out, body, tmp_path, lines, files, environ
     assert untold in " ".join(read["untold"]) and bool(untold) == bool(read["untold"])
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_what_cannot_be_followed_stands_in_the_score(tmp_path, body):
     path = body("import os\ndict(os.environ)")
     command = ["grade", path, "--task", TINY, "--runs", "16", "--out", str(tmp_path / "out"), "--device", "cpu"]

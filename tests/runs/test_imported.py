@@ -103,6 +103,7 @@ def test_a_file_beside_it_and_a_part_that_a_package_lacks_are_told_apart(line, t
         load(submission(f"{line}\n{GOOD}"))
 
 
+@pytest.mark.usefixtures("without_a_pool")
 @pytest.mark.parametrize("lines", ["print('loss', 3)", "import sys; print('loss', 3, file=sys.stderr)"])
 def test_what_it_printed_is_shown_by_check_and_with_a_failure(lines, body, capsys):
     assert main(["check", body(lines), "--task", TINY, "--device", "cpu"]) == 0
@@ -114,6 +115,7 @@ def test_what_it_printed_is_shown_by_check_and_with_a_failure(lines, body, capsy
     assert "ValueError: bad" in said
 
 
+@pytest.mark.usefixtures("without_a_pool")
 @pytest.mark.parametrize("source", ["exit()", "import no_such_package", "1 / 0"])
 def test_the_path_is_named_once(source, submission, capsys):
     path = submission(f"{source}\n{GOOD}")
@@ -121,6 +123,7 @@ def test_the_path_is_named_once(source, submission, capsys):
     assert capsys.readouterr().err.count(path) == 1
 
 
+@pytest.mark.usefixtures("without_a_pool")
 @pytest.mark.parametrize("ending", ["\r\n", "\r"])
 @pytest.mark.parametrize("name", ["méthode", "方法 1"])
 def test_other_line_ends_and_names_in_all_letters_work(ending, name, tmp_path):

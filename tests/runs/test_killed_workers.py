@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.runs import runs
 from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import GOOD, TINY

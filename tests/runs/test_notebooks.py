@@ -50,6 +50,17 @@ def test_the_method_runs_and_the_driver_does_not(notebook):
     assert not isinstance(remarks, Failure), remarks
 
 
+@pytest.mark.parametrize("magic", ["%%writefile my_method.py", "%%file -a other.py"])
+def test_a_cell_that_is_written_to_a_file_is_named_where_the_method_is_missing(magic, notebook):
+    with pytest.raises(SubmissionError, match=f"no function unlearning.*`{magic}` is not run, but writes a file"):
+        Submission.find(notebook("import torch", f"{magic}\n{RETURNS}"))
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r"])
+def test_a_notebook_with_other_line_ends_works(ending, notebook):
+    assert gives(notebook(f"%matplotlib inline\nA = 3\n{RETURNS.format('A')}".replace("\n", ending))) == 3
+
+
 @pytest.mark.parametrize("name", ["fanchuan", "scrub"])
 def test_our_own_notebooks_are_submissions(name):
     source = Submission.find(str(ROOT / "notebooks" / f"{name}.ipynb")).source()
@@ -107,6 +118,7 @@ def test_the_same_twice_and_another_before_the_call_are_no_riddle(notebook):
     assert gives(notebook(same, RETURNS.format("2"), "for i in 1, 2: unlearning(i)")) == 2
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_check_tells_what_was_left_out(notebook, capsys):
     path = notebook("!pip install timm", "import torch\nDEVICE = 'cpu'", GOOD, DRIVER)
     assert main(["check", path, "--task", TINY, "--device", "cpu"]) == 0

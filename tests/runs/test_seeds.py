@@ -1,5 +1,7 @@
 """`check` tells runs that come out the same though their seeds differ, or differ though they are the same, and why."""
 
+import re
+
 import pytest
 
 from local_eval.engine.failure import Failure
@@ -66,6 +68,32 @@ def test_what_survives_from_one_run_to_the_next_is_told(kept, used, told, submis
     said = remarks(submission(f"import torch\n{kept}\ndef rand(): return torch.rand(1)\n{ADD.format(used)}"))
     assert told in said
     assert f"`{kept}` in line 2" in said
+
+
+LEAVES = """
+import torch
+
+def unlearning(net, retain_loader, forget_loader, val_loader):
+    loss = net({images}).mean()
+    with torch.no_grad():
+        for weight, step in zip(net.parameters(), torch.autograd.grad(loss, list(net.parameters()))):
+            weight += 1e-3 * step + 1e-2 * torch.randn_like(weight)
+    {left}
+"""
+
+
+@pytest.mark.parametrize(
+    "left, told",
+    [
+        ("net.requires_grad_(False)", "the second of two runs in a row failed.*as on Kaggle: RuntimeError"),
+        ("net.half()", "the second of two runs in a row failed.*as on Kaggle: RuntimeError"),
+        ("net.fc.register_forward_hook(lambda module, inputs, output: 2 * output)", "something survives.*on the net"),
+    ],
+)
+def test_what_is_left_on_the_net_is_told_as_kaggle_has_one_net_for_all_runs(left, told, submission):
+    source = LEAVES.format(images="next(iter(retain_loader))['image']", left=left)
+    found = dry_run(CheckPlan(Submission.find(submission(source)), TINY, "cpu"), 0)
+    assert re.search(told, found.reason if isinstance(found, Failure) else " | ".join(found))
 
 
 def test_a_good_method_gets_no_such_remark_and_a_gpus_order_of_sums_is_no_fault(submission, tiny):

@@ -29,6 +29,9 @@ def function(signature, before="", body="pass"):
         "net, *loaders",
         "net, retain_loader, forget_loader, val_loader, **options",
         "net, retain_loader, forget_loader, _",
+        "f, dr, df, dv",
+        "net, r, f, v, r_weight=0.5",
+        "net, D_r, D_f, D_v, f=3",
     ],
 )
 def test_known_names_in_place_and_unknown_names_anywhere_are_fine(signature):
@@ -43,6 +46,9 @@ def test_known_names_in_place_and_unknown_names_anywhere_are_fine(signature):
         ("model, forget_dl, keep_dl, valid_dl", "`forget_dl` is named like the third"),
         ("model, forgetloader, x, y", "`forgetloader` is named like the third"),
         ("net, retain_loader, val_loader, forget_loader", "`val_loader` is named like the fourth"),
+        ("net, df, dr, dv", "`df` is named like the third"),
+        ("net, f, r, v", "`f` is named like the third"),
+        ("net, r_loader, v_loader, f_loader", "`v_loader` is named like the fourth"),
         ("a, b, net, d", "`net` is named like the first"),
         ("net, retain_loader, forget_loader, epochs=3, val_loader=None", "`epochs=3` would be handed val_loader"),
         ("net, retain_loader, forget_loader, lr=0.1", "`lr=0.1` would be handed val_loader"),

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.runs.one_run import one_run
 from tests.conftest import GOOD, TINY
 

@@ -10,13 +10,14 @@ from torch.utils.data import DataLoader
 from torchvision.models import resnet18
 
 from local_eval.engine.failure import Failure
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import compute_score
 from local_eval.oracles.original import finish_original
 from local_eval.runs.contract import load_submission
 from local_eval.runs.loaders import Examples
 from local_eval.runs.one_run import one_run, seed_everything
 from local_eval.runs.submissions import Submission, submission_names
+from tests.conftest import winners_first
 
 # The tiny task has 96 retain, 16 forget and 24 validation examples: 2, 1 and 1 batches of 64.
 RETAIN, FORGET, VALIDATION = 2, 1, 1
@@ -363,7 +364,7 @@ def digits(tmp_path_factory):
     return grader, grader.finish_oracles()
 
 
-@pytest.mark.parametrize("name", READS)
+@pytest.mark.parametrize("name", winners_first(READS))
 def test_all_of_them_grade_on_digits(name, digits):
     grader, oracles = digits
     plan = grader.run_plan(name)

@@ -1,11 +1,16 @@
 """Folders of images are a task where their meaning is plain; a path alone says which task reads it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from local_eval.__main__ import main
+from local_eval.tasks.check import check_task
 from local_eval.tasks.folder import task as folder_task
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TASKS, TaskError, split_spec
+from tests.conftest import TINY
 from tests.made_up import write_image
 
 SIZES = {"retain": 12, "forget": 6, "validation": 4, "test": 4}
@@ -113,13 +118,42 @@ def test_check_without_a_submission_tells_what_was_understood(where, capsys):
         "folder: images of 6x5 pixels (width x height), 3 classes",
         "  images                    12           6           4           4",
         "  persons                   12           6           4           4",
-        "  class 0                    4           2           2           2",
+        "  class 0: ant               4           2           2           2",
         "duplicates: 1 pictures are in retain and in test",
         "note: labels are read as classes: ant -> 0, bee -> 1, cat -> 2",
         "To be forgotten: 6 images of 6 persons, 33.3 % of the training images.",
     ):
         assert line in told, told
     assert main(["check", "--task", str(where / "none.csv")]) == 2
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        (["dog", "cat"], ["class 0: cat ", "class 1: dog "]),
+        (["7", "2"], ["class 0: 2 ", "class 1: 7 "]),
+        (["1", "0"], ["class 0 ", "class 1 "]),
+        (["x" * 60, "y"], ["class 0: " + "x" * 20 + "... ", "class 1: y "]),
+    ],
+)
+def test_classes_are_shown_by_their_names(labels, told, tmp_path, capsys):
+    rows = ["image,label,split"]
+    for number, split in enumerate(["retain"] * 4 + ["forget", "validation", "test"] * 4):
+        write_image(tmp_path / f"{number}.png", number, size=(6, 5))
+        rows.append(f"{number}.png,{labels[number % 2]},{split}")
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    assert main(["check", "--task", str(tmp_path / "mine.csv")]) == 0
+    said = capsys.readouterr().out
+    lines = [line.strip() for line in said.splitlines() if line.startswith("  class ")]
+    assert [line.startswith(start) for line, start in zip(lines, told)] == [True, True], said
+    columns = [line for line in said.splitlines() if line.startswith(("  images", "  class"))]
+    assert len({len(line) for line in columns}) == 1, "columns stay in line"
+
+
+def test_names_of_some_classes_only_are_refused():
+    tiny = load_task(TINY)
+    with pytest.raises(TaskError, match="2 class_names for 3 classes"):
+        check_task(replace(tiny, class_names=("a", "b")), Path("mine.py"))
 
 
 def test_check_tells_many_classes_in_few_lines_and_duplicates_within_a_set(tmp_path, capsys):

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from local_eval.tasks.manifest import task as manifest
-from local_eval.tasks.names import TaskError
+from local_eval.tasks.names import TaskError, split_spec
 from tests.made_up import write_image
 
 HEADER = ["image", "label", "split", "group"]
@@ -263,7 +263,8 @@ def test_labels_that_could_mean_something_else_are_refused(tmp_path, cells, chan
     [
         (13, "retain-0", "the group retain-0 is in row 2 (retain) and row 15 (forget)"),
         (13, "Retain-0", "'Retain-0' and 'retain-0' differ in case"),
-        (13, "retain -0", "differ in case, spaces or zeros only"),
+        (13, "retain -0", "differ in case, spaces, zeros or in how letters are stored only"),
+        (13, "ｒetain-0", "how letters are stored only"),
         (0, "nan", "row 2: group is 'nan'; leave the cell empty"),
         (0, "None", "row 2: group is 'None'; leave the cell empty"),
     ],
@@ -271,6 +272,33 @@ def test_labels_that_could_mean_something_else_are_refused(tmp_path, cells, chan
 def test_one_person_in_both_sets_is_refused_however_it_is_spelled(tmp_path, cells, row, group, told):
     cells[row][3] = group
     refused(write(tmp_path, cells), told)
+
+
+@pytest.mark.parametrize("one, other", [("7", "7.0"), ("007", "7.00"), ("Zoë", "Zoe\u0308"), ("Ａnna", "anna")])
+def test_spellings_that_programs_make_of_one_person_are_one_person(tmp_path, cells, one, other):
+    for row in cells:
+        row[3] = ""
+    cells[0][3], cells[13][3] = one, other
+    refused(write(tmp_path, cells), f"the groups {min(one, other)!r} and {max(one, other)!r} differ in")
+
+
+@pytest.mark.parametrize("label, remedy", [("1.0", "write 1"), ("0.", "write 0"), ("1.5", "use one kind for all")])
+def test_labels_that_a_spreadsheet_made_fractions_are_told_what_to_write(tmp_path, cells, label, remedy):
+    for row in cells:
+        row[1] = label
+    refused(write(tmp_path, cells), f"label is {label!r}, not an integer", f"; {remedy}")
+
+
+def test_a_cell_that_is_too_long_is_told(tmp_path, cells):
+    cells[3][3] = "x" * 140_000
+    refused(write(tmp_path, cells), "row 5: a cell has more than 131072 characters")
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "mine.csv.gz"])
+def test_a_file_of_another_kind_is_told_what_it_should_be(tmp_path, cells, name):
+    write(tmp_path, cells).rename(tmp_path / name)
+    with pytest.raises(TaskError, match=f"{name} is no task; a table of images ends in .csv or .tsv"):
+        split_spec(str(tmp_path / name))
 
 
 def test_one_picture_in_retain_and_forget_is_refused_by_name_and_by_pixels(tmp_path, cells):

@@ -15,6 +15,7 @@ from local_eval.tasks.digits import ORIGINAL
 from local_eval.tasks.evaluate import accuracy, predict
 from local_eval.tasks.load import download_task, load_task
 from local_eval.tasks.names import TaskError, task_names
+from local_eval.tasks.task import structure
 from tests.conftest import TINY
 
 
@@ -53,6 +54,16 @@ def test_wrong_labels_are_in_the_training_part_only():
     assert wrong["validation"] == wrong["test"] == 0
     assert 0.05 < wrong["retain"] < 0.15
     assert 0.02 < wrong["forget"] < 0.2
+
+
+@pytest.mark.parametrize("affine", ["True", "False"])
+def test_a_network_is_the_same_under_older_versions_of_torch(affine):
+    older = f"BatchNorm2d(8, eps=1e-05, momentum=0.1, affine={affine}, track_running_stats=True)"
+    newer = f"BatchNorm2d(8, eps=1e-05, momentum=0.1, affine={affine}, bias={affine}, track_running_stats=True)"
+    assert structure(older) == structure(newer) == newer
+    shown = repr(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8, affine=affine == "True")))
+    assert structure(structure(shown)) == structure(shown)
+    assert newer in structure(shown)
 
 
 def test_the_fingerprint_is_stable_and_follows_data_recipe_and_network(tiny):

@@ -115,6 +115,10 @@ def _records(file: Path, lines: list[str], skipped: int, separator: str) -> list
         if "unexpected end" in str(error):
             raise TaskError(f"{file}, row {number}: a quote opens here and never closes; close or remove it") from error
         value = lines[before].strip()[:80]
+        if "field larger" in str(error):
+            raise TaskError(
+                f"{file}, row {number}: a cell has more than {csv.field_size_limit()} characters; shorten it"
+            ) from error
         raise TaskError(
             f"{file}, row {number}: {value!r} has quotes that are not around a whole cell ({error}); remove them"
         ) from error

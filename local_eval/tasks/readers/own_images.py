@@ -68,7 +68,15 @@ def own_task(name: str, source: Path, examples: Sequence[Example], faults: Fault
     notes = (*notes, *more, *_remarks(examples))
     classes = max(numbers.values()) + 1
     net = partial(resnet18, num_classes=classes)
-    return Task(name, net, recipe=RECIPE, num_classes=classes, notes=notes, **_slices(everything, examples))
+    more = {"class_names": _class_names(numbers), "notes": notes} | _slices(everything, examples)
+    return Task(name, net, recipe=RECIPE, num_classes=classes, **more)
+
+
+def _class_names(numbers: dict[str, int]) -> tuple[str, ...]:
+    """What the source calls the classes, in their order; () if these are their numbers."""
+    names = {number: label for label, number in numbers.items()}
+    found = tuple(names[number] for number in sorted(names))
+    return () if all(name.isdecimal() and int(name) == number for number, name in enumerate(found)) else found
 
 
 def _unit(name: str) -> str:

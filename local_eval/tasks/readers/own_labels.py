@@ -5,6 +5,8 @@ How it is used: `class_numbers(["dog", "cat", "dog"], places, source)`.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +54,8 @@ def _check_label(label: str, place: str, words: bool, count: int) -> None:
         )
         raise TaskError(f"{place}: {kind}; number the classes 0, 1, 2 ...")
     if words and (_is_number(label) or label.lower() in MISSING - {"none", "unknown"} or label == "NA"):
-        raise TaskError(f"{place}: label is {label!r}, not an integer >= 0 and not a word; use one kind for all")
+        remedy = f"write {label.partition('.')[0]}" if re.fullmatch(r"\d+\.0*", label) else "use one kind for all"
+        raise TaskError(f"{place}: label is {label!r}, not an integer >= 0 and not a word; {remedy}")
 
 
 def _is_number(text: str) -> bool:
@@ -79,13 +82,22 @@ def check_groups(groups: Sequence[str], places: Sequence[str], source: Path) -> 
 
 
 def _check_spelling(distinct: Sequence[str], places: Sequence[str], values: Sequence[str], what: str) -> None:
-    """Raise TaskError if two names differ in case, spaces or leading zeros only: one person would be two."""
+    """Raise TaskError if two names differ in their spelling only: one person would be two."""
     seen: dict[str, str] = {}
     for name in distinct:
-        plain = "".join(name.casefold().split())
-        first = seen.setdefault(str(int(plain)) if plain.isdecimal() and len(plain) < 4000 else plain, name)
+        first = seen.setdefault(_plain(name), name)
         if first != name and not (what == "labels" and name.isdecimal()):  # 01 and 1 are one number
             place = places[values.index(name)]
             raise TaskError(
-                f"{place}: the {what} {first!r} and {name!r} differ in case, spaces or zeros only; write them one way"
+                f"{place}: the {what} {first!r} and {name!r} differ in case, spaces, zeros or in how letters are "
+                "stored only; write them one way"
             )
+
+
+def _plain(name: str) -> str:
+    """A name without what two spellings of one name differ in; 7, 07 and a spreadsheet's 7.0 are the same."""
+    plain = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+    whole, _, fraction = plain.partition(".")
+    if whole.isdecimal() and not fraction.strip("0") and len(whole) < 4000:
+        return str(int(whole))
+    return unicodedata.normalize("NFKC", plain)

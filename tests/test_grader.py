@@ -7,7 +7,7 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.engine.records import record_path
-from local_eval.grade import Grader
+from local_eval.grader import Grader
 from local_eval.metric.score import ScoreError
 from tests.conftest import GOOD, TINY
 
@@ -31,6 +31,7 @@ def test_grade_writes_a_score_and_each_stage_can_be_rerun_alone(tmp_path, submis
     assert json.loads(file.read_text())["score"] == content["score"]
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_oracles_are_extended_shared_and_repaired(tmp_path, capsys):
     grader = Grader(TINY, tmp_path, runs=2)
     two = grader.finish_oracles()
@@ -45,6 +46,7 @@ def test_oracles_are_extended_shared_and_repaired(tmp_path, capsys):
     assert len({o.evaluation.forget_logits.tobytes() for o in four}) == 4
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_a_damaged_original_is_named_and_trained_again(tmp_path, capsys):
     grader = Grader(TINY, tmp_path, runs=1)
     grader.finish_oracles()
@@ -64,6 +66,7 @@ def test_results_of_a_changed_submission_never_mix(tmp_path, submission):
     assert before.startswith("mine-")
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_a_score_needs_all_runs_unless_told(tmp_path, body, capsys):
     path = body("if torch.initial_seed() % 8 == 0: raise ValueError('unlucky')")
     assert main(arguments(tmp_path, "grade", path, "--runs", "24")) == 1
@@ -133,6 +136,7 @@ def test_help_and_list_teach(capsys):
     assert "handwritten digits" in said
 
 
+@pytest.mark.usefixtures("without_a_pool")
 def test_headroom_scores_originals_that_saw_the_forget_set(tmp_path):
     grader = Grader(TINY, tmp_path, runs=16, workers=2)
     found = grader.headroom()

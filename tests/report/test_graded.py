@@ -1,0 +1,77 @@
+"""Everything that was graded under a folder, as rows; what is damaged has a row too."""
+
+import functools
+import json
+import math
+
+import pandas
+import pytest
+
+from local_eval.engine.records import RecordError
+from local_eval.report.graded import graded
+from local_eval.report.table import save_score
+from tests.metric.test_score import score as made_up_score
+
+
+@functools.cache
+def score():
+    """Too few models to project from, which would take seconds."""
+    return made_up_score(models=16)
+
+
+ABOUT = {"seed": 3, "device": "cpu", "torch": "2.14.1", "when": "2026-01-01"}
+
+
+@pytest.fixture
+def out(tmp_path):
+    save_score(score(), tmp_path / "tiny-ab" / "mine-0-seed3", "mine", "tiny", ABOUT)
+    save_score(score(), tmp_path / "digits-cd" / "größe 1-seed3", "größe 1", "digits", ABOUT)
+    return tmp_path
+
+
+def test_rows_are_what_pandas_takes(out):
+    frame = pandas.DataFrame(graded(out))
+    assert list(frame.submission) == ["größe 1", "mine"]
+    assert frame.score.dtype == float
+    assert (frame.interval_low < frame.score).all() and (frame.score < frame.interval_high).all()
+    assert set(frame.seed) == {3}
+    assert frame.error.isna().all()
+    assert list(pandas.DataFrame(graded(out, task="tiny")).submission) == ["mine"]
+    assert graded(out, task="nothing") == []
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (b"{", "no score that can be trusted"),
+        (b"[1, 2]", "it holds no fields"),
+        (b"\xff\xfe\x00", "no score that can be trusted"),
+        (b'{"score": 0.5}', "is no score of this kit"),
+        (b'{"score": "high", "interval": [0, 1]}', "its numbers are none"),
+        (b'{"score": 1, "interval": 7}', "is no score of this kit"),
+    ],
+)
+def test_a_damaged_file_has_a_row_that_says_so_and_the_others_theirs(content, told, out):
+    damaged = out / "tiny-ab" / "bad-0-seed0" / "score.json"
+    damaged.parent.mkdir()
+    damaged.write_bytes(content)
+    rows = graded(str(out))
+    assert len(rows) == 3
+    (bad,) = [row for row in rows if row["error"]]
+    assert told in bad["error"] and str(damaged) in bad["error"]
+    assert math.isnan(bad["score"])
+    assert {frozenset(row) for row in rows} == {frozenset(bad)}, "all rows have the same keys"
+    assert bad in graded(out, task="tiny")
+    assert bad not in graded(out, task="digits")
+
+
+def test_an_edited_score_is_told(out):
+    file = next(out.glob("tiny-ab/*/score.json"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"score": 1.0}))
+    assert ["checksum" in (row["error"] or "") for row in graded(out)].count(True) == 1
+
+
+def test_no_folder_is_an_error_and_an_empty_one_is_not(tmp_path):
+    assert graded(tmp_path) == []
+    with pytest.raises(RecordError, match="no folder of results"):
+        graded(tmp_path / "gone")
