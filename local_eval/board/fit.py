@@ -78,13 +78,17 @@ def _logs(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def left_out_errors(points: Sequence[Point]) -> np.ndarray:
-    """Log (published / predicted) of every point [n], by a curve that has not seen the point's family."""
-    errors = []
-    for point in points:
+    """Log (published / predicted) of every point [n], by a curve that has not seen the point's family.
+
+    NaN where the point lies beyond such a curve's ends: there a prediction is told not to be relied on.
+    """
+    errors = np.full(len(points), np.nan)
+    for k, point in enumerate(points):
         others = [p for p in points if p.family != point.family]
         fit = Fit("", "", 0, 0, 0, 0, curve_of(others), (1.0, 1.0), 1.0)
-        errors.append(np.log(max(point.published, FLOOR) / fit.at(point.measured)))
-    return np.array(errors)
+        if fit.covers(point.measured):
+            errors[k] = np.log(max(point.published, FLOOR) / fit.at(point.measured))
+    return errors
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
@@ -101,6 +105,9 @@ def fit_of(graded: Sequence[Graded], task: str, fingerprint: str, runs: int) -> 
     if len(points) < FEWEST[0] or len(families) < FEWEST[1]:
         return None
     errors, weights = left_out_errors(points), _logs(points)[2]
+    errors, weights = errors[inside := ~np.isnan(errors)], weights[inside]
+    if not len(errors):
+        return None
     low, high = (float(np.exp(weighted_quantile(errors, weights, level))) for level in (CHANCE, 1 - CHANCE))
     typical = float(np.exp(weighted_quantile(np.abs(errors), weights, 0.5)))
     counts = sum(point.rows for point in points), len(points), len(families)
