@@ -64,7 +64,8 @@ class Prediction:
     best_rank: int | None
     worst_rank: int | None
     inside: bool  # of the board's range
-    rows: int
+    rows: int  # published scores that it rests on, of this many variants
+    variants: int
     median_factor: float
 
 
@@ -99,7 +100,7 @@ def predict(score: Score, fingerprint: str, fit: Fit | None) -> Prediction | str
     value = fit.at(measured)
     low, high = (value * factor for factor in fit.factors)
     ranks = rank_of(value), rank_of(high), rank_of(low)
-    return Prediction(value, low, high, *ranks, fit.covers(measured), fit.rows, fit.median_factor)
+    return Prediction(value, low, high, *ranks, fit.covers(measured), fit.rows, fit.variants, fit.median_factor)
 
 
 def as_json(found: Prediction | str) -> dict:
@@ -113,9 +114,10 @@ def in_words(found: Prediction | str) -> str:
         return f"Kaggle's private board: no prediction; {found}"
     place = f"rank {_ranked(found.rank)} of {TEAMS:,} ({_ranked(found.best_rank)} to {_ranked(found.worst_rank)})"
     beyond = "" if found.inside else "; BEYOND the scores that the board has, so not to be relied on"
+    basis = f"{found.rows} published scores of {found.variants} variants, half of them within a factor of"
     return (
         f"Kaggle's private board: about {found.value:.4f}, 80 % interval {found.low:.4f} to {found.high:.4f}, {place}; "
-        f"from {found.rows} published scores, half of them within a factor of {found.median_factor:.2f}{beyond}"
+        f"from {basis} {found.median_factor:.2f}{beyond}"
     )
 
 
