@@ -32,6 +32,7 @@ from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
+from local_eval.report.prediction import Prediction, as_json, predict, read_fit
 from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
@@ -211,7 +212,8 @@ class Grader:
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.made_from() | {"out": str(folder)}
-        about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
+        about = self.about() | {"kaggle": as_json(self.predicted(score))}
+        about |= {"settings": dict(plan.submission.settings), "made_from": identity}
         about["repeats"] = repeats_fields(repeated)
         about["untold"] = sorted(
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
@@ -222,6 +224,10 @@ class Grader:
         """The score with what goes beyond the official attack, from the same records."""
         unlearned = [runs[index] for index in sorted(runs)]
         return replace(score, beyond=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
+
+    def predicted(self, score: Score) -> Prediction | str:
+        """What Kaggle would have given, or why that is not known; raises FitError if the kit's fit is damaged."""
+        return predict(score, self.fingerprint, read_fit())
 
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
