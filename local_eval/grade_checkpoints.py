@@ -62,8 +62,8 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     oracles = grader.cached_oracles()
     score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
     score = grader.with_further(score, records, oracles)
-    about = grader.about() | {"kaggle": as_json(grader.predicted(score))}
-    about |= {"seed": None, "made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
+    about = grader.about() | {"kaggle": as_json(grader.predicted(score)), "seed": None}
+    about |= {"made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
 
 

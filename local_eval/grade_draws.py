@@ -15,7 +15,7 @@ from functools import cached_property
 from local_eval.engine.records import Record, read_records, record_path
 from local_eval.grader import Grader
 from local_eval.metric.repeats import Repeats, repeats
-from local_eval.metric.score import ScoreError
+from local_eval.metric.score import Score, ScoreError
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.runs.plan import RunPlan
 
@@ -41,6 +41,10 @@ class SeveralOriginals(Grader):
         weights = self.folder / "originals" / "weights"
         return replace(self._oracle_plan, forget_too=True, weights=weights, keep=self.originals)
 
+    def predicted(self, score: Score) -> str:
+        """None: what Kaggle gave was for one original."""
+        return "published scores are of runs from one original model"
+
     def run_plan(self, submission: str) -> RunPlan:
         """As of one original; the runs' identities name the original that each starts from."""
         kept = (record_path(self._original_plan.weights, index) for index in range(self.originals))
@@ -55,6 +59,10 @@ class SeveralOriginals(Grader):
         """How the originals do; they must be on disk."""
         folder, identity = self.folder / "originals", self._original_plan.identity
         return list(read_records(folder, identity, self.originals, self._shape).values())
+
+    def predicted(self, score: Score) -> str:
+        """No prediction: the published scores are of runs from one original model."""
+        return "published scores are of runs that started from one original model"
 
     def room_of_originals(self) -> str:
         """What their weights take on disk, in words, and where."""

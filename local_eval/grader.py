@@ -212,22 +212,22 @@ class Grader:
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.made_from() | {"out": str(folder)}
-        about = self.about() | {"kaggle": as_json(self.predicted(score))}
-        about |= {"settings": dict(plan.submission.settings), "made_from": identity}
+        about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
+        about["kaggle"] = as_json(self.predicted(score))
         about["repeats"] = repeats_fields(repeated)
         about["untold"] = sorted(
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
         )
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
 
+    def predicted(self, score: Score) -> Prediction | str:
+        """What Kaggle would have given, or why that is not known; raises FitError if the kit's fit is damaged."""
+        return predict(score, self.fingerprint, read_fit())
+
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
         """The score with what goes beyond the official attack, from the same records."""
         unlearned = [runs[index] for index in sorted(runs)]
         return replace(score, beyond=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
-
-    def predicted(self, score: Score) -> Prediction | str:
-        """What Kaggle would have given, or why that is not known; raises FitError if the kit's fit is damaged."""
-        return predict(score, self.fingerprint, read_fit())
 
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""

@@ -26,7 +26,6 @@ from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
 from local_eval.report.compare import Graded, as_json, markdown
 from local_eval.report.markers import around_markers, write_between_markers
-from local_eval.report.prediction import in_words
 from local_eval.report.table import table
 from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import (
@@ -115,8 +114,7 @@ def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
     found = grade_checkpoints(grader, path)
-    code = tell_score(*found, path.name, grader.task.name)
-    print(in_words(grader.predicted(found[0])))
+    code = tell_score(*found, path.name, grader)
     draw_after_grading(options, grader)
     return code, found[0]
 

@@ -11,7 +11,6 @@ from local_eval.commands.telling import OVER_BUDGET, say_scoring, tell_failures,
 from local_eval.grade_draws import SeveralOriginals, repeats_of, seeds
 from local_eval.grader import Grader
 from local_eval.metric.score import Score
-from local_eval.report.prediction import in_words
 from local_eval.report.repeats import originals_line, repeats_line
 from local_eval.runs.submissions import Submission
 
@@ -61,9 +60,7 @@ def _score(grader: Grader, options: argparse.Namespace) -> Score:
         one.score(*how)
     label = Submission.find(options.submission).label
     several = f" from {grader.originals} original models" if isinstance(grader, SeveralOriginals) else ""
-    tell_score(first, path, label + several, grader.task.name)
-    if not several:  # the competition had one original model
-        print(in_words(grader.predicted(first)))
+    tell_score(first, path, label + several, grader)
     if repeated:
         print(repeats_line(repeated, first))
     return first
