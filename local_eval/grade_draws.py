@@ -60,10 +60,6 @@ class SeveralOriginals(Grader):
         folder, identity = self.folder / "originals", self._original_plan.identity
         return list(read_records(folder, identity, self.originals, self._shape).values())
 
-    def predicted(self, score: Score) -> str:
-        """No prediction: the published scores are of runs from one original model."""
-        return "published scores are of runs that started from one original model"
-
     def room_of_originals(self) -> str:
         """What their weights take on disk, in words, and where."""
         state = self.task.make_net().state_dict().values()
