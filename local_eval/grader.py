@@ -32,6 +32,7 @@ from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
+from local_eval.report.prediction import Prediction, as_json, predict, read_fit
 from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
@@ -163,7 +164,7 @@ class Grader:
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
         return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
 
-    def room_needed(self, submission: str, keep: bool = False) -> str:
+    def disk_needed(self, submission: str, keep: bool = False) -> str:
         """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less."""
         runs = self.folder / self.run_plan(submission).folder_name
         return room_needed(self.task, self.runs, self.folder / "oracles", runs, keep)
@@ -212,11 +213,16 @@ class Grader:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.made_from() | {"out": str(folder)}
         about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
+        about["kaggle"] = as_json(self.predicted(score))
         about["repeats"] = repeats_fields(repeated)
         about["untold"] = sorted(
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
         )
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def predicted(self, score: Score) -> Prediction | str:
+        """What Kaggle would have given, or why that is not known; raises FitError if the kit's fit is damaged."""
+        return predict(score, self.fingerprint, read_fit())
 
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
         """The score with what goes beyond the official attack, from the same records."""

@@ -96,7 +96,7 @@ def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
-    print(grader.room_needed(options.submission, options.keep_checkpoints), flush=True)
+    print(grader.disk_needed(options.submission, options.keep_checkpoints), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     graders = with_originals(grader, options)
@@ -114,7 +114,7 @@ def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
     found = grade_checkpoints(grader, path)
-    code = tell_score(*found, path.name, grader.task.name)
+    code = tell_score(*found, path.name, grader)
     draw_after_grading(options, grader)
     return code, found[0]
 

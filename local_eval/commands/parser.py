@@ -205,6 +205,9 @@ def _add_options_of_board(board: argparse.ArgumentParser) -> None:
     )
     board.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="rows (results/kaggle_board_rows.csv)")
     board.add_argument("--write", type=Path, metavar="FILE", help="write rows and scores to this CSV file, row by row")
+    board.add_argument("--finished-only", action="store_true", help="score what runs are on disk, and make no others")
+    board.add_argument("--fit", type=Path, metavar="FILE", help="write what `grade` predicts Kaggle's score from")
+    board.add_argument("--draw", type=Path, metavar="FILE", help="draw the rows and the fit (.svg, .png)")
 
 
 def _add_set(sub: argparse.ArgumentParser) -> None:

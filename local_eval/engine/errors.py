@@ -1,5 +1,7 @@
 """The two kinds of errors that the command line tells without a traceback, so that it need not know their modules."""
 
+import errno
+
 
 class InputError(ValueError):
     """What was given cannot be used: exit code 2. The message names the file or value, what is wrong and what to do."""
@@ -7,3 +9,19 @@ class InputError(ValueError):
 
 class WorkError(Exception):
     """The work could not be done, or not wholly: exit code 1. The message says what is kept and what to do."""
+
+
+# What a machine can be out of or refuse in any place; elsewhere an OSError is a mistake of this kit's.
+OF_THE_MACHINE = {
+    number
+    for name in ("EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOMEM", "EACCES", "EPERM")
+    if (number := getattr(errno, name, None)) is not None  # Windows knows fewer
+}
+
+
+def said_by_the_machine(error: OSError) -> str | None:
+    """One sentence about an error that is the machine's, not this kit's; None for others."""
+    if error.errno not in OF_THE_MACHINE:
+        return None
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror}{where}. What was finished is kept; mend that, then run the same command again"

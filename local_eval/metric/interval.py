@@ -25,7 +25,7 @@ from local_eval.metric.redraw import fit, redrawn_halves, redrawn_points
 LEVEL = 0.9
 DRAWS = 48
 FEWEST = 8  # models a side; below, spreads and correlations are not seen
-WIDER, WIDER_ASTRAY = 1.12, 1.25  # what redraws are made from is estimated, too; the rate of stray runs very badly
+WIDER = 1.12  # what redraws are made from is estimated, too
 SEED = 90
 
 
@@ -83,8 +83,7 @@ def interval_around(
     (method,), oracles = fit([unlearned], retrained, person)
     first, crossed = redrawn_points(method, oracles, DRAWS, [SEED, models], models)
     means, mixed = first.mean(axis=1), crossed.mean(axis=1)
-    reach = (WIDER_ASTRAY if method.side.seen or oracles.seen else WIDER) * spread_of_differences(means, level)
-    low, high = around(value, reach, least_step(models, examples, level))
+    low, high = around(value, spread_of_differences(means, level), least_step(models, examples, level))
     own_luck = float(np.sum(first.var(axis=0))) / examples**2
     persons = persons_error(points, person, own_luck)
     wider = None if persons is None else _wider(value, low, high, ndtri((1 + level) / 2) * np.sqrt(2) * persons)
@@ -129,7 +128,7 @@ def numbered(persons: np.ndarray | None, examples: int) -> np.ndarray:
 def spread_of_differences(means: np.ndarray, level: float) -> float:
     """How far the square roots of two redraws' scores [B] are apart at most, in a share `level` of all pairs."""
     roots = np.sqrt(means)
-    return float(np.quantile(np.abs(roots[:, None] - roots)[np.triu_indices(len(roots), 1)], level))
+    return WIDER * float(np.quantile(np.abs(roots[:, None] - roots)[np.triu_indices(len(roots), 1)], level))
 
 
 def around(value: float, reach: float, least: float) -> tuple[float, float]:

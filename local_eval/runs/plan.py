@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from local_eval.engine.cluster.parcels import Parcel, packed_path
+from local_eval.engine.cluster.parcels import Parcel, packed_path, taken_from
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.records import Record
@@ -96,13 +96,7 @@ class RunPlan:
 
     def told(self, result: Record | Failure, index: int, folders: list[Path]) -> tuple:
         """With the driver's paths, and the checkpoint, if there is one."""
-        files = {}
-        if self.checkpoints is not None:
-            for file in self.checkpoints.iterdir():
-                files[file.name] = file.read_bytes()
-                file.unlink()
-            self.checkpoints.rmdir()
-        return as_at_home(result, folders[-1]), files
+        return as_at_home(result, folders[-1]), taken_from(self.checkpoints)
 
     def take(self, files: dict[str, bytes], index: int) -> None:
         """Write the checkpoint that came with run `index`. Raises OutputError."""

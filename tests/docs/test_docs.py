@@ -127,7 +127,7 @@ def test_cheap_commands_of_the_pages_do_what_they_say(submission, monkeypatch, c
 
 
 def test_score_json_is_described_field_by_field(tmp_path, original_out):
-    about = Grader(TINY, original_out).about() | {"settings": {}, "made_from": {}, "untold": []}
+    about = Grader(TINY, original_out).about() | {"settings": {}, "made_from": {}, "untold": [], "kaggle": {}}
     there = json.loads(save_score(score(), tmp_path, "mine", "tiny", about).read_text())
     table = read(ROOT / "docs" / "scores.md").partition("## score.json")[2]
     described = {
