@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_eval.oracles.original import original_digest
+from local_eval.runs.confined import Sandbox
 from local_eval.runs.submissions import Submission
 
 
@@ -22,6 +23,7 @@ class RunPlan:
     device: str
     checkpoints: Path | None = None  # folder in which to keep every run's state dict
     timeout: float | None = None  # seconds after which a run counts as hanging
+    sandbox: Sandbox | None = None  # what runs give up; their results are the same with and without
 
     @classmethod
     def of(cls, submission: str, task: str, fingerprint: str, original: Path, seed: int, device: str) -> RunPlan:
