@@ -6,7 +6,7 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test test-slow test-matrix bench clean help
+.PHONY: grade test test-slow test-matrix test-fuzz bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -20,6 +20,9 @@ test-slow: $(VENV)/installed  ## the tests that `make test` leaves out for their
 
 test-matrix: $(VENV)/installed  ## try torch 2.6 to the newest with Python 3.11 to 3.14, where they are to be had
 	$(RUN) .ci/test_matrix.py $(MATRIX)
+
+test-fuzz: $(VENV)/installed  ## ten thousand damaged and hostile files; writes what came of them into docs/strangers.md
+	FUZZ_TABLE=docs/strangers.md $(RUN) -m pytest -n 0 -m fuzz tests/fuzz
 
 bench: $(VENV)/installed  ## time the kit beside the plain way
 	$(RUN) -m local_eval bench

@@ -28,8 +28,8 @@ from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
 from local_eval.report.table import save_score
-from local_eval.runs.confined import Sandbox
 from local_eval.runs.checkpoints import zip_checkpoints
+from local_eval.runs.confined import Sandbox
 from local_eval.runs.plan import RunPlan
 from local_eval.runs.runs import finish_runs, finished_runs
 from local_eval.tasks.load import load_task

@@ -15,7 +15,6 @@ import sysconfig
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -31,7 +30,15 @@ SYSTEM = (
     "/etc/localtime", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version",
     "/proc/filesystems", "/proc/sys/vm", "/sys/devices/system", "/sys/fs/cgroup",
 )  # fmt: skip
-OF_GPUS = ("/proc/driver", "/proc/devices", "/proc/modules", "/sys/bus/pci", "/sys/devices", "/sys/module", "/sys/class")
+OF_GPUS = (
+    "/proc/driver",
+    "/proc/devices",
+    "/proc/modules",
+    "/sys/bus/pci",
+    "/sys/devices",
+    "/sys/module",
+    "/sys/class",
+)
 GPU_DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri")
 DENIED = ("PermissionError", "Operation not permitted", "Permission denied")
 TOLD = "it ran in the sandbox: no network, no files but its own temporary folder, no other processes"

@@ -11,9 +11,11 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from local_eval.engine.errors import InputError, WorkError
 from tests.fuzz.mutations import mutated
@@ -22,8 +24,18 @@ from tests.fuzz.readers import Reader
 MEMORY = 512 << 20  # bytes that a process may take beside what it has at its start
 SECONDS = 5.0  # of CPU time for one file; most take a millisecond
 BATCH = 250  # files a process
+MARK, LONGEST = "was-executed", 5000  # characters of a message
 REFUSED, EQUAL, DIFFERENT, WRONG = "refused", "read as equal", "read as different", "wrong"
-EVENTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class", "os.mkdir", "exec")
+EVENTS = (
+    "os.system",
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "pickle.find_class",
+    "os.mkdir",
+    "exec",
+)
 
 
 class TooSlow(BaseException):
@@ -63,7 +75,9 @@ def _in_a_process(reader: Reader, content: bytes, numbers: range, seed: int, fol
     found = [json.loads(line) for line in log.read_text().splitlines()]
     if len(found) < len(numbers):
         found.append((WRONG, f"{reader.name}, case {numbers[len(found)]}: the process ended (status {status})"))
-        found += _in_a_process(reader, content, numbers[len(found) :], seed, folder) if len(found) < len(numbers) else []
+        found += (
+            _in_a_process(reader, content, numbers[len(found) :], seed, folder) if len(found) < len(numbers) else []
+        )
     return found
 
 
@@ -72,9 +86,11 @@ def _read_all(reader: Reader, content: bytes, numbers: range, seed: int, folder:
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.signal(signal.SIGVTALRM, _too_slow)
+    Image.init()  # imports what it would import at the first file
+    warnings.simplefilter("ignore")
     watching = []
     sys.addaudithook(lambda event, args: _hear(event, args) if watching else None)
-    mark = folder / "was-executed"
+    mark = folder / MARK
     path = folder / f"case{reader.ending}"
     real = folder / f"real{reader.ending}"
     real.write_bytes(content)
@@ -103,6 +119,8 @@ def _outcome(reader: Reader, path: Path, expected: str) -> tuple[str, str]:
             return WRONG, f"it asks for too much memory: {error!r}"
         if path.stem not in str(error):
             return WRONG, f"the message does not name the file: {error}"
+        if len(str(error)) > LONGEST:
+            return WRONG, f"the message has {len(str(error))} characters"
         return REFUSED, ""
     except BaseException as error:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
@@ -128,7 +146,9 @@ def _too_slow(*_) -> None:
 
 
 def _hear(event: str, args: tuple) -> None:
-    imports = event == "exec" and getattr(args[0], "co_filename", "").startswith((sys.prefix, sys.base_prefix, *sys.path[1:], "<frozen"))
-    ours = event == "os.mkdir" and "-folder" in str(args[0])
+    imports = event == "exec" and getattr(args[0], "co_filename", "").startswith(
+        (sys.prefix, sys.base_prefix, "<frozen")
+    )
+    ours = event == "os.mkdir" and not str(args[0]).endswith(MARK)
     if event in EVENTS and not imports and not ours:
         raise Ran(f"{event} {args!r:.100}")

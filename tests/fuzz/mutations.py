@@ -98,14 +98,30 @@ def cells(rng, content):
     """One of a text's pieces between commas and line ends becomes something that no one expects there."""
     text = content.decode("utf-8", "replace")
     parts = text.split(",")
-    new = [*map(str, WEIRD), '"', '"a\nb"', "1" * 5000, "nan", "9" * 400, ";", "\t", "=1+1", "a" * 140_000, "\u202e", "é"]
+    new = [
+        *map(str, WEIRD),
+        '"',
+        '"a\nb"',
+        "1" * 5000,
+        "nan",
+        "9" * 400,
+        ";",
+        "\t",
+        "=1+1",
+        "a" * 140_000,
+        "\u202e",
+        "é",
+    ]
     parts[rng.integers(0, len(parts))] = new[rng.integers(0, len(new))]
     return ",".join(parts).encode("utf-8", "surrogatepass")
 
 
 def nested(rng, content):
     """Somewhere in a text brackets open, tens of thousands of them."""
-    place, mark = rng.integers(0, len(content) + 1), [b"[", b"(", b'{"a":', b"-", b"[[", b"not ", b"x."][rng.integers(0, 7)]
+    place, mark = (
+        rng.integers(0, len(content) + 1),
+        [b"[", b"(", b'{"a":', b"-", b"[[", b"not ", b"x."][rng.integers(0, 7)],
+    )
     closing = {b"[": b"]", b"(": b")", b'{"a":': b"}", b"[[": b"]]"}.get(mark, b"") if rng.integers(0, 2) else b""
     return content[:place] + mark * DEEP + b"1" + closing * DEEP + content[place:]
 
@@ -194,7 +210,17 @@ def zip_names(rng, content):
     elif way == 3:
         members.append((zipfile.ZipInfo(f"{name}/"), b""))
     else:
-        names = [f"../{name}", f"/tmp/{name}", f"a\\..\\{name}", "x" * 3000, "", f"{name}\0.txt", "ü/é", "CON", "\ud800"]
+        names = [
+            f"../{name}",
+            f"/tmp/{name}",
+            f"a\\..\\{name}",
+            "x" * 3000,
+            "",
+            f"{name}\0.txt",
+            "ü/é",
+            "CON",
+            "\ud800",
+        ]
         new = zipfile.ZipInfo("x")
         new.filename = names[rng.integers(0, len(names) - 1)]
         members[members.index((info, inside))] = (new, inside)
@@ -236,7 +262,9 @@ def zip_inside(rng, content, change=None):
 def zip_planted(rng, content, mark):
     """A pickle that would make a folder, in the place of a member, of its pickle, or in front of it."""
     members = _members(content)
-    names = [i for i, (info, _) in enumerate(members) if info.filename.endswith(("data.pkl", ".npy"))] or range(len(members))
+    names = [i for i, (info, _) in enumerate(members) if info.filename.endswith(("data.pkl", ".npy"))] or range(
+        len(members)
+    )
     k = list(names)[rng.integers(0, len(names))]
     info, inside = members[k]
     evil = pickle.dumps(Planted(mark), protocol=int(rng.integers(0, 5)))
@@ -262,7 +290,19 @@ def _npy(kind, shape, data, version=(1, 0)):
 
 def npy_headers(rng, content):
     """An array whose header asks for much, for objects, for structures, or is no header; sealed again."""
-    kinds = ["<f4", "|O", "<U1000000", "|V2147483647", "<M8[s]", "<f16", "|b1", ">f4", [("a", "<f4", (10**6,))], "<i8", "<c16"]
+    kinds = [
+        "<f4",
+        "|O",
+        "<U1000000",
+        "|V2147483647",
+        "<M8[s]",
+        "<f16",
+        "|b1",
+        ">f4",
+        [("a", "<f4", (10**6,))],
+        "<i8",
+        "<c16",
+    ]
     shapes = [
         (2**33,), (2**62, 4), (0,), (-1,), (), (2**40, 0), (10**30,), "(" * 200, "(1,) * 2", (3, 4), (1.5,), (True,),
         "[1]", "1", (16, 3), "(" + "1," * 3000 + ")", "-" * 5000 + "1",

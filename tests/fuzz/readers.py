@@ -113,7 +113,10 @@ def csv_file(folder: Path) -> bytes:
     lines = ["image,label,split,group"]
     for split, size in SIZES.items():
         for k in range(size):
-            file, pixels = folder / f"{split}{k}.png", np.random.default_rng(k).integers(0, 256, (4, 5, 3), np.uint8)
+            file, pixels = (
+                folder / f"{split}{k}.png",
+                np.random.default_rng(len(lines)).integers(0, 256, (4, 5, 3), np.uint8),
+            )
             Image.fromarray(pixels).save(file)
             lines.append(f"{file.name},{k % 2},{split},{split}-{k // 2}")
     return ("\n".join(lines) + "\n").encode()
@@ -129,7 +132,12 @@ def read_manifest(path: Path) -> list:
 
 
 def notebook_file(_: Path) -> bytes:
-    cells = ["%matplotlib inline\nimport torch", "!pip install x\nEPOCHS = 3", GOOD, "for k in range(512):\n    unlearning"]
+    cells = [
+        "%matplotlib inline\nimport torch",
+        "!pip install x\nEPOCHS = 3",
+        GOOD,
+        "for k in range(512):\n    unlearning",
+    ]
     made = [{"cell_type": "code", "source": text.splitlines(True), "metadata": {}, "outputs": []} for text in cells]
     about = {"language_info": {"name": "python"}, "kernelspec": {"language": "python", "name": "x"}}
     return json.dumps({"cells": made, "metadata": about, "nbformat": 4, "nbformat_minor": 5}).encode()
