@@ -135,7 +135,7 @@ def check_level(level: str) -> None:
 
 
 def probe() -> dict[str, str]:
-    """For every layer why it cannot be had here, or an empty text: each is entered and tried in a process of its own."""
+    """For every layer why it cannot be had here, or an empty text: each is tried in a process of its own."""
     with tempfile.TemporaryDirectory() as mine, tempfile.TemporaryDirectory() as other:
         (Path(other) / "x").write_text("x")
         return {layer: _tried(attempt, mine, other) for layer, attempt in _TRY.items()}

@@ -64,8 +64,8 @@ def load_pool(path: Path, identity: Callable[[int], dict], shape: tuple[int, int
     foreign = [k for k in range(count) if identities[k] != identity(k)]
     if foreign:
         raise RecordError(
-            f"{path} holds oracles of another task, or of another version of it: {str(identities[foreign[0]])[:LONGEST]}, "
-            f"expected {identity(foreign[0])}"
+            f"{path} holds oracles of another task, or of another version of it: "
+            f"{str(identities[foreign[0]])[:LONGEST]}, expected {identity(foreign[0])}"
         )
     check_values(path, logits, accuracies, (count, *shape), (count, 2))
     together = controls_in(path, arrays, (count,))

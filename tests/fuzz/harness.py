@@ -24,7 +24,7 @@ from tests.fuzz.readers import Reader
 MEMORY = 512 << 20  # bytes that a process may take beside what it has at its start
 SECONDS = 5.0  # of CPU time for one file; most take a millisecond
 BATCH = 250  # files a process
-MARK, LONGEST = "was-executed", 5000  # characters of a message
+MARK, LONGEST = "was-executed", 11_000  # characters of a message
 REFUSED, EQUAL, DIFFERENT, WRONG = "refused", "read as equal", "read as different", "wrong"
 EVENTS = (
     "os.system",

@@ -127,7 +127,7 @@ def nested(rng, content):
 
 
 def repeated(rng, content):
-    """Somewhere in a text a piece comes again and again, as patterns and parsers that look back too often do not like."""
+    """Somewhere in a text a piece comes again and again, which patterns that look back too often do not like."""
     pieces = [b" ", b"\t", b"\n", b"%a\n", b"a,", b"?a ", b"a =", b"' '", b'""', b"(\n", b"\\\n", b"1", b"#\n"]
     place, piece = rng.integers(0, len(content) + 1), pieces[rng.integers(0, len(pieces))]
     return content[:place] + piece * int(rng.integers(1000, 20_000)) + content[place:]
@@ -334,10 +334,11 @@ def npy_values(rng, content):
     members = _members(content)
     k = rng.integers(0, len(members))
     array = np.load(io.BytesIO(members[k][1]))
+    real = array.dtype.kind == "f"
     ways = [
-        lambda a: a.astype("U8") if a.dtype.kind != "U" else np.zeros(3), lambda a: a[..., None], lambda a: a.ravel(),
-        lambda a: np.full_like(a, np.nan) if a.dtype.kind == "f" else a, lambda a: np.float64(1), lambda a: a[:0] if a.ndim else a,
-        lambda a: a.astype("c16") if a.dtype.kind == "f" else a, lambda a: np.array(["x"]), lambda a: a.astype("f8") if a.dtype.kind == "f" else a,
+        lambda a: np.zeros(3) if a.dtype.kind == "U" else a.astype("U8"), lambda a: a[..., None], lambda a: a.ravel(),
+        lambda a: np.full_like(a, np.nan) if real else a, lambda a: np.float64(1), lambda a: a[:0] if a.ndim else a,
+        lambda a: a.astype("c16") if real else a, lambda a: np.array(["x"]), lambda a: a.astype("f8") if real else a,
         lambda a: np.zeros(a.shape, [("x", "f4")]), lambda a: np.zeros(a.shape, "M8[s]"),
     ]  # fmt: skip
     buffer = io.BytesIO()
@@ -373,7 +374,7 @@ SEALED = ("sealed",)
 
 
 def mutated(rng, content, kind, mark):
-    """One case: (bytes, name of the mutation). One in four is mutated twice; of the sealed, half get a seal that fits."""
+    """One case: (bytes, name of the mutation). One in four is mutated twice; half of the sealed get a new seal."""
     names = []
     for _ in range(2 if rng.integers(0, 4) == 0 else 1):
         change = KINDS[kind][rng.integers(0, len(KINDS[kind]))]

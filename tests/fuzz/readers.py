@@ -182,7 +182,7 @@ READERS = (
     Reader("checkpoint, .safetensors", ".safetensors", "safetensors", safetensors_file, read_one(".safetensors")),
     Reader("run file", ".npz", "sealed", lambda folder: saved(folder, lambda path: save_record(path, record(0))),
            lambda path: arrays_of(load_record(path, identity(0), SHAPE))),
-    Reader("oracle file", ".npz", "sealed", lambda folder: saved(folder, lambda p: save_pool([record(0), record(1)], p)),
+    Reader("oracle file", ".npz", "sealed", lambda f: saved(f, lambda p: save_pool([record(0), record(1)], p)),
            lambda path: [arrays_of(one) for one in load_pool(path, identity, SHAPE)]),
     Reader("original model", ".npz", "sealed", lambda _: seal_state(state(), {"fingerprint": "x"}),
            lambda path: {name: value.tolist() for name, value in load_state(path).items()}),

@@ -68,7 +68,7 @@ ATTEMPTS = {  # what a submission tries; SECRET is a file of the user's, PORT li
     "reads a secret": "open(SECRET).read()",
     "reads a secret in a shell": "shell(f'cat {SECRET}')",
     "reads a secret through a link of its own": "os.symlink(SECRET, 'link'); open('link').read()",
-    "makes a hard link of a secret": "os.link(SECRET, 'link'); open('link').read()",
+    "makes a hard link of a secret": "os.link(SECRET, 'hard'); open('hard').read()",
     "reads a secret by /proc": "open(f'/proc/self/root{SECRET}').read()",
     "reads the list of passwords": "open('/etc/shadow').read()",
     "reads the keys": "os.listdir(KEYS)",
