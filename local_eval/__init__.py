@@ -11,15 +11,18 @@ docs/python.md has an example of each.
 import importlib
 
 OFFERED = {
+    "Comparison": "local_eval.metric.paired",
     "Grader": "local_eval.grader",
     "InputError": "local_eval.engine.errors",
     "Projection": "local_eval.metric.projection",
     "ProjectionError": "local_eval.metric.projection",
     "Recipe": "local_eval.tasks.task",
     "Score": "local_eval.metric.score",
+    "ScoreInterval": "local_eval.metric.interval",
     "Split": "local_eval.tasks.task",
     "Task": "local_eval.tasks.task",
     "WorkError": "local_eval.engine.errors",
+    "compare_methods": "local_eval.metric.paired",
     "forgetting_quality": "local_eval.metric.metric",
     "grade": "local_eval.api",
     "graded": "local_eval.report.graded",
@@ -27,6 +30,7 @@ OFFERED = {
     "logit_scaled_confidence": "local_eval.metric.metric",
     "project": "local_eval.metric.projection",
     "read_score": "local_eval.report.table",
+    "score_interval": "local_eval.metric.interval",
 }
 __all__ = sorted(OFFERED)
 

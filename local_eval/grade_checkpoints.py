@@ -12,13 +12,13 @@ import math
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import run_jobs
 from local_eval.engine.provenance import versions
-from local_eval.engine.records import Record
+from local_eval.engine.records import Record, read_records, record_path, save_record
 from local_eval.engine.state_files import CheckpointError
 from local_eval.grader import Grader
 from local_eval.metric.score import Score, check_runs, compute_score
@@ -52,14 +52,36 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     grader = replace(grader, runs=len(checkpoints.names))
     check_runs(grader.runs)
     grader.finish_oracles()
+    folder = _folder(grader, checkpoints)
     records = evaluate_checkpoints(grader, checkpoints)
+    for index, record in records.items():  # the report draws from them
+        save_record(record_path(folder, index), replace(record, identity=_identity(grader, checkpoints, index)))
     if said := how_read(checkpoints, records):
         print(f"checkpoints: {said}")
-    score = compute_score(records, grader.cached_oracles(), *grader.labels_and_persons)
-    folder = grader.folder / f"checkpoints-{checkpoints.digest}"
-    identity = {"kind": "checkpoints", "task": grader.fingerprint, "checkpoints": checkpoints.digest}
-    about = grader.about() | {"seed": None, "made_from": identity | {"out": str(folder)}}
+    oracles = grader.cached_oracles()
+    score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
+    score = grader.with_further(score, records, oracles)
+    about = grader.about() | {"seed": None, "made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
+
+
+def kept_evaluations(grader: Grader, path: Path) -> tuple[Path, dict[int, Record]]:
+    """The folder of a zip's or folder's grading, and the evaluations that it kept; raises CheckpointError."""
+    checkpoints = Checkpoints.find(path, grader.task.make_net())
+    folder, shape = _folder(grader, checkpoints), (len(grader.task.forget), grader.task.num_classes)
+    identity = partial(_identity, grader, checkpoints)
+    return folder, read_records(folder, identity, len(checkpoints.names), shape)
+
+
+def _folder(grader: Grader, checkpoints: Checkpoints) -> Path:
+    return grader.folder / f"checkpoints-{checkpoints.digest}"
+
+
+def _identity(grader: Grader, checkpoints: Checkpoints, index: int | None = None) -> dict:
+    """What a grading of checkpoints, or the evaluation of one of them, belongs to."""
+    kind = "checkpoints" if index is None else "checkpoint"
+    identity = {"kind": kind, "task": grader.fingerprint, "checkpoints": checkpoints.digest}
+    return identity if index is None else identity | {"index": index}
 
 
 def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints) -> dict[int, Record]:

@@ -2,6 +2,7 @@
 
     <out>/<task>-<fingerprint>/original.npz                        the original model
                                oracles/0000.npz ...               shared by all submissions
+                               originals/0000.npz ... weights/     further original models, where they are asked for
                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
                                                          checkpoints/ submission.zip, where they are kept
 
@@ -18,19 +19,26 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.failure import Failure
 from local_eval.engine.provenance import made_with
 from local_eval.engine.records import Record, RecordError, read_records
+from local_eval.engine.share_gpu import Engine
+from local_eval.metric.beyond.further import further_measures
+from local_eval.metric.beyond.looks import Labels
 from local_eval.metric.metric import MetricError
-from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget
+from local_eval.metric.repeats import Repeats
+from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget, mean_accuracies
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
+from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
 from local_eval.runs.confined import Sandbox
 from local_eval.runs.plan import RunPlan
+from local_eval.runs.room import room_needed
 from local_eval.runs.runs import finish_runs, finished_runs
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -48,6 +56,7 @@ class Grader:
     workers: int | None = 1  # processes; None for what is best on the device
     timeout: float = 900.0  # after which a run counts as hanging
     sandbox: str | None = None  # level of the sandbox in which runs are made; None for none
+    engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
 
     @cached_property
     def task(self) -> Task:
@@ -76,8 +85,21 @@ class Grader:
         check_runs(self.runs)
         oracles = self.finish_oracles()
         plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
-        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers)
+        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.engine)
         return compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons)
+
+    def finish_originals(self) -> None:
+        """Train the original model, or take the task's own, unless it is there."""
+        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
+
+    def original_records(self) -> list[Record]:
+        """How the original model does; it must be on disk."""
+        return [original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device)]
+
+    def original(self) -> Evaluation | None:
+        """How the one original model does on the task; None where runs start from several."""
+        records = self.original_records()
+        return records[0].evaluation if len(records) == 1 else None
 
     @property
     def labels_and_persons(self) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +117,7 @@ class Grader:
         finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         count, folder = count or self.runs, self.folder / "oracles"
         self._take_the_tasks_own(folder)
-        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers)
+        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.engine)
 
     def _take_the_tasks_own(self, folder: Path) -> None:
         """Put the oracles that come with the task there, unless they are there or do not fit this task any more."""
@@ -134,14 +156,28 @@ class Grader:
         With `keep`, state dicts go to checkpoints/ in the runs' folder; runs without one there are made again.
         """
         check_runs(self.runs)
-        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
+        return self.make_runs(submission, keep)
+
+    def make_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
+        """As `finish_runs`, also of fewer runs than a score needs."""
+        self.finish_originals()
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
         sandbox = self.sandbox_of_runs()
         if sandbox is not None:
             sandbox.check(plan.submission, self.device)
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None, sandbox=sandbox)
-        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout)
+        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
+
+    def disk_needed(self, submission: str, keep: bool = False) -> str:
+        """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less."""
+        runs = self.folder / self.run_plan(submission).folder_name
+        return room_needed(self.task, self.runs, self.folder / "oracles", runs, keep)
+
+    def finished_runs(self, submission: str) -> dict[int, Record]:
+        """The runs of a submission that are on disk and still count."""
+        plan = self.run_plan(submission)
+        return finished_runs(plan, self.folder / plan.folder_name, self.runs, self._shape)
 
     def sandbox_of_runs(self) -> Sandbox | None:
         """The sandbox that was asked for, from which no retrained model is seen."""
@@ -155,11 +191,16 @@ class Grader:
         return folder / "submission.zip"
 
     def score(
-        self, submission: str, allow_missing: bool = False, budget_hours: float | None = None
+        self,
+        submission: str,
+        allow_missing: bool = False,
+        budget_hours: float | None = None,
+        repeated: Repeats | None = None,
     ) -> tuple[Score, Path]:
         """Score what is on disk; returns the score and the path of score.json.
 
-        With `budget_hours` the score says whether 512 such runs would take longer on this machine.
+        With `budget_hours` the score says whether 512 such runs would take longer on this machine. `repeated`, scores
+        with other seeds, is written beside it.
 
         Raises:
             ScoreError: runs or oracles are missing (runs may be, if `allow_missing`), or fewer than 16 are there.
@@ -168,7 +209,7 @@ class Grader:
         check_runs(self.runs)
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
-        done = finished_runs(plan, folder, self.runs, self._shape)
+        done = self.finished_runs(submission)
         missing = [i for i in range(self.runs) if i not in done]
         if missing and not allow_missing:
             raise ScoreError(
@@ -176,11 +217,13 @@ class Grader:
                 "finish them with the same command, or pass --allow-missing, which is noted on the score"
             )
         pool = self.cached_oracles()
-        score = compute_score(done, pool, *self.labels_and_persons, missing)
+        score = compute_score(done, pool, *self.labels_and_persons, missing, self.original())
+        score = self.with_further(score, done, pool)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
-        identity = plan.identity(-1) | {"index": None, "out": str(folder)}
+        identity = plan.made_from() | {"out": str(folder)}
         about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
+        about["repeats"] = repeats_fields(repeated)
         about["untold"] = sorted(
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
         )
@@ -188,11 +231,18 @@ class Grader:
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
 
+    def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
+        """The score with what goes beyond the official attack, from the same records."""
+        unlearned = [runs[index] for index in sorted(runs)]
+        return replace(score, beyond=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
+
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
-        original = original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device).evaluation
-        accuracies = {"retain_accuracy": original.retain_accuracy, "test_accuracy": original.test_accuracy}
-        return {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "original": accuracies}
+        originals = self.original_records()
+        retain, test = mean_accuracies(originals)
+        facts = {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "repeats": None}
+        accuracies = {"retain_accuracy": retain, "test_accuracy": test}
+        return facts | {"original": accuracies, "originals": len(originals)}
 
 
 def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:

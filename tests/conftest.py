@@ -45,6 +45,13 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "unlearning-kit"
 
 
+@pytest.fixture(autouse=True)
+def no_report(request, monkeypatch):
+    """`grade` draws no page, which takes two seconds, unless a test is marked `draws`."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr("local_eval.commands.grading.draw_after_grading", lambda *_: None)
+
+
 @pytest.fixture
 def without_a_pool(monkeypatch):
     """Stages work in this process: no worker has to import torch, which is most of a small grading's time."""

@@ -21,7 +21,7 @@ def test_grade_writes_a_score_and_each_stage_can_be_rerun_alone(tmp_path, submis
     assert main(arguments(tmp_path, "grade", path, "--runs", "16")) == 0
     said = capsys.readouterr().out
     assert "ceiling" in said
-    assert "95 % interval" in said
+    assert "90 % interval" in said
     (file,) = tmp_path.glob("tiny-*/mine-*/score.json")
     content = json.loads(file.read_text())
     assert content["runs"] == 16

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from local_eval.bench.cluster import cluster_bench
 from local_eval.bench.models import oracle_bench, pools_bench, runs_bench
 from local_eval.bench.parts import loader_bench, metric_bench
 from local_eval.engine.files import write_atomically
@@ -53,6 +54,10 @@ def bench(task_spec: str, device: str, parts: list[str], submission: str, models
         rows = {"plain against fast": "pools_mixed", "plain, half by half": "pools_plain", "fast": "pools_fast"}
         rows |= {"plain against TF32": "pools_tf32"} if "pools_tf32" in found else {}
         _print(f"{pool} oracles of each kind, score", {n: found[k] for n, k in rows.items()}, digits=4)
+    if "cluster" in parts:
+        for title, figures in cluster_bench(len(task.forget), task.num_classes):
+            _print(title, figures, digits=3)
+            found[f"cluster: {title}"] = figures
     _print_projection(found, len(task.forget))
     return found
 

@@ -35,7 +35,8 @@ def expected_time(found: list[Submission], task: str, options: argparse.Namespac
         )
         if took is None:
             return "how long it takes will show with the first runs"
-        seconds += took * max(options.runs - there, 0) / workers
+        made = options.runs * getattr(options, "repeat", 1) * (2 if getattr(options, "originals", None) else 1)
+        seconds += took * max(made - there, 0) / workers
     return f"about {in_words(seconds)}, if no oracles are missing"
 
 

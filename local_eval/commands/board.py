@@ -10,7 +10,7 @@ import sys
 
 from local_eval.board.board import grade_rows, save_board
 from local_eval.board.rows import read_rows
-from local_eval.commands.grading import device_of
+from local_eval.commands.grading import device_of, engine_of
 from local_eval.grader import Grader
 from local_eval.metric.score import check_runs
 
@@ -22,7 +22,7 @@ def board(options: argparse.Namespace) -> int:
     rows = [row for row in rows if row.confidence in options.confidence]
     device = device_of(options)
     where, how = (options.task, options.out, options.runs, options.seed), (device, options.workers, options.timeout)
-    grader, graded = Grader(*where, *how), []
+    grader, graded = Grader(*where, *how, engine=engine_of(options)), []
     print(f"the board: {len(rows)} rows of {options.rows} on {grader.task.name}, {options.runs} runs each", flush=True)
     for one in grade_rows(grader, rows, lambda line: print(line, flush=True)):
         graded.append(one)

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from local_eval.bench.bench import bench as run_bench
 from local_eval.bench.bench import save as save_bench
+from local_eval.commands.after_grading import draw_after_grading
+from local_eval.commands.one_submission import make_runs, score_all, with_originals
+from local_eval.commands.pairs import tell_pairs
 from local_eval.commands.several import grade_several
+from local_eval.commands.telling import tell_failures, tell_score
 from local_eval.engine.device import usable_device
-from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
+from local_eval.engine.share_gpu import Engine
 from local_eval.grade_checkpoints import grade_checkpoints
 from local_eval.grader import Grader, grade_all
 from local_eval.metric.score import Score, ScoreError, check_runs
@@ -26,14 +30,12 @@ from local_eval.report.table import table
 from local_eval.runs.check import check_submission
 from local_eval.runs.confined import Sandbox
 from local_eval.runs.submissions import (
-    Submission,
     looks_like_checkpoints,
     submission_names,
 )
 from local_eval.tasks.load import load_task
 from local_eval.tasks.overview import overview
 
-OVER_BUDGET = 3  # exit code
 CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
 
 
@@ -49,7 +51,19 @@ def _grader(options: argparse.Namespace) -> Grader:
         workers=getattr(options, "workers", None),
         timeout=getattr(options, "timeout", Grader.timeout),
         sandbox=getattr(options, "sandbox", None),
+        engine=engine_of(options),
     )
+
+
+def engine_of(options: argparse.Namespace) -> Engine | None:
+    """What --engine and --address say; None for processes of this machine. Raises InputError."""
+    if getattr(options, "engine", "local") == "local":
+        if getattr(options, "address", None):
+            raise ScoreError("--address is the address of a Ray cluster: it goes with --engine ray")
+        return None
+    from local_eval.engine.cluster.driver import RayEngine  # here, since nothing else needs it
+
+    return RayEngine(options.address)
 
 
 def device_of(options: argparse.Namespace) -> str:
@@ -71,6 +85,7 @@ def grade(options: argparse.Namespace) -> int:
 
 def _check_one(options: argparse.Namespace) -> None:
     grader = _grader(options)
+    with_originals(grader, options)  # numbers that make no sense are told now
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
@@ -83,50 +98,37 @@ def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
+    print(grader.disk_needed(options.submission, options.keep_checkpoints), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
-    failures = grader.finish_runs(options.submission, keep=options.keep_checkpoints)[1]
-    failed = _tell_failures(failures, options.runs)
-    if options.keep_checkpoints and not failed:
-        print(f"checkpoints: {grader.zip_checkpoints(options.submission)}")
-    if failed and not options.allow_missing:
+    graders = with_originals(grader, options)
+    if not all(make_runs(each, options) for each in graders):
         return 1, None
-    return _score(options, grader)
+    told = score_all(graders, options)
+    draw_after_grading(options, grader)
+    return told
 
 
 def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
-    if options.budget_hours is not None or options.keep_checkpoints:
-        raise ScoreError("--budget-hours and --keep-checkpoints need runs that are made here, not finished checkpoints")
+    if options.budget_hours is not None or options.keep_checkpoints or options.originals or options.repeat != 1:
+        names = "--budget-hours, --keep-checkpoints, --originals and --repeat"
+        raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
     found = grade_checkpoints(grader, path)
-    return _tell_score(*found, path.name, grader.task.name), found[0]
+    code = tell_score(*found, path.name, grader.task.name)
+    draw_after_grading(options, grader)
+    return code, found[0]
 
 
 def run(options: argparse.Namespace) -> int:
     """Only the runs."""
-    return 1 if _tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
+    return 1 if tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
 
 
 def score(options: argparse.Namespace) -> int:
     """Only the score of what is on disk."""
-    return _score(options, _grader(options))[0]
-
-
-def _score(options: argparse.Namespace, grader: Grader) -> tuple[int, Score]:
-    _say_scoring(len(grader.task.forget), options.runs)
-    found = grader.score(options.submission, options.allow_missing, options.budget_hours)
-    return _tell_score(*found, Submission.find(options.submission).label, grader.task.name), found[0]
-
-
-def _say_scoring(examples: int, runs: int) -> None:
-    print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
-
-
-def _tell_score(found: Score, path: Path, submission: str, task: str) -> int:
-    print(table(found, submission, task))
-    print(f"written to {path}")
-    return OVER_BUDGET if found.within_budget is False else 0
+    return score_all(with_originals(_grader(options), options), options)[0]
 
 
 def oracles(options: argparse.Namespace) -> int:
@@ -162,6 +164,8 @@ def compare_all(options: argparse.Namespace) -> int:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Graded(scores, *about)
         print(markdown(graded))
+        if len(scores) > 1 and (options.pairs or len(names) == 2):
+            tell_pairs(grader, scores)
         if options.save:
             write_atomically(options.save, as_json(graded).encode())
         if options.write:
@@ -189,20 +193,3 @@ def bench(options: argparse.Namespace) -> int:
     if options.json:
         save_bench(found, options.json)
     return 0
-
-
-def _tell_failures(failures: dict[int, Failure], runs: int) -> int:
-    by_reason: dict[str, list[int]] = {}
-    for index, failure in sorted(failures.items()):
-        by_reason.setdefault(failure.reason, []).append(index)
-    for indices in by_reason.values():
-        runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
-        print(f"{runs_named} failed: {failures[indices[0]].told()}", file=sys.stderr)  # what the first one printed
-    if failures:
-        print(
-            f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
-            "The same command tries them again, with a longer --timeout if they are slow and do not hang; "
-            "--allow-missing scores without them",
-            file=sys.stderr,
-        )
-    return len(failures)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from local_eval.commands.grading import OVER_BUDGET, device_of
+from local_eval.commands.grading import device_of
+from local_eval.commands.telling import OVER_BUDGET
 from local_eval.engine.provenance import versions
 from local_eval.kaggle.budget import Cost, measure, project, report
 from local_eval.kaggle.budget_table import MARKER, budget_table

@@ -17,8 +17,10 @@ examples:
   python -m local_eval grade baseline_finetune            grade the official starter on the embedded task
   python -m local_eval check my_method.py                 does it keep the contract? (seconds)
   python -m local_eval check --task my_images.csv         what is understood of your own images?
+  python -m local_eval quick my_method.py --watch         look at 8 runs whenever you save the file; no score
   python -m local_eval grade my_method.py --runs 64       screen an idea
   python -m local_eval grade one.py two.py fanchuan       several, with a table at the end
+  python -m local_eval report my_method.py                what was graded, as one page with figures
   python -m local_eval oracles --runs 512                 train the oracles for a final grading, once
   python -m local_eval budget my_method.py                will 512 models fit into 8 hours on Kaggle?
   python -m local_eval export my_method.py                a notebook that runs alone on Kaggle
@@ -65,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_set(grade)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
+    quick = command("quick", "quick:quick", "Look at a few runs while you tune: accuracies, shift, spread; no score.")
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
     _add_options_of_pools(oracles)
@@ -81,6 +84,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_set(compare)
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
+    text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
+    _add_options_of_report(command("report", "report:report", text, submission=False))
+    compare.add_argument("--pairs", action="store_true", help="say of every two which is better (of two: always)")
+    _add_leaderboard(command)
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_set(check)
@@ -88,7 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_sandbox(sub)
     _add_sandbox_command(commands)
     board = command("board", "board:board", "Grade published variants and put the official scores beside.", False)
-    _add_options(grade, run, compare, score, oracles, headroom, board)
+    _add_options(grade, run, compare, score, quick, oracles, headroom, board)
+    _add_options_of_quick(quick)
     _add_options_of_board(board)
     listing = commands.add_parser("list", help="List submissions and tasks.")
     listing.set_defaults(command="listing:list_all")
@@ -98,13 +106,33 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_leaderboard(command) -> None:
+    text = "Rank all that is graded on a task with the same N, from what is on disk. Nothing is run."
+    board = command("leaderboard", "leaderboard:leaderboard", text, False)
+    board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
+    board.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
+    board.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
+    for kind in ("--write-csv", "--json", "--html"):
+        board.add_argument(kind, type=Path, metavar="FILE", help=f"also write it as {kind[-4:].strip('-').upper()}")
+
+
 def _add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
     oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
     oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
 
 
+def _add_options_of_report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("submission", help=SUBMISSION + ALSO)
+    _add_set(report)
+    report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
+    report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
+    report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
+
+
 def _add_options_of_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("--parts", nargs="+", choices=(*PARTS, "pools"), default=list(PARTS), help="what to time (all)")
+    bench.add_argument(
+        "--parts", nargs="+", choices=(*PARTS, "pools", "cluster"), default=list(PARTS), help="what to time (all)"
+    )
     bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
     bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
     bench.add_argument(
@@ -118,10 +146,11 @@ def _add_options(
     run: argparse.ArgumentParser,
     compare: argparse.ArgumentParser,
     score: argparse.ArgumentParser,
+    quick: argparse.ArgumentParser,
     *trainers: argparse.ArgumentParser,
 ) -> None:
     """What several of the grading commands take."""
-    making = (grade, run, compare, *trainers)
+    making = (grade, run, compare, quick, *trainers)
     for sub in (*making, score):
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
@@ -132,16 +161,39 @@ def _add_options(
         sub.add_argument(
             "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
         )
-    for sub in (grade, run, compare):
+        sub.add_argument(
+            "--engine", choices=("local", "ray"), default="local", help="who makes the models: this machine or Ray"
+        )
+        sub.add_argument(
+            "--address", metavar="A", help="of a Ray cluster, such as auto or host:6379 (default: one just for this)"
+        )
+    for sub in (grade, run, compare, quick):
         sub.add_argument(
             "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
         )
+    grade.add_argument("--no-report", action="store_true", help="draw no report.html of the score")
     grade.add_argument("--keep-checkpoints", action="store_true", help="keep all state dicts, in a submission.zip")
     for sub in (grade, score):
         sub.add_argument(
             "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
         )
         sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
+        _add_options_of_several(sub)
+
+
+def _add_options_of_several(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--repeat", type=int, default=1, metavar="K", help="also grade with the K - 1 seeds that follow")
+    sub.add_argument(
+        "--originals",
+        type=int,
+        metavar="M",
+        help="also grade runs that start from M original models in turn, not from the official one",
+    )
+
+
+def _add_options_of_quick(quick: argparse.ArgumentParser) -> None:
+    quick.set_defaults(runs=8)
+    quick.add_argument("--watch", action="store_true", help="look again whenever the file is saved, until Ctrl-C")
 
 
 def _add_options_of_board(board: argparse.ArgumentParser) -> None:

@@ -2,8 +2,9 @@
 
 The process is forked from this one, which must never have run foreign code itself: so it starts with everything loaded
 and nothing touched, and whatever it does to torch, to modules, signals or the environment goes with it. It leads a
-process group of its own. When it has answered, failed or run out of time, the group is killed, and so is everything
-that has left the group (on Linux this process adopts orphans, so it can find them; elsewhere only the group ends).
+process group of its own and has its own temporary folder. When it has answered, failed, run out of time or taken all
+memory, the group is killed, and so is everything that has left the group (on Linux this process adopts orphans, so it
+can find them; elsewhere only the group ends), and the folder is removed.
 
 How it is used: `run_apart(work, timeout)`, from runs/one_run.py, runs/check.py and kaggle/budget.py. processes.py finds
 and ends what is left; watch.py reads what the process says.
@@ -20,9 +21,12 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from local_eval.engine.errors import InputError
 from local_eval.engine.failure import Failure
+from local_eval.engine.own_folders import own_folder
 from local_eval.engine.processes import adopt_orphans, children_now, die_with_parent, end_group
 from local_eval.engine.watch import ANSWERED, SECONDS, Watch
 
@@ -66,11 +70,11 @@ def run_apart(work: Callable[[Clock], bytes], timeout: float | None) -> Answer:
     """
     adopt_orphans()
     before = children_now()
-    with tempfile.TemporaryFile() as result:
+    with own_folder() as folder, _nameless_file() as result:
         (marks, mark), (said, say) = os.pipe(), os.pipe()
         try:
             try:
-                child = _forked(lambda: _work_and_leave(work, result.fileno(), mark, say))
+                child = _forked(lambda: _work_and_leave(work, folder, result.fileno(), mark, say))
             finally:
                 os.close(mark)
                 os.close(say)
@@ -85,6 +89,13 @@ def run_apart(work: Callable[[Clock], bytes], timeout: float | None) -> Answer:
         result.seek(0)
         content = failure or _unwrap(result.read())
     return Answer(content, watched.seconds, watched.printed.decode(errors="replace"), watched.printed_bytes)
+
+
+def _nameless_file() -> BinaryIO:
+    """For the answer. In memory where that can be had: foreign code may have filled the disk."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("answer"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _forked(life: Callable[[], None]) -> int:
@@ -108,13 +119,14 @@ def _forked(life: Callable[[], None]) -> int:
     return child
 
 
-def _work_and_leave(work: Callable[[Clock], bytes], result: int, mark: int, say: int) -> None:
+def _work_and_leave(work: Callable[[Clock], bytes], folder: Path, result: int, mark: int, say: int) -> None:
     """The child's whole life. A copy that the work makes of it, with os.fork, has nothing to say."""
     itself = _pid()
     _close_all_but(result, mark, say)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, end in enumerate((nothing, say, say)):
         os.dup2(end, number)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     sys.stdout = sys.stderr = os.fdopen(say, "w", 1, encoding="utf-8", errors="replace", closefd=False)
     content = memoryview(b"+" + _answer_of(work, Clock(mark)))
     while content and _pid() == itself:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from dataclasses import dataclass
 
 FIRST_LINES, LONGEST = 5, 200  # of what it printed, and characters of each
+MARK = b"failure:"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,18 @@ class Failure:
         """For people."""
         parts = [self.reason, self.traceback, self.printed and f"It printed:\n{self.printed}"]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def as_bytes(self) -> bytes:
+        """For another machine; `failure_in` reads it."""
+        return MARK + json.dumps([self.reason, self.traceback, self.printed]).encode(errors="replace")
+
+
+def failure_in(content: bytes) -> Failure | None:
+    """The Failure in what `as_bytes` made, None if these bytes are something else. Raises ValueError."""
+    if not content.startswith(MARK):
+        return None
+    reason, traceback, printed = map(str, json.loads(content[len(MARK) :]))
+    return Failure(reason, traceback, printed)
 
 
 def first_lines(printed: str) -> str:

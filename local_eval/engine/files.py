@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
 from filelock import FileLock, Timeout
 
 from local_eval.engine.errors import WorkError
@@ -69,6 +71,37 @@ def _remove_quietly(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def room_in(folder: Path, needed: int, what: str) -> str:
+    """In words, what will be written and what is free. Raises OutputError if that is not enough.
+
+    Args:
+        needed: bytes.
+        what: what they are for, as in '64 oracles and 64 runs'.
+    """
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    text = f"{what} need about {in_bytes(needed)} of disk in {folder}, where {in_bytes(free)} are free"
+    if needed > free:
+        raise OutputError(f"{text}; make room or choose another --out")
+    return text
+
+
+def in_bytes(size: float) -> str:
+    """'3 kB', '12 MB', '1.5 GB'."""
+    for unit, limit in (("kB", 1e6), ("MB", 1e9)):
+        if size < limit:
+            return f"{max(size / limit * 1000, 1):.0f} {unit}"
+    return f"{size / 1e9:.1f} GB"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes had written in part, also one folder below: nobody goes on with it."""
+    for partial in [*folder.glob(".*.partial"), *folder.glob("*/.*.partial")]:
+        number = partial.name.split(".")[-2]
+        if not (number.isdigit() and psutil.pid_exists(int(number))):
+            _remove_quietly(partial)
+
+
 class locked:
     """`with locked(folder):` one writer at a time, in one folder, on one machine.
 
@@ -84,6 +117,7 @@ class locked:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
+            _remove_leftovers(self.folder)
         except Timeout:
             raise OutputError(
                 f"another grader is writing to {self.folder}; wait for it, or choose another --out"

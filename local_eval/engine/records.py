@@ -18,7 +18,7 @@ import numpy as np
 from local_eval.engine.errors import InputError
 from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.files import write_atomically
-from local_eval.engine.sealed import LONGEST, DamagedFile, seal, unseal
+from local_eval.engine.sealed import LONGEST, DamagedFile, seal, unseal_bytes
 
 KINDS = {
     "seconds": (int, float),
@@ -45,11 +45,16 @@ class Record:
 
 def save_record(path: Path, record: Record) -> None:
     """Write one record atomically. Raises OutputError."""
+    write_atomically(path, record_bytes(record))
+
+
+def record_bytes(record: Record) -> bytes:
+    """The content of a record's file; also how a record travels from another machine."""
     e = record.evaluation
     about = json.dumps({"identity": record.identity, "facts": record.facts}, sort_keys=True)
     accuracies = np.array([e.retain_accuracy, e.test_accuracy])
     arrays = {"forget_logits": e.forget_logits, "accuracies": accuracies, "about": np.array(about)}
-    write_atomically(path, seal(arrays | (asdict(e.controls) if e.controls else {})))
+    return seal(arrays | (asdict(e.controls) if e.controls else {}))
 
 
 def load_record(path: Path, identity: dict, shape: tuple[int, int]) -> Record:
@@ -62,18 +67,10 @@ def load_record(path: Path, identity: dict, shape: tuple[int, int]) -> Record:
         RecordError: truncated, unreadable, foreign, misshapen or not finite.
         FileNotFoundError: there is none.
     """
-    try:
-        arrays, sealed = unseal(path)
-        logits, accuracies, about = arrays["forget_logits"], arrays["accuracies"], json.loads(str(arrays["about"]))
-        found, facts = dict(about["identity"]), plain_facts(about["facts"])
-    except DamagedFile as error:
-        raise RecordError(str(error)) from error
-    except UNREADABLE as error:
-        raise RecordError(f"{path} is no record ({type(error).__name__}: {str(error)[:LONGEST]})") from error
-    check_identity(path, found, identity)
-    check_values(path, logits, accuracies, (*shape,), (2,))
-    evaluation = Evaluation(logits, float(accuracies[0]), float(accuracies[1]), controls_in(path, arrays))
-    record = Record(evaluation, found, facts)
+    record, sealed = record_in(path.read_bytes(), path)
+    check_identity(path, record.identity, identity)
+    if record.evaluation.forget_logits.shape != (*shape,):
+        raise RecordError(f"{path} holds logits {record.evaluation.forget_logits.shape}, expected {(*shape,)}")
     if not sealed:
         save_record(path, record)
     return record
@@ -93,7 +90,26 @@ def plain_facts(facts: object) -> dict:
     return found
 
 
-def controls_in(path: Path, arrays: dict[str, np.ndarray], lead: tuple[int, ...] = ()) -> Controls | None:
+def record_in(content: bytes, path: Path | str) -> tuple[Record, bool]:
+    """The record in the content of a file, and whether it was sealed; `path` names it in errors.
+
+    Raises:
+        RecordError: truncated, unreadable, misshapen or not finite.
+    """
+    try:
+        arrays, sealed = unseal_bytes(content, path)
+        logits, accuracies, about = arrays["forget_logits"], arrays["accuracies"], json.loads(str(arrays["about"]))
+        found, facts = dict(about["identity"]), plain_facts(about["facts"])
+    except DamagedFile as error:
+        raise RecordError(str(error)) from error
+    except UNREADABLE as error:
+        raise RecordError(f"{path} is no record ({type(error).__name__}: {str(error)[:LONGEST]})") from error
+    check_values(path, logits, accuracies, logits.shape, (2,))
+    evaluation = Evaluation(logits, float(accuracies[0]), float(accuracies[1]), controls_in(path, arrays))
+    return Record(evaluation, found, facts), sealed
+
+
+def controls_in(path: Path | str, arrays: dict[str, np.ndarray], lead: tuple[int, ...] = ()) -> Controls | None:
     """The controls among a file's arrays, if they are there; raises RecordError if they cannot be used.
 
     Args:
@@ -120,7 +136,7 @@ def check_identity(path: Path, found: dict, identity: dict) -> None:
         raise RecordError(f"{path} belongs to something else: {', '.join(differing)[:LONGEST]} differ")
 
 
-def check_values(path: Path, logits: np.ndarray, accuracies: np.ndarray, shape: tuple, pairs: tuple) -> None:
+def check_values(path: Path | str, logits: np.ndarray, accuracies: np.ndarray, shape: tuple, pairs: tuple) -> None:
     """Raise RecordError unless a file's arrays have these shapes and finite values."""
     if logits.shape != shape or logits.dtype != np.float32:
         raise RecordError(f"{path} holds logits {str(logits.dtype)[:LONGEST]} {logits.shape}, expected float32 {shape}")

@@ -64,7 +64,11 @@ def unseal(path: Path) -> tuple[dict[str, np.ndarray], bool]:
         DamagedFile: cut off, changed, or no such file of arrays.
         FileNotFoundError: there is none.
     """
-    content = Path(path).read_bytes()
+    return unseal_bytes(Path(path).read_bytes(), path)
+
+
+def unseal_bytes(content: bytes, path: Path | str) -> tuple[dict[str, np.ndarray], bool]:
+    """As `unseal`, of what has been read or was sent; `path` names it in errors. Raises DamagedFile."""
     sealed = is_sealed(content)
     if sealed and not seal_fits(content):
         raise DamagedFile(f"{path} is damaged: its checksum does not fit its content")

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -26,6 +26,13 @@ from local_eval.engine.pool import default_workers, memory_was_full, run_jobs
 JOBS_PER_PROCESS = 3  # in a trial; the first of them is not counted
 GAIN = 1.1  # a doubling that brings less is not worth the memory
 USABLE = 0.9  # of the memory that was free
+
+
+class Engine(Protocol):
+    """Who makes jobs elsewhere than here: two functions with the signatures of run_jobs and run_on_device."""
+
+    run_jobs: Callable[..., Iterator[tuple[int, Any]]]  # every job has a device to itself
+    run_on_device: Callable[..., Iterator[tuple[int, Any]]]  # jobs share devices
 
 
 def run_on_device(
@@ -59,28 +66,62 @@ def run_measured(
         most: processes that are never exceeded, such as the number of cores.
         free_memory: bytes that are free on the device now.
     """
-    waiting, workers, best, settled = list(indices), 1, (0.0, 1), False
+    workers, waiting = yield from until_settled(function, argument, indices, timeout, title, most, free_memory)
     while waiting:
-        share = waiting if settled else waiting[: JOBS_PER_PROCESS * workers]
-        again, made, least = [], [], (before := free_memory())
-        jobs = run_jobs(timed_job, (function, argument), share, workers, timeout, f"{title}, {workers} at once")
+        share = Share(timeout, f"{title}, {workers} at once", workers, free_memory)
+        yield from share.made(function, argument, waiting)
+        waiting, workers = share.again, max(workers // 2, 1)
+
+
+def until_settled(
+    function: Callable[[Any, int], Any],
+    argument: Any,
+    indices: list[int],
+    timeout: float,
+    title: str,
+    most: int,
+    free_memory: Callable[[], int],
+) -> Generator[tuple[int, Any], None, tuple[int, list[int]]]:
+    """Make jobs until it is known how many processes are best; returns that number, and the jobs that are left."""
+    waiting, workers, best = list(indices), 1, (0.0, 1)
+    while waiting:
+        share = Share(timeout, f"{title}, {workers} at once", workers, free_memory)
+        taken = JOBS_PER_PROCESS * workers
+        yield from share.made(function, argument, waiting[:taken])
+        waiting = share.again + waiting[taken:]
+        if share.again:
+            return max(workers // 2, 1), waiting
+        gained = share.rate >= GAIN * best[0]
+        best = (share.rate, workers) if gained else best
+        more = room_for(2 * workers, most, workers, share.before, share.least)
+        if not gained or more == workers:
+            break
+        workers = more
+    return best[1], waiting
+
+
+class Share:
+    """Some jobs made by some processes, and what was seen meanwhile."""
+
+    def __init__(self, timeout: float, title: str, workers: int, free_memory: Callable[[], int]):
+        self._timeout, self._title, self._workers, self._free_memory = timeout, title, workers, free_memory
+        self.before = self.least = free_memory()  # bytes that were free on the device
+        self.again: list[int] = []  # jobs that ran out of memory beside others
+        self.rate = 0.0  # jobs per second
+
+    def made(self, function: Callable[[Any, int], Any], argument: Any, indices: list[int]) -> Iterator[tuple[int, Any]]:
+        """Make them; yields (index, result or Failure) but for the jobs that are to be made again."""
+        made = []
+        jobs = run_jobs(timed_job, (function, argument), indices, self._workers, self._timeout, self._title)
         for index, job in jobs:
-            least = min(least, free_memory())
+            self.least = min(self.least, self._free_memory())
             result = job.result if isinstance(job, Timed) else job
             made += [job] if isinstance(job, Timed) else []
-            if workers > 1 and ran_out_of_memory(result):
-                again.append(index)
+            if self._workers > 1 and ran_out_of_memory(result):
+                self.again.append(index)
             else:
                 yield index, result
-        waiting = again + waiting[len(share) :]
-        if again:
-            workers, settled = max(workers // 2, 1), True
-        elif not settled:
-            rate, more = jobs_per_second(made, workers), room_for(2 * workers, most, workers, before, least)
-            gained = rate >= GAIN * best[0]
-            best = (rate, workers) if gained else best
-            settled = not gained or more == workers
-            workers = best[1] if settled else more
+        self.rate = jobs_per_second(made, self._workers)
 
 
 @dataclass(frozen=True)

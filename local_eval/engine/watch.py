@@ -8,10 +8,12 @@ import struct
 import time
 
 from local_eval.engine.failure import Failure, exit_reason
+from local_eval.engine.memory import too_much
 from local_eval.engine.processes import exit_code_of
 
 KEPT = 4000  # bytes of what was printed; the rest is read and dropped, so that no disk or pipe fills up
 TICK = 0.05  # seconds between looks at whether the process still lives
+MEMORY_TICK = 0.25  # seconds between looks at how much memory is left
 LARGEST_PIPE = 1 << 20  # bytes; the most that can have been printed and not read
 SECONDS, ANSWERED = struct.Struct("d"), b"a"  # what the process says: how long it took, and that it has answered
 
@@ -28,7 +30,7 @@ class Watch:
     def until_answer(self, timeout: float | None) -> Failure | None:
         """None once it has answered, else why it never will."""
         end = None if timeout is None else time.monotonic() + timeout
-        next_look = time.monotonic() + TICK
+        next_look = next_measure = time.monotonic() + TICK
         while True:
             ready, _, _ = select.select(self.open, [], [], TICK)
             if self.said in ready:
@@ -42,6 +44,10 @@ class Watch:
                 if gone := self._gone():
                     self._listen_to_the_end()
                     return None if self._answered_last() else gone
+            if now > next_measure:
+                next_measure = now + MEMORY_TICK
+                if taken := too_much(self.child):
+                    return Failure(f"it held {taken / 1e9:.1f} GB when the memory was nearly full; it was stopped")
             if end is not None and now > end:
                 return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
 

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 
+from local_eval.engine.own_folders import remove_ours
 from local_eval.engine.processes import die_with_parent, kill_descendants
 
 STOPPED = 128 + signal.SIGTERM  # a worker's exit code when it was asked to end
@@ -40,6 +41,7 @@ def start_worker(parent: int) -> None:
 def _leave(*_) -> None:
     """End now, and whatever runs apart from this process with it."""
     kill_descendants()
+    remove_ours()
     os._exit(STOPPED)
 
 

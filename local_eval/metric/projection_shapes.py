@@ -61,10 +61,15 @@ def l_form(values: np.ndarray) -> np.ndarray:
     return np.stack([(6 * b2 - 6 * b1 + b0) / second, (20 * b3 - 30 * b2 + 12 * b1 - b0) / second], axis=1)
 
 
+def stray_runs(values: np.ndarray) -> np.ndarray:
+    """Which runs lie far from all others on many examples, bool [N], from confidences [N, E] of one side."""
+    place, spread = place_and_spread(np.sort(values, axis=0))
+    return (np.abs(values - place) > STRAY_REACH * spread).mean(axis=1) > STRAY_SHARE
+
+
 def read_side(values: np.ndarray) -> Side:
     """Place, spread, shape and stray runs, from the confidences [N, E] of one side."""
-    place, spread = place_and_spread(np.sort(values, axis=0))
-    astray = (np.abs(values - place) > STRAY_REACH * spread).mean(axis=1) > STRAY_SHARE
+    astray = stray_runs(values)
     kept = values[~astray]
     ordered = np.sort(kept, axis=0)
     place, spread = place_and_spread(ordered)

@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
 
 from local_eval.engine.errors import InputError
+from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record
+from local_eval.metric.beyond.measure import Measure
+from local_eval.metric.cautions import Caution, cautions, weak_original
+from local_eval.metric.interval import ScoreInterval, ceiling_interval, interval_around, numbered
 from local_eval.metric.metric import (
     EPSILON_CAP,
     example_epsilons,
@@ -31,8 +34,6 @@ LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones 
 OFFICIAL_RUNS = 512
 BUDGET_SECONDS = 8 * 3600 / OFFICIAL_RUNS  # 56.25 s a run on Kaggle's GPU
 CEILING_SPLITS = 8
-RESAMPLES = 2000
-LEVEL = 0.95
 
 
 class ScoreError(InputError):
@@ -44,7 +45,7 @@ class Score:
     """One graded submission. Accuracies are shares, times seconds."""
 
     score: float
-    interval: tuple[float, float]  # 95 %, over forget examples
+    interval: tuple[float, float]  # 90 %: the score that another draw of as many runs and oracles would get
     forgetting_quality: float
     ceiling: float  # forgetting quality of oracles against oracles
     ceiling_runs: int  # models on each side of it: `runs`, or half the pool if that is fewer
@@ -64,6 +65,10 @@ class Score:
     not_projected: str = ""  # why it cannot
     within_budget: bool | None = None  # None where no limit was asked for
     over_budget: tuple[int, ...] = ()  # runs that took longer than their share of the limit
+    beyond: tuple[Measure, ...] = ()  # further measures, beside the official attack
+    drawn_again: ScoreInterval | None = None  # the interval of the forgetting quality, with what it is made of
+    ceiling_interval: tuple[float, float] = (0.0, 1.0)  # 90 %: the ceiling that another pool of oracles would give
+    cautions: tuple[Caution, ...] = ()  # those of the warnings that rest on the confidences
 
     @property
     def utility(self) -> float:
@@ -100,6 +105,7 @@ def compute_score(
     labels: np.ndarray,
     persons: np.ndarray,
     missing: Sequence[int] = (),
+    original: Evaluation | None = None,
 ) -> Score:
     """Score N unlearned models against N oracles.
 
@@ -107,6 +113,7 @@ def compute_score(
         unlearned: the finished runs by index; as many oracles, from the front, are compared with them.
         labels, persons: [E] class and person of every forget example.
         missing: indices of failed runs that are left out.
+        original: how the original model does, if all runs started from one; then it is looked at, too.
     Raises:
         ScoreError: fewer than 16 runs, or fewer oracles than runs.
         MetricError: confidences that cannot be scored.
@@ -125,13 +132,16 @@ def compute_score(
     oracle_ra, oracle_ta = mean_accuracies(oracles[: len(runs)])
     utility = (ra / oracle_ra) * (ta / oracle_ta)
     quality, ceiling = float(points.mean()), pool_ceiling(all_theirs, most=len(runs))
-    low, high = cluster_interval(points, persons)
+    person = numbered(persons, len(points))
+    drawn_again = interval_around(points, ours, theirs, person)
+    half = min(len(oracles) // 2, len(runs))
+    found = _cautions(ours, theirs, sorted(unlearned), (quality, ceiling), labels, original, (oracle_ra, oracle_ta))
     return Score(
         score=quality * utility,
-        interval=(low * utility, high * utility),
+        interval=(drawn_again.low * utility, drawn_again.high * utility),
         forgetting_quality=quality,
         ceiling=ceiling,
-        ceiling_runs=min(len(oracles) // 2, len(runs)),
+        ceiling_runs=half,
         retain_accuracy=ra,
         retain_accuracy_ratio=ra / oracle_ra,
         test_accuracy=ta,
@@ -144,7 +154,10 @@ def compute_score(
         seconds_per_run=float(np.median([run.facts["seconds"] for run in runs])),
         epsilons=epsilons,
         **projected(ours, theirs, persons),
-        warnings=tuple(_warnings(runs, oracles[: len(runs)], ours, theirs, quality, ceiling)),
+        warnings=(*(one.text for one in found), *made_differently(runs, oracles[: len(runs)])),
+        drawn_again=drawn_again,
+        ceiling_interval=ceiling_interval(ceiling, all_theirs, person, half, CEILING_SPLITS),
+        cautions=tuple(found),
     )
 
 
@@ -183,37 +196,18 @@ def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = C
     return total / splits
 
 
-def cluster_interval(points: np.ndarray, persons: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Interval for the mean of `points` [E], from resampling whole persons [E] with replacement.
-
-    The resamples give the standard error, Student's t with (persons - 1) degrees of freedom the width: percentiles
-    would be too narrow for the 15 persons of the competition. Models are never resampled: copies of a model make
-    spurious runs in the sorted confidences and bias the score low by 15 to 45 %. Noise that all examples share,
-    because they share the models, is not in it; only another seed and other oracles show that.
-    """
-    _, member = np.unique(persons, return_inverse=True)
-    sums, sizes = np.bincount(member, weights=points), np.bincount(member)
-    clusters = len(sums)
-    if clusters < 2:
-        return 0.0, 1.0  # one person says nothing about others
-    drawn = np.random.default_rng(0).integers(0, clusters, size=(RESAMPLES, clusters))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    error = means.std(ddof=1) * np.sqrt(clusters / (clusters - 1))
-    reach = stdtrit(clusters - 1, (1 + level) / 2) * error
-    return max(float(points.mean() - reach), 0.0), min(float(points.mean() + reach), 1.0)
+def _cautions(ours, theirs, indices, figures, labels, original, oracle_accuracies) -> list[Caution]:
+    """All cautions; `figures` are forgetting quality and ceiling, `original` may be None."""
+    if original is None:
+        return cautions(ours, theirs, indices, *figures)
+    start = logit_scaled_confidence(original.forget_logits[None], labels)[0]
+    weak = weak_original(original, *oracle_accuracies)
+    return cautions(ours, theirs, indices, *figures, start) + ([weak] if weak else [])
 
 
-def _warnings(runs, oracles, ours: np.ndarray, theirs: np.ndarray, quality: float, ceiling: float) -> list[str]:
-    """What a reader of the score must know before believing it."""
+def made_differently(runs: Sequence[Record], oracles: Sequence[Record]) -> list[str]:
+    """Warnings about models that were made with different devices or libraries."""
     found = []
-    if (np.ptp(ours, axis=0) == 0).all():
-        found.append("all runs are identical: the method is deterministic, and such a method scores 0")
-    if np.median(theirs.std(axis=0)) < 0.4:
-        found.append(
-            "the oracles' confidences spread by less than 0.4; scores then live on another scale (see the ceiling)"
-        )
-    if quality > 1.5 * ceiling:
-        found.append("forgetting quality is over 1.5 x the ceiling: do the runs contain the oracles?")
     # Oracles that come with a task were made with another torch; within the runs, and within the oracles, one is due.
     groups = (("models", [*runs, *oracles], "device"), ("runs", runs, "torch"), ("oracles", oracles, "torch"))
     for what, models, key in groups:

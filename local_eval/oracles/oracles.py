@@ -9,36 +9,43 @@ How to run this stage: python -m local_eval oracles --task digits --runs 64
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from local_eval.engine.cluster.parcels import Parcel, taken_from
 from local_eval.engine.failure import Failure
-from local_eval.engine.files import locked
+from local_eval.engine.files import locked, write_atomically
 from local_eval.engine.pool import default_workers, run_jobs
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record, read_records, record_path, save_record
+from local_eval.engine.share_gpu import Engine
+from local_eval.oracles.original import holds_weights, save_original
 from local_eval.oracles.train_many import Trainer
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TaskError
+from local_eval.tasks.readers.box import boxed, spec_of
 
 FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights
-FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` needs
+FIRST_ORIGINAL_SEED = 2_000_000  # of the further originals that `headroom` and `--originals` need
 
 
 @dataclass(frozen=True)
 class OraclePlan:
-    """What a worker needs to train a job of oracles, or, for `headroom`, of more originals."""
+    """What a worker needs to train a job of oracles, or of more originals."""
 
     task: str
     task_fingerprint: str
     device: str
     models_per_job: int
     forget_too: bool = False  # train on the forget set as well: another original model, not an oracle
+    weights: Path | None = None  # folder in which to keep the weights, too, of the models below `keep`
+    keep: int = 0
 
     @property
     def kind(self) -> str:
@@ -48,9 +55,50 @@ class OraclePlan:
         """What must agree for a cached model to be this one."""
         return {"kind": self.kind, "task": self.task_fingerprint, "index": index}
 
+    def lacks_weights(self, index: int) -> bool:
+        """Are this model's weights to be kept, and not there?"""
+        if self.weights is None or index >= self.keep:
+            return False
+        return not holds_weights(record_path(self.weights, index), self.task_fingerprint)
+
+    # The rest is for engine/cluster, which says what each is for.
+
+    def luggage(self) -> list[Parcel]:
+        """The task alone."""
+        return [{"task.npz": boxed(self.task)}]
+
+    def moved(self, folders: list[Path]) -> OraclePlan:
+        """The same plan in the folder of its parcel; weights go to a folder for this job alone."""
+        weights = self.weights and Path(tempfile.mkdtemp(prefix="unlearning-kit-"))
+        device = self.device.partition(":")[0]
+        return replace(self, task=spec_of(folders[0] / "task.npz"), device=device, weights=weights)
+
+    def told(self, result: dict[int, Record] | Failure, index: int, folders: list[Path]) -> tuple:
+        """As it is, since oracles name no files, and the weights, if they are kept."""
+        return result, taken_from(self.weights)
+
+    def take(self, files: dict[str, bytes], index: int) -> None:
+        """Write the weights that came with job `index`. Raises OutputError."""
+        for k in range(index * self.models_per_job, (index + 1) * self.models_per_job):
+            if self.lacks_weights(k) and (name := record_path(Path(), k).name) in files:
+                write_atomically(self.weights / name, files[name])
+
+    def is_known(self) -> bool:
+        """The task is all that is read."""
+        return True
+
+    def having_made(self, result: dict[int, Record]) -> OraclePlan:
+        """Nothing is learned from it."""
+        return self
+
 
 def finish_oracles(
-    plan: OraclePlan, folder: Path, count: int, shape: tuple[int, int], workers: int | None
+    plan: OraclePlan,
+    folder: Path,
+    count: int,
+    shape: tuple[int, int],
+    workers: int | None,
+    engine: Engine | None = None,
 ) -> list[Record]:
     """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
 
@@ -58,17 +106,20 @@ def finish_oracles(
     whichever were missing. The last job may make some more than were asked for; they are kept. There is no time limit:
     the loop is our own, and one oracle may take two seconds or an hour, as task and machine will have it.
 
+    Args:
+        engine: makes the jobs; None for processes of this machine.
     Raises:
         RuntimeError: an oracle could not be trained; the others are kept.
         OutputError: the folder is in use, read-only or full; what was finished is kept.
     """
     with locked(folder):
-        done = read_records(folder, plan.identity, count, shape)
         size = plan.models_per_job
-        missing = sorted({k // size for k in range(count) if k not in done})
+        done = read_records(folder, plan.identity, -(-count // size) * size, shape)  # whole jobs
+        missing = sorted({k // size for k in range(count) if k not in done or plan.lacks_weights(k)})
         failures = {}
-        workers = workers or default_workers(plan.device)
-        jobs = run_jobs(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
+        run = engine.run_jobs if engine else run_jobs
+        workers = workers if workers or engine else default_workers(plan.device)
+        jobs = run(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for job, result in jobs:
                 if isinstance(result, Failure):
@@ -93,7 +144,11 @@ def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
     indices = range(job * plan.models_per_job, (job + 1) * plan.models_per_job)
     start = time.perf_counter()
     seeds = [(FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index for index in indices]
-    evaluations = [evaluate(net, trainer.task) for net in trainer.train(seeds)]
+    evaluations = []
+    for index, net in zip(indices, trainer.train(seeds)):
+        evaluations.append(evaluate(net, trainer.task))
+        if plan.lacks_weights(index):
+            save_original(record_path(plan.weights, index), net.state_dict(), plan.task_fingerprint)
     for index, evaluation in zip(indices, evaluations):
         if not np.isfinite(evaluation.forget_logits).all():
             raise TaskError(f"{plan.kind} {index} diverged: its outputs are NaN or infinite. Change the task's recipe")

@@ -74,7 +74,7 @@ def original_record(task: Task, fingerprint: str, path: Path, device: str) -> Re
     return record
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2048)  # there may be as many originals as runs
 def _digest_of(path: Path, changed_ns: int) -> str:
     sha = hashlib.sha256()
     for name, value in load_state(path).items():
@@ -85,6 +85,14 @@ def _digest_of(path: Path, changed_ns: int) -> str:
 def original_digest(path: Path) -> str:
     """Short hash of the original model's weights: runs from another original are not comparable."""
     return _digest_of(path, path.stat().st_mtime_ns)
+
+
+def holds_weights(path: Path, fingerprint: str) -> bool:
+    """Does a file made by `save_original` hold, undamaged, a model of this task?"""
+    try:
+        return json.loads(str(unseal(path)[0][ABOUT]))["fingerprint"] == fingerprint
+    except (FileNotFoundError, DamagedFile, KeyError, ValueError, TypeError):
+        return False
 
 
 def _is_original(path: Path, task: Task, fingerprint: str) -> bool:

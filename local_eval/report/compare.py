@@ -17,7 +17,7 @@ from local_eval.metric.score import Score
 from local_eval.report.table import projected_score
 from local_eval.runs.submissions import Submission
 
-NAMES = "method, rank, score, 95 % interval, of ceiling, at N = 512, RA, TA, at epsilon 50, s / run, official private"
+NAMES = "method, rank, score, 90 % interval, of ceiling, at N = 512, RA, TA, at epsilon 50, s / run, official private"
 COLUMNS = NAMES.split(", ")
 HEAD = f"| {' | '.join(COLUMNS)} | official private |\n{'|---' * (len(COLUMNS) + 1)}|"
 

@@ -14,9 +14,12 @@ import numpy as np
 from local_eval.engine.files import write_atomically
 from local_eval.engine.records import RecordError
 from local_eval.engine.sealed import with_seal
+from local_eval.metric.interval import LEVEL
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
+from local_eval.report.beyond import beyond_rows
 
 CHECKSUM = "sha256"
+WITH_CHECKSUM = {"when", "kit", "made_from"}  # came with it: a score with one of these has lost its own
 
 
 def table(score: Score, submission: str, task: str) -> str:
@@ -36,17 +39,23 @@ def table(score: Score, submission: str, task: str) -> str:
             f"{score.test_accuracy_ratio:.4f}",
             f"TA {ta:.4f}, oracles {oracle_ta:.4f}",
         ),
-        ("= score", f"{score.score:.4f}", f"95 % interval {low:.4f} to {high:.4f}, over forget examples"),
-        ("ceiling", f"{score.ceiling:.4f}", f"what retrained against retrained gets, N = {score.ceiling_runs}; not 1"),
+        ("= score", f"{score.score:.4f}", f"90 % interval {low:.4f} to {high:.4f}: another draw of runs and oracles"),
+        ("ceiling", f"{score.ceiling:.4f}", _ceiling(score)),
         ("score / ceiling", f"{score.score_over_ceiling:.2f}", "1 is as good as retraining"),
         *_projected(score),
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
         ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
+        *beyond_rows(score),
     ]
     lines = [f"{submission} on {task}, N = {score.runs}"]
     lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
     lines += [f"  note: {text}" for text in notes(score)]
     return "\n".join(lines)
+
+
+def _ceiling(score: Score) -> str:
+    low, high = score.ceiling_interval
+    return f"90 % interval {low:.4f} to {high:.4f}: retrained against retrained, N = {score.ceiling_runs}; not 1"
 
 
 def projected_score(score: Score) -> tuple[float, float, float]:
@@ -91,11 +100,24 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
     Raises:
         OutputError: the folder cannot be written.
     """
+    content = content_of(score, submission, task, about)
+    buffer = io.BytesIO()
+    np.save(buffer, score.epsilons)
+    write_atomically(folder / "epsilons.npy", with_seal(buffer.getvalue()))
+    write_atomically(folder / "score.json", (json.dumps(content, indent=2) + "\n").encode())
+    return folder / "score.json"
+
+
+def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
+    """What score.json holds."""
     content = {
         "score": score.score,
         "interval": list(score.interval),
+        "interval_level": LEVEL,
+        "standard_errors": standard_errors(score),
         "forgetting_quality": score.forgetting_quality,
         "ceiling": score.ceiling,
+        "ceiling_interval": list(score.ceiling_interval),
         "ceiling_runs": score.ceiling_runs,
         "score_over_ceiling": score.score_over_ceiling,
         "retain_accuracy": score.retain_accuracy,
@@ -114,15 +136,19 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
         "submission": submission,
         "task": task,
         "notes": notes(score),
+        "beyond": [asdict(measure) for measure in score.beyond],
+        "cautions": [asdict(caution) for caution in score.cautions],
         **about,
         "epsilons": score.epsilons.tolist(),
     }
-    content[CHECKSUM] = checksum(content)
-    buffer = io.BytesIO()
-    np.save(buffer, score.epsilons)
-    write_atomically(folder / "epsilons.npy", with_seal(buffer.getvalue()))
-    write_atomically(folder / "score.json", (json.dumps(content, indent=2) + "\n").encode())
-    return folder / "score.json"
+    return content | {CHECKSUM: checksum(content)}
+
+
+def standard_errors(score: Score) -> dict[str, float | None]:
+    """Of the score: if only the runs, only the oracles, both, or the persons that are forgotten were others."""
+    found = score.drawn_again
+    parts = {name: getattr(found, name) if found else None for name in ("runs", "oracles", "models", "persons")}
+    return {name: None if error is None else error * score.utility for name, error in parts.items()}
 
 
 def checksum(content: dict) -> str:
@@ -143,6 +169,8 @@ def read_score(path: Path) -> dict:
             raise ValueError("it holds no fields")
         if CHECKSUM in content and content[CHECKSUM] != checksum(content):
             raise ValueError("its checksum does not fit its content")
+        if CHECKSUM not in content and WITH_CHECKSUM & content.keys():
+            raise ValueError("it has lost its checksum")
         return content
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror}); give the path of a score.json") from None

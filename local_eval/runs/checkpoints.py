@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,6 @@ from local_eval.engine.state_forms import plain_state
 from local_eval.runs.checkpoint_names import sorted_out
 from local_eval.runs.containers import check_container
 
-OWN_NAME = re.compile(r"unlearned_checkpoint_(0|[1-9]\d{0,5})\.pth")  # what save_checkpoint writes
 RATIO = 100  # of a member's size to its compressed size; weights reach about 2
 OVERHEAD = 2**20  # bytes of a checkpoint beside its tensors
 
@@ -37,17 +36,36 @@ def checkpoint_name(index: int) -> str:
     return f"unlearned_checkpoint_{index}.pth"
 
 
-def save_checkpoint(state: dict[str, Tensor], folder: Path, index: int) -> None:
-    """Write a run's state dict into a folder, whole or not at all. Raises OutputError."""
+def save_checkpoint(state: dict[str, Tensor], folder: Path, index: int) -> str:
+    """Write a run's state dict into a folder, whole or not at all; returns its checksum. Raises OutputError."""
     buffer = io.BytesIO()
     torch.save({name: value.cpu().contiguous() for name, value in state.items()}, buffer)
     write_atomically(folder / checkpoint_name(index), buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
-def kept_checkpoints(folder: Path | None) -> set[int]:
-    """Which runs have a checkpoint in a folder that may not exist."""
-    files = folder.glob("*.pth") if folder else ()
-    return {int(match[1]) for file in files if (match := OWN_NAME.fullmatch(file.name))}
+def kept_checkpoints(folder: Path, checksums: dict[int, str | None]) -> set[int]:
+    """Which runs have a checkpoint in a folder that is what was written; a damaged one is named and does not count.
+
+    Args:
+        checksums: of each run, None for one of a version that did not keep them.
+    """
+    kept = set()
+    for index, checksum in checksums.items():
+        path = folder / checkpoint_name(index)
+        if not path.exists():
+            continue
+        if checksum is not None and checksum_of(path) != checksum:
+            print(f"{path} is damaged: its checksum is not its run's; it will be made again", file=sys.stderr)
+        else:
+            kept.add(index)
+    return kept
+
+
+def checksum_of(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def zip_checkpoints(folder: Path, target: Path, count: int) -> None:

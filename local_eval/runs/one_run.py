@@ -45,8 +45,8 @@ from local_eval.tasks.task import Task
 
 def one_run(plan: RunPlan, index: int) -> Record | Failure:
     """Run `index` of a plan. Whatever the submission does short of killing this process too ends in a Failure."""
-    _, original, _ = workplace(plan.task, plan.original)
-    fresh_net(plan.task, plan.original)  # before the fork
+    _, original, _ = workplace(plan.task, plan.original_of(index))
+    fresh_net(plan.task)  # before the fork
     work = partial(unlearned_weights, plan, index)
     answer = run_confined(plan.sandbox, plan.submission, plan.device, work, plan.timeout)
     if isinstance(answer.content, Failure):
@@ -56,10 +56,12 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         if plan.submission.digest() != plan.submission_hash:
             text = f"{plan.submission.path} was edited while it was being graded"
             raise SubmissionError(f"{text}; run the same command again")
-        if plan.checkpoints is not None:
-            save_checkpoint(state, plan.checkpoints, index)
         facts = {"seconds": answer.seconds, "read": Reads.now(**read).as_json()}
-        return evaluated(plan, index, state, facts | ({"sandbox": plan.sandbox.as_json()} if plan.sandbox else {}))
+        if plan.checkpoints is not None:
+            facts["checkpoint"] = save_checkpoint(state, plan.checkpoints, index)
+        if plan.sandbox is not None:
+            facts["sandbox"] = plan.sandbox.as_json()
+        return evaluated(plan, index, state, facts)
     except SubmissionError as error:
         return Failure(str(error))
 
@@ -71,9 +73,9 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
         SubmissionError: the contract is broken.
         BaseException: whatever the submission raises.
     """
-    task, original, digests = workplace(plan.task, plan.original)
+    task, original, digests = workplace(plan.task, plan.original_of(index))
     home, task = task, task.to(plan.device)
-    net = fresh_net(plan.task, plan.original).to(plan.device)  # drawing one can take longer than a short run
+    net = fresh_net(plan.task).to(plan.device)  # drawing one can take longer than a short run
     net.load_state_dict(original)
     net.train(index == 0)  # the official driver's quirk; see contract.py
     loaders = make_loaders(task, home)
@@ -110,8 +112,8 @@ def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: 
 
 
 def _evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:
-    task = workplace(plan.task, plan.original)[0].to(plan.device)
-    net = copy.deepcopy(fresh_net(plan.task, plan.original)).to(plan.device)
+    task = workplace(plan.task, plan.original_of(index))[0].to(plan.device)
+    net = copy.deepcopy(fresh_net(plan.task)).to(plan.device)
     net.load_state_dict(state)
     forget_precision()
     evaluation = evaluate(net, task)
@@ -150,14 +152,24 @@ def check_data(task: Task, digests: dict[str, str], loaders: Sequence[DataLoader
         )
 
 
-@lru_cache(maxsize=1)
 def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Tensor], dict[str, str]]:
     """A worker's task, original weights and the digests of its data, on the CPU; loaded once per process."""
-    task = load_task(task_spec)
-    return task, load_state(original), {name: split.digest() for name, split in task.splits.items()}
+    task, digests = _task_and_digests(task_spec)
+    return task, _weights(original), digests
 
 
 @lru_cache(maxsize=1)
-def fresh_net(task_spec: str, original: Path) -> nn.Module:
+def _task_and_digests(spec: str) -> tuple[Task, dict[str, str]]:
+    task = load_task(spec)
+    return task, {name: split.digest() for name, split in task.splits.items()}
+
+
+@lru_cache(maxsize=1)
+def _weights(original: Path) -> dict[str, torch.Tensor]:
+    return load_state(original)
+
+
+@lru_cache(maxsize=1)
+def fresh_net(task_spec: str) -> nn.Module:
     """The task's network, made once per worker. What a run's process does to it is done to the fork's own copy."""
-    return workplace(task_spec, original)[0].make_net()
+    return _task_and_digests(task_spec)[0].make_net()

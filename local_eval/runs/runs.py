@@ -18,7 +18,7 @@ from pathlib import Path
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import locked, write_atomically
 from local_eval.engine.records import Record, read_records, record_path, save_record
-from local_eval.engine.share_gpu import run_on_device
+from local_eval.engine.share_gpu import Engine, run_on_device
 from local_eval.runs.checkpoints import kept_checkpoints
 from local_eval.runs.identity import Reads
 from local_eval.runs.one_run import one_run
@@ -28,7 +28,13 @@ WORKER_GRACE = 600.0  # seconds for what a worker does beside a run: load the ta
 
 
 def finish_runs(
-    plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int], workers: int | None, timeout: float
+    plan: RunPlan,
+    folder: Path,
+    runs: int,
+    shape: tuple[int, int],
+    workers: int | None,
+    timeout: float,
+    engine: Engine | None = None,
 ) -> tuple[dict[int, Record], dict[int, Failure]]:
     """Make the runs 0..runs-1 that are not in `folder` yet; returns all finished ones, and why others failed.
 
@@ -36,18 +42,23 @@ def finish_runs(
         shape: (E, C) of the forget set's logits.
         workers: processes; None for one per core, or on a GPU for as many as are fastest.
         timeout: seconds after which a run counts as hanging.
+        engine: makes the runs; None for processes of this machine.
     Raises:
         OutputError: the folder is in use, read-only or full; what was finished is kept.
     """
     with locked(folder):
         done = finished_runs(plan, folder, runs, shape)
         failures = {}
-        kept = kept_checkpoints(plan.checkpoints)
-        missing = [i for i in range(runs) if i not in done or (plan.checkpoints and i not in kept)]
-        plan = replace(plan, timeout=timeout)
+        kept = set(done)
+        if plan.checkpoints:
+            kept = kept_checkpoints(plan.checkpoints, {i: run.facts.get("checkpoint") for i, run in done.items()})
+        missing = [i for i in range(runs) if i not in kept]
+        read = next((run.facts["read"] for run in done.values() if "read" in run.facts), None)
+        plan = replace(plan, timeout=timeout, reads=read)
         # The worker ends a run that hangs; the pool ends a worker that does, because a run has stopped it, say
         limit = 2 * timeout + WORKER_GRACE
-        jobs = run_on_device(plan.device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
+        run = engine.run_on_device if engine else run_on_device
+        jobs = run(plan.device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for index, result in jobs:
                 failed = folder / f"{index:04d}.failed.txt"

@@ -75,5 +75,6 @@ def _what_comes(task: Task) -> list[str]:
         f"  {recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.lr:g}, loss {weights}.",
         f"The score tells runs from oracles by each of the {forget} forget {images}, and compares accuracies on",
         f"  {retain} retain and {len(task.test)} test images; a submission sees retain, forget and validation.",
-        f"Its interval resamples {persons} persons" + ("." if persons > 1 else ", which is too few to say anything."),
+        "Its interval is for other draws of runs and oracles; how far other persons would move it is told beside it"
+        + (f", from these {persons}." if persons > 1 else ", but needs two of them."),
     ]

@@ -7,9 +7,8 @@ import pytest
 
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record
-from local_eval.metric.metric import example_epsilons as epsilons
-from local_eval.metric.metric import forgetting_points, forgetting_quality
-from local_eval.metric.score import ScoreError, check_runs, cluster_interval, compute_score, pool_ceiling
+from local_eval.metric.metric import forgetting_quality
+from local_eval.metric.score import ScoreError, check_runs, compute_score, pool_ceiling
 from local_eval.report.table import save_score, table
 
 LABELS, PERSONS = np.zeros(60, np.int64), np.arange(60) // 3
@@ -71,30 +70,6 @@ def test_leaks_determinism_and_mixed_devices_are_warned_about():
         assert "different device" in " ".join(compute_score(same, pool, LABELS, PERSONS).warnings)
     finally:
         pool[0].facts["device"] = "cpu"
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    """Simulated competitions: 15 persons with shared shifts, 8 images each. Truth: the mean over all persons."""
-    models, persons, images, trials = 32, 15, 8, 120
-    rng = np.random.default_rng(1)
-    results = []
-    for _ in range(trials):
-        shift = np.repeat(rng.normal(0.5, 0.5, persons), images)
-        u, r = rng.normal(0, 1, (2, models, persons * images))
-        results.append(forgetting_points(epsilons(u + shift, r), models))
-    truth = np.mean(results)
-    person = np.repeat(np.arange(persons), images)
-    inside = [low <= truth <= high for low, high in (cluster_interval(p, person) for p in results)]
-    naive = [low <= truth <= high for low, high in (cluster_interval(p, np.arange(len(p))) for p in results)]
-    assert 0.89 <= np.mean(inside) <= 1.0
-    assert np.mean(naive) < np.mean(inside), "ignoring persons is too bold"
-
-
-def test_the_interval_is_not_much_too_wide():
-    """For independent examples its half-width is about two standard errors."""
-    points = np.random.default_rng(2).exponential(0.1, 400)
-    low, high = cluster_interval(points, np.arange(400))
-    assert (high - low) / 2 == pytest.approx(1.97 * points.std() / 20, rel=0.1)
 
 
 def test_score_json_holds_what_programs_need(tmp_path):

@@ -72,3 +72,12 @@ def test_epsilons_are_sealed_and_still_a_plain_npy(folder):
     content = (folder / "epsilons.npy").read_bytes()
     assert seal_fits(content) and not seal_fits(content[:-1]) and not seal_fits(b"x" + content)
     assert np.load(folder / "epsilons.npy").tolist() == read_score(folder / "score.json")["epsilons"]
+
+
+def test_a_score_whose_checksum_is_misspelt_is_not_taken_for_one_of_an_earlier_version(folder, tmp_path):
+    text = (folder / "score.json").read_text()
+    (tmp_path / "score.json").write_text(text.replace('"sha256"', '"sha257"'))
+    with pytest.raises(RecordError, match="lost its checksum"):
+        read_score(tmp_path / "score.json")
+    (tmp_path / "score.json").write_text('{"score": 0.5}')
+    assert read_score(tmp_path / "score.json") == {"score": 0.5}, "there was a version without"

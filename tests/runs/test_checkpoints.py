@@ -13,6 +13,7 @@ import torch
 
 from local_eval.__main__ import main
 from local_eval.engine.state_files import CheckpointError
+from local_eval.grader import Grader
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
 from local_eval.tasks.digits import NarrowResNet
 from tests.conftest import TINY
@@ -220,3 +221,21 @@ def test_one_checkpoint_at_a_time_is_in_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(content) < peak < 3 * len(content)
+
+
+def test_a_kept_checkpoint_that_is_not_what_was_written_is_named_and_made_again(
+    original_out, submission, without_a_pool, capsys
+):
+    grader = Grader(TINY, original_out, runs=16)
+    path = submission(name="damaged")
+    grader.finish_runs(path, keep=True)
+    folder = grader.folder / grader.run_plan(path).folder_name
+    file = folder / "checkpoints" / "unlearned_checkpoint_4.pth"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    capsys.readouterr()
+    written = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.npz")}
+    grader.finish_runs(path, keep=True)
+    assert f"{file} is damaged" in capsys.readouterr().err
+    assert file.read_bytes() == whole
+    assert {p.name for p in folder.glob("*.npz") if p.stat().st_mtime_ns != written[p.name]} == {"0004.npz"}

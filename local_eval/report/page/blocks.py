@@ -1,0 +1,175 @@
+"""The figures of a page with what belongs to each: what good looks like, what is seen here, alt text, table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from local_eval.engine.evaluation import SPLITS
+from local_eval.metric.score import BUDGET_SECONDS
+from local_eval.report.page import tables
+from local_eval.report.page.facts import Facts, spread_out
+from local_eval.report.page.figures_examples import (
+    MOST_DOTS,
+    draw_confidences,
+    draw_epsilons,
+    draw_example,
+    draw_plane,
+    plane_limits,
+)
+from local_eval.report.page.figures_models import MOST_CLASSES, draw_accuracies, draw_classes
+from local_eval.report.page.figures_overview import MOST_ROWS, draw_gap, draw_seconds, draw_standing
+from local_eval.report.page.tables import Table
+from local_eval.report.page.words import in_points, percent, place, signed
+
+
+@dataclass(frozen=True)
+class Block:
+    """One figure of the page. `key` is unique: it names the PNG and goes before the ids of the SVG."""
+
+    key: str
+    title: str
+    shows: str
+    good: str
+    here: str
+    figure: Figure
+    table: Table
+    example: int | None = None  # whose image stands beside it
+
+    @property
+    def alt(self) -> str:
+        """What the figure would say to somebody who cannot see it."""
+        return f"{self.title}. {self.shows} {self.here}"
+
+
+def standing_block(facts: Facts) -> Block:
+    """Where the method stands among what was graded here."""
+    here = place(facts) or f"Nothing else was graded here at N = {facts.models} with this seed."
+    total = len(facts.results.others) + 1
+    if total > MOST_ROWS:
+        here += f" The figure shows {MOST_ROWS} of them, the table all."
+    shows = f"Scores with their {facts.level} intervals; the dashed line is what retraining gets against itself."
+    good = "A mark near the dashed line, with a bar that does not reach the marks of others."
+    return Block("standing", "Where it stands", shows, good, here, draw_standing(facts), tables.of_standing(facts))
+
+
+def gap_block(facts: Facts) -> Block | None:
+    """What repairs would bring; None where none can be tried."""
+    if facts.gap is None:
+        return None
+    gap = facts.gap
+    here = f"As it is, {gap.now:.4f}; with everything put right, {gap.repaired:.4f}."
+    shows = "The score of these runs if one thing about their confidences were put right, all else left as it is."
+    good = "A first bar that reaches the dashed line. A long bar below it names what to work on."
+    return Block("repairs", "What a repair would bring", shows, good, here, draw_gap(facts), tables.of_gap(facts))
+
+
+def epsilons_block(facts: Facts) -> Block:
+    """Epsilons by official bins."""
+    b = facts.bins
+    best, capped = percent(b.count[:4].sum() / b.count.sum()), percent(b.count[-1] / b.count.sum())
+    weights = "1 point in the first bin, ½ in the second, ¼ in the third, and so on"
+    shows = f"Examples by the epsilon of the best attack on each ({weights}), and below what each bin brings."
+    good = "Bars like the blue outline, far to the left. Even retraining hardly ever reaches the first bin."
+    here = f"{best} of the examples lie below 2, {capped} at 50: told apart without error."
+    return Block(
+        "epsilons", "How well each example is forgotten", shows, good, here, draw_epsilons(facts),
+        tables.of_epsilons(facts),
+    )  # fmt: skip
+
+
+def confidences_block(facts: Facts) -> Block:
+    """The three distributions over the whole forget set."""
+    ours, theirs = np.median(facts.ours), np.median(facts.theirs)
+    shows = "How sure the models are of the right class, over all forget examples and models."
+    good = "The orange outline on the blue area. Grey is the model before unlearning."
+    here = f"Medians: original {np.median(facts.before):.2f}, retrained {theirs:.2f}, unlearned {ours:.2f}."
+    return Block(
+        "confidences", "Confidence on the whole forget set", shows, good, here, draw_confidences(facts),
+        tables.of_confidences(facts),
+    )  # fmt: skip
+
+
+def example_blocks(facts: Facts) -> list[Block]:
+    """The easiest, the median and the hardest example."""
+    order = facts.ranked()
+    chosen = {"easiest": order[0], "median": order[(len(order) - 1) // 2], "hardest": order[-1]}
+    return [example_block(facts, name, int(e)) for name, e in chosen.items()]
+
+
+def example_block(facts: Facts, name: str, example: int) -> Block:
+    """One example."""
+    about = f"Image {facts.image_ids[example]}, class {facts.labels[example]}"
+    here = f"{about}: epsilon {facts.epsilons[example]:.2f}, {in_points(facts.points[example])}."
+    shows = f"Confidence of {facts.models} unlearned and {facts.models} retrained models on one example."
+    return Block(
+        name, f"The {name} example", shows, "The orange outline on the blue area.", here, draw_example(facts, example),
+        tables.of_example(facts, example), example,
+    )  # fmt: skip
+
+
+def plane_block(facts: Facts) -> Block:
+    """Shift against spread ratio."""
+    wide, tall = plane_limits(facts)
+    outside = int(((np.abs(facts.shift) > wide) | (np.abs(facts.log_ratio) > tall)).sum())
+    here = (
+        f"Median shift {signed(np.median(facts.shift))}, median spread ratio {np.exp(np.median(facts.log_ratio)):.2f}."
+    )
+    if facts.strays:
+        here += " Stray runs are left out of both."
+    if outside:
+        here += f" {outside} examples lie beyond the edges and are drawn on them."
+    if len(facts.shift) > MOST_DOTS:
+        here += f" {len(spread_out(len(facts.shift), MOST_DOTS))} of {len(facts.shift)} are drawn, evenly spaced."
+    shows = (
+        "One dot an example: how far its unlearned models are off, and how widely they differ. The green lines are the "
+        f"points that normally distributed confidences would earn at N = {facts.models}."
+    )
+    good = "A cloud about the cross, inside the innermost line."
+    return Block(
+        "plane", "Shift and spread of every example", shows, good, here, draw_plane(facts), tables.of_plane(facts)
+    )
+
+
+def accuracies_block(facts: Facts) -> Block:
+    """Accuracies on the four sets."""
+    a, missing = facts.accuracies, facts.accuracies.missing()
+    ours, theirs = a.mean[2, SPLITS.index("forget")], a.mean[1, SPLITS.index("forget")]
+    here = f"Forget set: unlearned {percent(ours)}, retrained {percent(theirs)}."
+    if missing:
+        here += f" The records of the {' and the '.join(missing)} models do not hold their accuracy on validation."
+    shows = "Right answers of the original, the retrained and the unlearned models; bars are one sd over the models."
+    good = "Orange on blue in every row, on the forget set too: neither more nor less."
+    return Block("accuracies", "Accuracy", shows, good, here, draw_accuracies(facts), tables.of_accuracies(facts))
+
+
+def classes_block(facts: Facts) -> Block:
+    """Test accuracy by class."""
+    missing = facts.accuracies.missing()
+    test = facts.accuracies.by_class[:, SPLITS.index("test")]
+    lost = test[2] - test[0 if missing else 1]
+    here = "No class has test examples."
+    if np.isfinite(lost).any():
+        worst = int(np.nanargmin(lost))
+        here = f"The largest loss is {percent(max(-lost[worst], 0.0))}, in class {worst}."
+    if missing:
+        here += f" Not kept by class for the {' and the '.join(missing)} models; compared with the original."
+    if (total := test.shape[1]) > MOST_CLASSES:
+        here += f" The figure shows the first {MOST_CLASSES} of {total} classes, the table all."
+    shows = "Right answers on the test set by class."
+    good = "Orange on blue in every row: forgetting some examples should not cost a class."
+    return Block("classes", "Accuracy by class", shows, good, here, draw_classes(facts), tables.of_classes(facts))
+
+
+def seconds_block(facts: Facts) -> Block:
+    """Time, and runs that failed."""
+    seconds, failed = np.array(list(facts.seconds.values())), facts.results.failures
+    here = "The seconds of these models are not known: they were made elsewhere."
+    if len(seconds):
+        here = f"Median {np.median(seconds):.3g} s, slowest {seconds.max():.3g} s."
+    here += f" {len(failed)} runs failed." if failed else " No run failed."
+    shows = "Seconds of every run on this machine; crosses are runs that failed."
+    good = f"A flat line below {BUDGET_SECONDS:g} s, Kaggle's budget on its GPU, and no crosses."
+    return Block("seconds", "Time", shows, good, here, draw_seconds(facts), tables.of_seconds(facts))

@@ -1,0 +1,168 @@
+"""The plain numbers of a page, worked out from records: no text, no drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from local_eval.engine.records import Record
+from local_eval.metric.metric import BUCKET, EPSILON_CAP, MetricError, example_epsilons, forgetting_points
+from local_eval.metric.projection_shapes import observed_pairs, read_side, stray_runs
+from local_eval.metric.score import confidences
+from local_eval.report.page.accuracies import Accuracies, accuracies
+from local_eval.report.page.diagnosis import Gap, gap, some_examples
+from local_eval.report.page.results import Results
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The official bins of epsilon. The last two entries are beyond the last bin, and at the cap of 50."""
+
+    edges: np.ndarray  # [B + 1]
+    weight: np.ndarray  # [B + 2] points that an example in it earns
+    count: np.ndarray  # int [B + 2] examples
+    brought: np.ndarray  # [B + 2] what they add to the forgetting quality
+    chance: np.ndarray | None  # [B + 2] share of examples of retrained against retrained; None if that is not known
+    chance_runs: int  # models a side of that
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the figures and words of a page need. E examples, N models a side."""
+
+    score: dict  # content of score.json
+    results: Results
+    labels: np.ndarray  # [E]
+    persons: np.ndarray  # [E]
+    image_ids: np.ndarray  # [E]
+    ours: np.ndarray  # [N, E] confidences of the unlearned models
+    theirs: np.ndarray  # [N, E] of the retrained
+    before: np.ndarray  # [E] of the original
+    epsilons: np.ndarray  # [E]
+    points: np.ndarray  # [E]
+    bins: Bins
+    shift: np.ndarray  # [E] in sd of retrained, stray runs left out
+    log_ratio: np.ndarray  # [E] log of the spread, unlearned over retrained
+    strays: tuple[int, ...]  # numbers of the runs that lie far from all others
+    stray_oracles: int
+    gap: Gap | None  # None where nothing can be repaired
+    accuracies: Accuracies
+    seconds: dict[int, float]  # by run; empty where unknown
+
+    @property
+    def models(self) -> int:
+        """N."""
+        return len(self.ours)
+
+    @property
+    def level(self) -> str:
+        """Of the interval, in words; earlier versions did not say."""
+        return f"{100 * self.score.get('interval_level', 0.95):.0f}\u00a0%"
+
+    @property
+    def utility(self) -> float:
+        """What forgetting quality is multiplied by."""
+        return self.score["retain_accuracy_ratio"] * self.score["test_accuracy_ratio"]
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """The score and the ends of its interval as shares of the ceiling; nan without a ceiling."""
+        ceiling = self.score["ceiling"] or float("nan")
+        return tuple(value / ceiling for value in (self.score["score"], *self.score["interval"]))
+
+    @property
+    def projected_shares(self) -> tuple[float, float, float] | None:
+        """The same, projected to the official N; None where it is that already or cannot be told."""
+        if not (found := self.score["projected"]) or not self.score["ceiling"]:
+            return None
+        return tuple(found[key] * self.utility / self.score["ceiling"] for key in ("value", "low", "high"))
+
+    def ranked(self) -> np.ndarray:
+        """int [E]: examples from the easiest, of the smallest epsilon, to the hardest."""
+        return np.argsort(self.epsilons, kind="stable")
+
+
+def gather(results: Results) -> Facts:
+    """Work out the numbers. Raises MetricError for confidences that cannot be scored."""
+    forget = results.task.forget
+    labels, persons = forget.labels.cpu().numpy(), forget.person_id.cpu().numpy()
+    numbers = sorted(results.unlearned)
+    ours = confidences([results.unlearned[k] for k in numbers], labels)
+    pool = confidences(results.pool, labels)
+    theirs, epsilons = pool[: len(ours)], np.array(results.score["epsilons"], dtype=np.float64)
+    pair = observed_pairs(read_side(ours), read_side(theirs))
+    return Facts(
+        score=results.score,
+        results=results,
+        labels=labels,
+        persons=persons,
+        image_ids=forget.image_id.cpu().numpy(),
+        ours=ours,
+        theirs=theirs,
+        before=confidences([results.original], labels)[0],
+        epsilons=epsilons,
+        points=forgetting_points(epsilons, len(ours)),
+        bins=bins_of(epsilons, pool, len(ours)),
+        shift=pair[:, 0],
+        log_ratio=pair[:, 1],
+        strays=tuple(numbers[k] for k in np.flatnonzero(stray_runs(ours))),
+        stray_oracles=int(stray_runs(theirs).sum()),
+        gap=gap_of(results.score, ours, theirs),
+        accuracies=accuracies(results),
+        seconds=seconds_of(results.unlearned),
+    )
+
+
+def last_edge(models: int) -> float:
+    """Where the last bin of epsilon that earns points ends."""
+    return float(np.ceil(np.log(models - 1)))
+
+
+def bins_of(epsilons: np.ndarray, pool: np.ndarray, models: int) -> Bins:
+    """Count epsilons [E] in the official bins, and those of one half of the pool [M, E] against the other."""
+    edges = np.arange(0, last_edge(models) + BUCKET / 2, BUCKET)
+    middles = np.append(edges[:-1] + BUCKET / 2, [edges[-1] + BUCKET / 2, EPSILON_CAP])
+    weight, count = forgetting_points(middles, models), counted(epsilons, edges)
+    chance, half = None, min(len(pool) // 2, models)
+    if half >= 2:
+        some = pool[: 2 * half, some_examples(half, pool.shape[1])]
+        by_chance = counted(example_epsilons(some[::2], some[1::2]), edges)
+        chance = by_chance / by_chance.sum()
+    return Bins(edges, weight, count, count * weight / len(epsilons), chance, half)
+
+
+def counted(epsilons: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """int [B + 2]: how many lie in each bin, beyond the last one, and at the cap."""
+    capped = epsilons >= EPSILON_CAP
+    places = np.minimum(np.floor(epsilons[~capped] / BUCKET).astype(int), len(edges) - 1)
+    return np.append(np.bincount(places, minlength=len(edges)), capped.sum())
+
+
+def gap_of(score: dict, ours: np.ndarray, theirs: np.ndarray) -> Gap | None:
+    """What repairs would bring; None if all runs are identical or what is repaired cannot be scored."""
+    if (np.ptp(ours, axis=0) == 0).all():
+        return None
+    try:
+        utility = score["retain_accuracy_ratio"] * score["test_accuracy_ratio"]
+        return gap(ours, theirs, score["forgetting_quality"], utility)
+    except MetricError:
+        return None
+
+
+def seconds_of(runs: dict[int, Record]) -> dict[int, float]:
+    """Seconds by number of the run; empty for models that were made elsewhere."""
+    found = {k: run.facts.get("seconds", float("nan")) for k, run in sorted(runs.items())}
+    return {k: s for k, s in found.items() if np.isfinite(s)}
+
+
+def spread_out(count: int, most: int) -> np.ndarray:
+    """int [<= most]: which of `count` things are shown: all, or so many, evenly spaced."""
+    kept = min(count, most)
+    return np.arange(kept) * count // max(kept, 1)
+
+
+def standing(score: dict, others: Sequence[dict]) -> list[dict]:
+    """This method and the others, best score first."""
+    return sorted([score, *others], key=lambda s: (-s["score"], s["submission"]))

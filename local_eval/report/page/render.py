@@ -1,0 +1,136 @@
+"""Draw a page: one self-contained report.html, and figures/ with the same figures as PNGs and all examples as CSV.
+
+The page needs nothing else: no network, no script, no font. It is a function of the saved results, to the byte.
+
+How to run it: python -m local_eval report fanchuan --task digits
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from local_eval.engine.files import write_atomically
+from local_eval.metric.score import OFFICIAL_RUNS
+from local_eval.report.page import blocks, words
+from local_eval.report.page.facts import Facts, gather
+from local_eval.report.page.results import Results
+from local_eval.report.page.style import as_png, as_svg
+
+PAGE, FOLDER = "report.html", "figures"
+SMALLEST_IMAGE = 96  # pixels; smaller images are enlarged, each pixel to a square
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading of the page and the blocks below it."""
+
+    title: str
+    blocks: list[blocks.Block]
+    kind: str = "one"  # "three": blocks beside each other
+
+
+def write_page(results: Results, folder: Path, images: bool = True) -> Path:
+    """Write report.html and figures/ into a folder, each file whole or not at all; returns the page's path.
+
+    Args:
+        images: whether three images of the forget set are put into the page.
+    Raises:
+        MetricError: confidences that cannot be scored.
+        OutputError: the folder cannot be written.
+    """
+    facts = gather(results)
+    sections = sections_of(facts)
+    for block in every_block(sections):
+        write_atomically(folder / FOLDER / f"{block.key}.png", as_png(block.figure))
+    write_atomically(folder / FOLDER / "examples.csv", blocks.tables.as_csv(facts).encode())
+    write_atomically(folder / PAGE, page(facts, sections, images).encode())
+    return folder / PAGE
+
+
+def sections_of(facts: Facts) -> list[Section]:
+    """All figures, in the page's order."""
+    found = [
+        Section("What holds it back", [b for b in (blocks.gap_block(facts), blocks.plane_block(facts)) if b]),
+        Section("Can it be told from retraining?", [blocks.confidences_block(facts), blocks.epsilons_block(facts)]),
+        Section("Three examples", blocks.example_blocks(facts), "three"),
+        Section("Where it stands", [blocks.standing_block(facts)]),
+        Section("What it costs", [blocks.accuracies_block(facts), blocks.classes_block(facts)]),
+        Section("The runs", [blocks.seconds_block(facts)]),
+    ]
+    return [section for section in found if section.blocks]
+
+
+def every_block(sections: list[Section]) -> list[blocks.Block]:
+    """The blocks of all sections."""
+    return [block for section in sections for block in section.blocks]
+
+
+def page(facts: Facts, sections: list[Section], images: bool = True) -> str:
+    """The page's HTML. Everything is escaped but the SVGs, in which matplotlib has escaped every text."""
+    loader = PackageLoader("local_eval.report.page")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.lstrip_blocks = True
+    drawn = {block.key: as_svg(block.figure, block.key, block.alt) for block in every_block(sections)}
+    pictures = {e: picture(facts, e) for b in every_block(sections) if images and (e := b.example) is not None}
+    return environment.get_template("page.html").render(
+        facts=facts,
+        score=facts.score,
+        sections=sections,
+        drawn=drawn,
+        pictures=pictures,
+        words=words,
+        holds=words.held_back(facts),
+        gauge=gauge(facts),
+        provenance=provenance(facts),
+        official=OFFICIAL_RUNS,
+    )
+
+
+def picture(facts: Facts, example: int) -> str:
+    """An image of the forget set as a data URI, PNG; small ones are enlarged."""
+    pixels = facts.results.task.forget.images[example].cpu().numpy()
+    raw = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    times = max(1, -(-SMALLEST_IMAGE // min(raw.shape[:2])))
+    buffer = io.BytesIO()
+    Image.fromarray(raw).resize((raw.shape[1] * times, raw.shape[0] * times), Image.Resampling.NEAREST).save(
+        buffer, "PNG"
+    )
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def gauge(facts: Facts) -> dict[str, float | None]:
+    """Places on the headline's scale, in percent of its length; the ceiling is at 100 or, if exceeded, below."""
+    share, low, high = np.nan_to_num(facts.shares)
+    longest = max(1.0, share, high)
+    found = {"mark": share, "low": low, "high": high, "ceiling": 1.0}
+    if facts.projected_shares:
+        found |= dict(zip(("official", "official_low", "official_high"), facts.projected_shares))
+    return {key: round(100 * min(max(value / longest, 0.0), 1.0), 2) for key, value in found.items()}
+
+
+def provenance(facts: Facts) -> list[tuple[str, str]]:
+    """How to make it again, and what it was made with."""
+    s = facts.score
+    kit = s.get("kit", {})
+    rows = [
+        ("command", facts.results.command),
+        ("task", f"{s['task']} ({s.get('made_from', {}).get('task', 'fingerprint unknown')})"),
+        ("N", f"{s['runs']} unlearned and {s['runs']} retrained models"),
+        ("forget set", f"{len(facts.labels)} examples of {len(np.unique(facts.persons))} persons"),
+        ("seed of the runs", "unknown, made elsewhere" if s.get("seed") is None else str(s["seed"])),
+        ("original models", str(s.get("originals", 1))),
+        ("graded", s.get("when", "unknown")),
+        ("kit", f"version {kit.get('version', 'unknown')}, commit {kit.get('commit', 'unknown')}"),
+        ("torch, numpy", f"{s.get('torch', 'unknown')}, {s.get('numpy', 'unknown')}"),
+        ("hardware", s.get("hardware", "unknown")),
+    ]
+    settings = ", ".join(f"{name} = {value}" for name, value in s.get("settings", {}).items())
+    rows += [("changed constants", settings)] if settings else []
+    return rows + [("could not be followed", text) for text in s.get("untold", [])]
