@@ -11,7 +11,7 @@ import argparse
 import functools
 import sys
 
-from local_eval.commands.grading import device_of
+from local_eval.commands.grading import device_of, engine_of
 from local_eval.commands.telling import tell_failures
 from local_eval.grader import Grader
 from local_eval.metric.beyond.looks import Labels
@@ -26,7 +26,7 @@ def quick(options: argparse.Namespace) -> int:
     if options.runs < FEWEST:
         raise ScoreError(f"--runs {options.runs} shows no spread: give at least {FEWEST}")
     where, how = (options.task, options.out, options.runs, options.seed), (options.workers, options.timeout)
-    grader = Grader(*where, device_of(options), *how)
+    grader = Grader(*where, device_of(options), *how, engine=engine_of(options))
     look = functools.partial(_look, grader, options.submission)
     if not options.watch:
         return look()

@@ -9,6 +9,7 @@ How to run this stage: python -m local_eval oracles --task digits --runs 64
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.engine.cluster.parcels import Parcel
+from local_eval.engine.cluster.parcels import Parcel, taken_from
 from local_eval.engine.failure import Failure
-from local_eval.engine.files import locked
+from local_eval.engine.files import locked, write_atomically
 from local_eval.engine.pool import default_workers, run_jobs
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record, read_records, record_path, save_record
@@ -67,15 +68,20 @@ class OraclePlan:
         return [{"task.npz": boxed(self.task)}]
 
     def moved(self, folders: list[Path]) -> OraclePlan:
-        """The same plan in the folder of its parcel."""
-        return replace(self, task=spec_of(folders[0] / "task.npz"), device=self.device.partition(":")[0])
+        """The same plan in the folder of its parcel; weights go to a folder for this job alone."""
+        weights = self.weights and Path(tempfile.mkdtemp(prefix="unlearning-kit-"))
+        device = self.device.partition(":")[0]
+        return replace(self, task=spec_of(folders[0] / "task.npz"), device=device, weights=weights)
 
-    def told(self, result: dict[int, Record], index: int, folders: list[Path]) -> tuple:
-        """As it is: oracles name no files."""
-        return result, {}
+    def told(self, result: dict[int, Record] | Failure, index: int, folders: list[Path]) -> tuple:
+        """As it is, since oracles name no files, and the weights, if they are kept."""
+        return result, taken_from(self.weights)
 
     def take(self, files: dict[str, bytes], index: int) -> None:
-        """None come."""
+        """Write the weights that came with job `index`. Raises OutputError."""
+        for k in range(index * self.models_per_job, (index + 1) * self.models_per_job):
+            if self.lacks_weights(k) and (name := record_path(Path(), k).name) in files:
+                write_atomically(self.weights / name, files[name])
 
     def is_known(self) -> bool:
         """The task is all that is read."""

@@ -1,6 +1,6 @@
 """How much disk a grading will take, told before it starts.
 
-How it is used: `Grader.room_needed`, from `grade`.
+How it is used: `Grader.disk_needed`, from `grade`.
 """
 
 from __future__ import annotations

@@ -27,17 +27,20 @@ class Table:
         assert (lost, changed) == (0, 0), self.rows[-1]
 
 
-@pytest.fixture(scope="session")
-def table():
+@pytest.fixture(scope="module")
+def table(request):
+    """The table of a file of tests, in docs/faults.md between marks of its name."""
     made = Table()
     yield made
     if os.environ.get("FAULTS_TABLE"):
-        about = provenance("cpu")
-        caption = (
-            f"Measured on {about['hardware']}, torch {about['torch']}, commit {about['commit']}; `make test-faults`."
-        )
-        text = HEAD + "\n".join(made.rows) + f"\n\n{caption}"
-        write_between_markers(Path(os.environ["FAULTS_TABLE"]), "faults table", text)
+        write(Path(os.environ["FAULTS_TABLE"]), request.module.__name__.rpartition(".test_")[2], made.rows)
+
+
+def write(page: Path, name: str, rows: list[str]) -> None:
+    """Put rows between `<!-- faults NAME -->` and its end."""
+    about = provenance("cpu")
+    caption = f"Measured on {about['hardware']}, torch {about['torch']}, commit {about['commit']}; `make test-faults`."
+    write_between_markers(page, f"faults {name}", HEAD + "\n".join(rows) + f"\n\n{caption}")
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,17 @@ def test_oracles_elsewhere_are_the_same_to_the_bit(tiny, tmp_path):
         assert here[index].identity == there[index].identity
 
 
+def test_the_weights_of_further_originals_go_back_and_are_written_by_the_driver(tiny, tmp_path):
+    plan = OraclePlan(TINY, tiny.fingerprint(), "cpu", 2, True, tmp_path / "here", keep=1)
+    folders = unpacked(plan, tmp_path)
+    moved = plan.moved(folders)
+    _, files = moved.told(one_job(moved, 0), 0, folders)
+    plan.take(files | {"0001.npz": b"not asked for"}, 0)
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["0000.npz"]
+    assert not plan.lacks_weights(0)
+    assert not moved.weights.exists(), "nothing is left on the node"
+
+
 def test_a_task_in_a_box_is_the_same_task(tiny, tmp_path):
     (tmp_path / "task.npz").write_bytes(box.boxed(TINY))
     found = load_task(box.spec_of(tmp_path / "task.npz"))

@@ -9,7 +9,7 @@ from tests.conftest import TINY
 def test_the_sizes_are_those_on_disk(original_out, submission, tiny, without_a_pool):
     grader = Grader(TINY, original_out, runs=16)
     path = submission(name="roomy")
-    assert " and 16 runs, 16 checkpoints and a zip of 16 need about" in grader.room_needed(path, keep=True)
+    assert " and 16 runs, 16 checkpoints and a zip of 16 need about" in grader.disk_needed(path, keep=True)
     grader.finish_runs(path, keep=True)
     runs = grader.folder / grader.run_plan(path).folder_name
     record = record_path(runs, 0).stat().st_size
@@ -18,5 +18,5 @@ def test_the_sizes_are_those_on_disk(original_out, submission, tiny, without_a_p
     assert checkpoint <= checkpoint_size(tiny) < 1.5 * checkpoint + 10**5
     record_path(runs, 3).unlink()
     (runs / "checkpoints" / "unlearned_checkpoint_5.pth").unlink()
-    assert " and 1 runs, 1 checkpoints and a zip of 16 need about" in grader.room_needed(path, keep=True)
-    assert "checkpoint" not in grader.room_needed(path)
+    assert " and 1 runs, 1 checkpoints and a zip of 16 need about" in grader.disk_needed(path, keep=True)
+    assert "checkpoint" not in grader.disk_needed(path)

@@ -6,6 +6,7 @@ How it is used: driver.py sends `kit_parcel()` and what `argument.luggage()` of 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -64,3 +65,12 @@ def home_path(path: str, folder: Path) -> str:
     """The driver's path of a file that may lie in a parcel's folder on a node."""
     inside = str(folder / FILES)
     return path[len(inside) :] if path.startswith(f"{inside}/") else path
+
+
+def taken_from(folder: Path | None) -> dict[str, bytes]:
+    """The files that a job has left in a folder of its own on a node, which is removed; none without a folder."""
+    if folder is None:
+        return {}
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    shutil.rmtree(folder, ignore_errors=True)
+    return files
