@@ -51,7 +51,7 @@ def _points(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
 def _sorted_and_counted(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, ...]:
     """What is known of each sample, in order, [2 sides, M, N] each.
 
-    Samples, on the grid's steps (float32); how many of the other side lie on lower steps, and on no higher ones (int16).
+    Samples, on steps of the grid (float32); how many of the other side lie on lower steps, on no higher ones (int16).
     """
     count, models = unlearned.shape
     marked = 2 * np.floor(np.concatenate([unlearned, retrained], axis=1) * THRESHOLDS_PER_UNIT).astype(np.int32)

@@ -14,7 +14,7 @@ KINDS = {
     "too wide": family(0.0, 1.5),
     "too narrow": family(0.2, 0.5),
     "narrow oracles": family(0.3, 0.8, spread=0.3),
-    "very narrow": family(0.3, spread=0.05),
+    "very narrow": family(0.3, spread=0.15),
     "skewed": family(0.5, 0.8, unlearned=skewed),
     "heavy tails": family(0.2, unlearned=student(3), retrained=student(3)),
     "told apart": family(12.0),
