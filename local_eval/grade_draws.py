@@ -15,7 +15,7 @@ from functools import cached_property
 from local_eval.engine.records import Record, read_records, record_path
 from local_eval.grader import Grader
 from local_eval.metric.repeats import Repeats, repeats
-from local_eval.metric.score import ScoreError
+from local_eval.metric.score import Score, ScoreError
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.runs.plan import RunPlan
 
