@@ -15,7 +15,7 @@ from pathlib import Path
 from local_eval.commands.announce import announce
 from local_eval.commands.listing import print_submissions
 from local_eval.commands.parser import make_parser
-from local_eval.engine.errors import InputError, WorkError
+from local_eval.engine.errors import InputError, WorkError, said_by_the_machine
 from local_eval.engine.interrupt import EndsOnSignals, Stopped
 from local_eval.runs.settings import with_settings
 from local_eval.runs.submissions import Submission, SubmissionError, looks_like_checkpoints, submission_names
@@ -45,6 +45,11 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
         return 2
     except (WorkError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # after WorkError: some are both
+        if (text := said_by_the_machine(error)) is None:
+            raise
+        print(f"error: {text}", file=sys.stderr)
         return 1
     except Stopped:  # told and ended where it comes from
         raise

@@ -1,7 +1,7 @@
 """Grade with several original models, or with several seeds: how much of a score is luck of the draw.
 
-The competition had one original model, from which all runs started. Which one it was moves absolute values 5 to 50
-times, so `SeveralOriginals` lets run i start from original i mod N. These are trained on retain and forget set as the
+The competition had one original model, from which all runs started, and which left its mark on all of them.
+`SeveralOriginals` lets run i start from original i mod N instead. These are trained on retain and forget set as the
 official one is; their weights are kept in <task>/originals/weights/, their runs in a folder of their own.
 
 How to run it: python -m local_eval grade fanchuan --originals 8 --repeat 3

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_eval.engine.errors import InputError, WorkError
+from local_eval.engine.errors import InputError, WorkError, said_by_the_machine
 from local_eval.grader import Grader
 from local_eval.report.table import read_score
 from tests.conftest import TINY, work_here
@@ -88,6 +88,11 @@ class Store:
         except (InputError, WorkError, RuntimeError) as error:  # as __main__ has it
             print(f"error: {error}")
             return 2 if isinstance(error, InputError) else 1
+        except OSError as error:
+            if (text := said_by_the_machine(error)) is None:
+                raise
+            print(f"error: {text}")
+            return 1
 
     def resume(self, **more) -> int:
         """The same command to its end; then the score, in this process. Returns the exit code."""

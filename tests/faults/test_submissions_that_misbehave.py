@@ -16,7 +16,7 @@ from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import GOOD, TINY
 
 pytestmark = pytest.mark.faults
-LIMIT = 4.0  # seconds for a run that hangs
+LIMIT, PATIENCE = 4.0, 120.0  # seconds for a run that hangs, and for others
 SPARE = 700 * 2**20  # bytes that the machine is said to have left when a run starts
 MISBEHAVIOUR = {
     "hangs": ("import time\ntime.sleep(600)", "still running after its limit"),
@@ -24,8 +24,8 @@ MISBEHAVIOUR = {
         "import signal, time\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\nwhile True: time.sleep(1)",
         "still running after its limit",
     ),
-    "forks 200 processes that go away from it and stay": (
-        "import os, time\nfor k in range(200):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(600)",
+    "forks 100 processes that go away from it and stay": (
+        "import os, time\nfor k in range(100):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(600)",
         "",
     ),
     "takes memory until there is none": ("held = []\nwhile True: held.append(bytearray(b'x' * 2**24))", "GB when the"),
@@ -77,7 +77,8 @@ def test_the_run_ends_and_the_next_is_not_touched(what, original_out, submission
     body = "".join(f"        {line}\n" for line in lines.splitlines())
     path = submission(f"{GOOD}    if torch.initial_seed() == {torch.initial_seed()}:\n{body}", "bad")
     grader = Grader(TINY, original_out, runs=16)
-    bad, good = (replace(grader.run_plan(p), timeout=LIMIT) for p in (path, submission(GOOD, "good")))
+    limits = {path: LIMIT if "hangs" in what else PATIENCE, submission(GOOD, "good"): PATIENCE}
+    bad, good = (replace(grader.run_plan(p), timeout=limit) for p, limit in limits.items())
     before = psutil.Process().children(recursive=True)
     fifth, sixth = one_run(bad, 5), one_run(bad, 6)
     alone = one_run(good, 6)
@@ -87,6 +88,7 @@ def test_the_run_ends_and_the_next_is_not_touched(what, original_out, submission
     if ends:
         assert any(part in fifth.reason for part in ends.split("|")), fifth
     else:
+        assert not isinstance(fifth, Failure), fifth
         assert np.array_equal(fifth.evaluation.forget_logits, one_run(good, 5).evaluation.forget_logits)
     assert psutil.Process().children(recursive=True) == before, "a process is left"
     assert not list(small_disk.iterdir()), "a file is left"
