@@ -6,7 +6,7 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test test-slow test-browser test-ray test-faults test-matrix bench clean help
+.PHONY: grade test test-slow test-browser test-ray test-faults test-matrix test-fuzz bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -23,6 +23,9 @@ test-browser: $(VENV)/installed  ## look at the report page in Chromium, if ther
 
 test-matrix: $(VENV)/installed  ## try torch 2.6 to the newest with Python 3.11 to 3.14, where they are to be had
 	$(RUN) .ci/test_matrix.py $(MATRIX)
+
+test-fuzz: $(VENV)/installed  ## ten thousand damaged and hostile files; writes what came of them into docs/strangers.md
+	FUZZ_TABLE=docs/strangers.md $(RUN) -m pytest -n 0 -m fuzz tests/fuzz
 
 test-ray: $(VENV)/installed  ## the tests of --engine ray, with Ray installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt

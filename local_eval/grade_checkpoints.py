@@ -22,6 +22,7 @@ from local_eval.engine.records import Record, read_records, record_path, save_re
 from local_eval.engine.state_files import CheckpointError
 from local_eval.grader import Grader
 from local_eval.metric.score import Score, check_runs, compute_score
+from local_eval.report.prediction import as_json
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import Checkpoints
 from local_eval.tasks.evaluate import evaluate
@@ -61,7 +62,8 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     oracles = grader.cached_oracles()
     score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
     score = grader.with_further(score, records, oracles)
-    about = grader.about() | {"seed": None, "made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
+    about = grader.about() | {"kaggle": as_json(grader.predicted(score)), "seed": None}
+    about |= {"made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
 
 

@@ -1,7 +1,7 @@
 """Grade with several original models, or with several seeds: how much of a score is luck of the draw.
 
-The competition had one original model, from which all runs started. Which one it was moves absolute values 5 to 50
-times, so `SeveralOriginals` lets run i start from original i mod N. These are trained on retain and forget set as the
+The competition had one original model, from which all runs started, and which left its mark on all of them.
+`SeveralOriginals` lets run i start from original i mod N instead. These are trained on retain and forget set as the
 official one is; their weights are kept in <task>/originals/weights/, their runs in a folder of their own.
 
 How to run it: python -m local_eval grade fanchuan --originals 8 --repeat 3
@@ -15,7 +15,7 @@ from functools import cached_property
 from local_eval.engine.records import Record, read_records, record_path
 from local_eval.grader import Grader
 from local_eval.metric.repeats import Repeats, repeats
-from local_eval.metric.score import ScoreError
+from local_eval.metric.score import Score, ScoreError
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.runs.plan import RunPlan
 
@@ -40,6 +40,10 @@ class SeveralOriginals(Grader):
     def _original_plan(self) -> OraclePlan:
         weights = self.folder / "originals" / "weights"
         return replace(self._oracle_plan, forget_too=True, weights=weights, keep=self.originals)
+
+    def predicted(self, score: Score) -> str:
+        """None: what Kaggle gave was for one original."""
+        return "published scores are of runs from one original model"
 
     def run_plan(self, submission: str) -> RunPlan:
         """As of one original; the runs' identities name the original that each starts from."""

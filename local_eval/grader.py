@@ -12,6 +12,7 @@ How to run it: python -m local_eval grade fanchuan --task digits --runs 64
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,9 +33,11 @@ from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
+from local_eval.report.prediction import Prediction, as_json, predict, read_fit
 from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
+from local_eval.runs.confined import Sandbox
 from local_eval.runs.plan import RunPlan
 from local_eval.runs.room import room_needed
 from local_eval.runs.runs import finish_runs, finished_runs
@@ -53,6 +56,7 @@ class Grader:
     device: str = "cpu"
     workers: int | None = 1  # processes; None for what is best on the device
     timeout: float = 900.0  # after which a run counts as hanging
+    sandbox: str | None = None  # level of the sandbox in which runs are made; None for none
     engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
 
     @cached_property
@@ -160,7 +164,10 @@ class Grader:
         self.finish_originals()
         plan = self.run_plan(submission)
         folder = self.folder / plan.folder_name
-        plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None)
+        sandbox = self.sandbox_of_runs()
+        if sandbox is not None:
+            sandbox.check(plan.submission, self.device)
+        plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None, sandbox=sandbox)
         return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
 
     def disk_needed(self, submission: str, keep: bool = False) -> str:
@@ -172,6 +179,11 @@ class Grader:
         """The runs of a submission that are on disk and still count."""
         plan = self.run_plan(submission)
         return finished_runs(plan, self.folder / plan.folder_name, self.runs, self._shape)
+
+    def sandbox_of_runs(self) -> Sandbox | None:
+        """The sandbox that was asked for, from which no retrained model is seen."""
+        shipped = [str(self.task.oracles)] if self.task.oracles else []
+        return Sandbox(self.sandbox, (str(Path(self.out).resolve()), *shipped)) if self.sandbox else None
 
     def zip_checkpoints(self, submission: str) -> Path:
         """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder. Raises OutputError."""
@@ -212,11 +224,18 @@ class Grader:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.made_from() | {"out": str(folder)}
         about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
+        about["kaggle"] = as_json(self.predicted(score))
         about["repeats"] = repeats_fields(repeated)
         about["untold"] = sorted(
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
         )
+        if confined := Counter(run.facts["sandbox"]["level"] for run in done.values() if "sandbox" in run.facts):
+            about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def predicted(self, score: Score) -> Prediction | str:
+        """What Kaggle would have given, or why that is not known; raises FitError if the kit's fit is damaged."""
+        return predict(score, self.fingerprint, read_fit())
 
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
         """The score with what goes beyond the official attack, from the same records."""

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from local_eval.board.rows import COLUMNS, Row, same_run
 from local_eval.engine.files import write_atomically
+from local_eval.engine.records import RecordError
 from local_eval.grader import Grader, grade_all
-from local_eval.metric.score import Score
+from local_eval.metric.metric import MetricError
+from local_eval.metric.score import Score, ScoreError
 from local_eval.report.table import projected_score
 
 MEASURED = ("N", "measured", "low", "high", "utility", "command")
@@ -30,21 +32,35 @@ class Graded:
     failure: str = ""
 
 
-def grade_rows(grader: Grader, rows: Sequence[Row], tell: Callable[[str], None] = print) -> Iterator[Graded]:
+def grade_rows(
+    grader: Grader, rows: Sequence[Row], tell: Callable[[str], None] = print, finished_only: bool = False
+) -> Iterator[Graded]:
     """Grade each row's variant, one after the other, with a line for each; a variant of several rows only once.
 
     Oracles are shared. Runs are on disk as soon as they are made, so the same call goes on where the last one stopped.
-    A variant that fails is told, and the others go on.
+    A variant that fails is told, and the others go on. With `finished_only`, no runs are made: those of a variant that
+    has too few of them are missing, and so it has no score.
     """
     found: dict[tuple, tuple[Score | None, str]] = {}
     for number, row in enumerate(rows, start=1):
         key = same_run(row.variant)
         if key not in found:
-            scores, failed = grade_all(grader, [row.variant])
+            scores, failed = (score_finished if finished_only else grade_all)(grader, [row.variant])
             found[key] = scores.get(row.variant), failed.get(row.variant, "")
         graded = Graded(row, *found[key])
         tell(f"{number} of {len(rows)}: {in_words(graded)}")
         yield graded
+
+
+def score_finished(grader: Grader, names: Sequence[str]) -> tuple[dict[str, Score], dict[str, str]]:
+    """As `grade_all`, from the runs and oracles that are on disk."""
+    scores, failed = {}, {}
+    for name in names:
+        try:
+            scores[name], _ = grader.score(name)
+        except (MetricError, ScoreError, RecordError) as error:
+            failed[name] = str(error)
+    return scores, failed
 
 
 def in_words(graded: Graded) -> str:

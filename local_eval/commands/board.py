@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from local_eval.board.agreement import agreement
 from local_eval.board.board import grade_rows, save_board
+from local_eval.board.chart import draw
+from local_eval.board.fit import fit_of, save_fit
 from local_eval.board.rows import read_rows
 from local_eval.commands.grading import device_of, engine_of
 from local_eval.grader import Grader
@@ -24,7 +27,7 @@ def board(options: argparse.Namespace) -> int:
     where, how = (options.task, options.out, options.runs, options.seed), (device, options.workers, options.timeout)
     grader, graded = Grader(*where, *how, engine=engine_of(options)), []
     print(f"the board: {len(rows)} rows of {options.rows} on {grader.task.name}, {options.runs} runs each", flush=True)
-    for one in grade_rows(grader, rows, lambda line: print(line, flush=True)):
+    for one in grade_rows(grader, rows, lambda line: print(line, flush=True), options.finished_only):
         graded.append(one)
         if options.write:
             save_board(graded, grader, options.write)
@@ -33,4 +36,12 @@ def board(options: argparse.Namespace) -> int:
         print(f"without a score: {', '.join(sorted(failed))}; the same command tries them again", file=sys.stderr)
     if options.write:
         print(f"written to {options.write}")
+    print(*agreement(graded), sep="\n")
+    fit = fit_of(graded, grader.task.name, grader.fingerprint, grader.runs)
+    if options.fit and fit is not None:
+        save_fit(fit, options.fit)
+        print(f"fit of {fit.variants} variants, median factor {fit.median_factor:.2f}, written to {options.fit}")
+    if options.draw:
+        draw(graded, fit, grader.task.name, options.draw)
+        print(f"drawn to {options.draw}")
     return 1 if failed else 0

@@ -22,6 +22,7 @@ from local_eval.runs.runs import finished_runs
 from local_eval.runs.settings import label
 from local_eval.runs.submissions import SUBMISSIONS, Submission, looks_like_checkpoints
 
+ALIKE = ("runs", "originals", "interval_level")  # in what may stand beside it
 NEEDED = ("oracles", "projected", "not_projected", "missing_runs", "notes", "seed", "task_spec", "when")
 CHECKED = 3  # examples whose epsilons are computed again: do the records still belong to the score?
 
@@ -113,7 +114,7 @@ def _others(folder: Path, score: dict) -> tuple[dict, ...]:
         try:
             other = read_score(path)
             seeds = {other["seed"], score["seed"]} - {None}  # of checkpoints it is not known
-            if other["runs"] == score["runs"] and len(seeds) < 2:
+            if len(seeds) < 2 and all(other.get(key) == score.get(key) for key in ALIKE):
                 name = other["submission"]
                 found[name] = max(found.get(name, other), other, key=lambda s: s["when"])
         except (RecordError, KeyError):  # damaged, or of an earlier version: it is not this page's matter

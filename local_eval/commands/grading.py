@@ -28,6 +28,7 @@ from local_eval.report.compare import Graded, as_json, markdown
 from local_eval.report.markers import around_markers, write_between_markers
 from local_eval.report.table import table
 from local_eval.runs.check import check_submission
+from local_eval.runs.confined import Sandbox
 from local_eval.runs.submissions import (
     looks_like_checkpoints,
     submission_names,
@@ -49,6 +50,7 @@ def _grader(options: argparse.Namespace) -> Grader:
         device=device,
         workers=getattr(options, "workers", None),
         timeout=getattr(options, "timeout", Grader.timeout),
+        sandbox=getattr(options, "sandbox", None),
         engine=engine_of(options),
     )
 
@@ -87,7 +89,7 @@ def _check_one(options: argparse.Namespace) -> None:
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {options.submission}: a dry run on two batches", flush=True)
-    for remark in check_submission(options.submission, options.task, grader.device):
+    for remark in check_submission(options.submission, options.task, grader.device, grader.sandbox_of_runs()):
         print(f"check: {remark}", flush=True)
 
 
@@ -114,7 +116,7 @@ def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
     options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
     path, grader = Path(options.submission), _grader(options)
     found = grade_checkpoints(grader, path)
-    code = tell_score(*found, path.name, grader.task.name)
+    code = tell_score(*found, path.name, grader)
     draw_after_grading(options, grader)
     return code, found[0]
 
@@ -177,7 +179,8 @@ def check(options: argparse.Namespace) -> int:
         print(overview(load_task(options.task)))
         return 0
     load_task(options.task)  # a wrong task should not be blamed on the submission
-    for remark in check_submission(options.submission, options.task, device_of(options)):
+    sandbox = Sandbox(options.sandbox) if options.sandbox else None
+    for remark in check_submission(options.submission, options.task, device_of(options), sandbox):
         print(f"check: {remark}")
     print(f"{options.submission} keeps the contract")
     return 0

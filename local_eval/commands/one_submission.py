@@ -60,7 +60,7 @@ def _score(grader: Grader, options: argparse.Namespace) -> Score:
         one.score(*how)
     label = Submission.find(options.submission).label
     several = f" from {grader.originals} original models" if isinstance(grader, SeveralOriginals) else ""
-    tell_score(first, path, label + several, grader.task.name)
+    tell_score(first, path, label + several, grader)
     if repeated:
         print(repeats_line(repeated, first))
     return first

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from local_eval.board.rows import CONFIDENCES, ROWS
 from local_eval.board.rows import PARTS as BOARD_PARTS
+from local_eval.engine.sandbox_levels import LEVELS
 from local_eval.tasks.names import task_names
 
 PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
@@ -90,6 +91,9 @@ def make_parser() -> argparse.ArgumentParser:
     check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     _add_set(check)
+    for sub in (grade, run, check):
+        _add_sandbox(sub)
+    _add_sandbox_command(commands)
     board = command("board", "board:board", "Grade published variants and put the official scores beside.", False)
     _add_options(grade, run, compare, score, quick, oracles, headroom, board)
     _add_options_of_quick(quick)
@@ -205,6 +209,9 @@ def _add_options_of_board(board: argparse.ArgumentParser) -> None:
     )
     board.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="rows (results/kaggle_board_rows.csv)")
     board.add_argument("--write", type=Path, metavar="FILE", help="write rows and scores to this CSV file, row by row")
+    board.add_argument("--finished-only", action="store_true", help="score what runs are on disk, and make no others")
+    board.add_argument("--fit", type=Path, metavar="FILE", help="write what `grade` predicts Kaggle's score from")
+    board.add_argument("--draw", type=Path, metavar="FILE", help="draw the rows and the fit (.svg, .png)")
 
 
 def _add_set(sub: argparse.ArgumentParser) -> None:
@@ -215,6 +222,21 @@ def _add_set(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="change a constant of the submission, such as --set EPOCHS=3; also written fanchuan[EPOCHS=3]",
     )
+
+
+def _add_sandbox(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--sandbox",
+        nargs="?",
+        const="full",
+        choices=tuple(LEVELS),
+        help="for a stranger's code: no network, none of your files; refused where that cannot be had (level: full)",
+    )
+
+
+def _add_sandbox_command(commands: argparse._SubParsersAction) -> None:
+    text = "Which layers of the sandbox for strangers' submissions does this machine have?"
+    commands.add_parser("sandbox", help=text, description=text).set_defaults(command="sandbox:sandbox")
 
 
 def _at_least_one(text: str) -> int:

@@ -13,7 +13,7 @@ from local_eval.engine.errors import InputError, WorkError
 from local_eval.metric.score import Score
 from local_eval.runs.submissions import looks_like_checkpoints
 
-HEAD = ("", "N", "score", "95 % interval", "of ceiling", "RA", "TA", "s / run")
+HEAD = ("", "N", "score", "90 % interval", "of ceiling", "RA", "TA", "s / run")
 LONGEST = 120  # characters of a reason in the table; it was told in full before
 RUNS_FAILED = "runs failed, as told above"
 

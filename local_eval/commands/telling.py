@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from local_eval.engine.failure import Failure
+from local_eval.grader import Grader
 from local_eval.metric.score import Score
+from local_eval.report.prediction import in_words
 from local_eval.report.table import table
 
 OVER_BUDGET = 3  # exit code
@@ -20,10 +22,11 @@ def say_scoring(examples: int, runs: int) -> None:
     print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
 
 
-def tell_score(found: Score, path: Path, submission: str, task: str) -> int:
-    """Print a score; returns the exit code."""
-    print(table(found, submission, task))
+def tell_score(found: Score, path: Path, submission: str, grader: Grader) -> int:
+    """Print a score, and what Kaggle would have given; returns the exit code."""
+    print(table(found, submission, grader.task.name))
     print(f"written to {path}")
+    print(in_words(grader.predicted(found)))
     return OVER_BUDGET if found.within_budget is False else 0
 
 

@@ -157,7 +157,7 @@ def _unwrap(content: bytes) -> bytes | Failure:
     try:
         reason, trace = json.loads(content[2:])
         return Failure(str(reason), str(trace))
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return Failure("its process gave no readable answer")
 
 

@@ -18,7 +18,16 @@ import numpy as np
 from local_eval.engine.errors import InputError
 from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.files import write_atomically
-from local_eval.engine.sealed import DamagedFile, seal, unseal_bytes
+from local_eval.engine.sealed import LONGEST, DamagedFile, seal, unseal_bytes
+
+KINDS = {
+    "seconds": (int, float),
+    "device": str,
+    "torch": str,
+    "read": dict,
+    "sandbox": dict,
+}  # of facts, where they are there
+UNREADABLE = (KeyError, ValueError, TypeError, RecursionError)  # what comes of JSON that is something else
 
 
 class RecordError(InputError):
@@ -67,6 +76,20 @@ def load_record(path: Path, identity: dict, shape: tuple[int, int]) -> Record:
     return record
 
 
+def plain_facts(facts: object) -> dict:
+    """The facts of a record, if those that are used are of their kind; raises TypeError or ValueError."""
+    found = dict(facts)
+    wrong = [key for key, kind in KINDS.items() if key in found and not isinstance(found[key], kind)]
+    if not wrong:
+        read, sandbox = found.get("read", {}), found.get("sandbox", {"level": ""})
+        texts = [read.get("untold", []), [sandbox.get("level")]]
+        texts += [list(dict(read.get(key, {})).values()) for key in ("files", "environment")]
+        wrong = [] if all(isinstance(one, str) for some in texts for one in some) else ["read or its sandbox"]
+    if wrong:
+        raise TypeError(f"its {wrong[0]} cannot be used")
+    return found
+
+
 def record_in(content: bytes, path: Path | str) -> tuple[Record, bool]:
     """The record in the content of a file, and whether it was sealed; `path` names it in errors.
 
@@ -76,37 +99,50 @@ def record_in(content: bytes, path: Path | str) -> tuple[Record, bool]:
     try:
         arrays, sealed = unseal_bytes(content, path)
         logits, accuracies, about = arrays["forget_logits"], arrays["accuracies"], json.loads(str(arrays["about"]))
-        found, facts = dict(about["identity"]), dict(about["facts"])
+        found, facts = dict(about["identity"]), plain_facts(about["facts"])
     except DamagedFile as error:
         raise RecordError(str(error)) from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise RecordError(f"{path} is no record ({type(error).__name__}: {error})") from error
+    except UNREADABLE as error:
+        raise RecordError(f"{path} is no record ({type(error).__name__}: {str(error)[:LONGEST]})") from error
     check_values(path, logits, accuracies, logits.shape, (2,))
     evaluation = Evaluation(logits, float(accuracies[0]), float(accuracies[1]), controls_in(path, arrays))
     return Record(evaluation, found, facts), sealed
 
 
-def controls_in(path: Path | str, arrays: dict[str, np.ndarray]) -> Controls | None:
-    """The controls among a file's arrays, if they are there; raises RecordError if they cannot be used."""
+def controls_in(path: Path | str, arrays: dict[str, np.ndarray], lead: tuple[int, ...] = ()) -> Controls | None:
+    """The controls among a file's arrays, if they are there; raises RecordError if they cannot be used.
+
+    Args:
+        lead: (N,) where every array holds those of N models.
+    """
     names = [field.name for field in fields(Controls)]
     if not any(name in arrays for name in names):
         return None
-    if not all(name in arrays and np.isfinite(arrays[name]).all() for name in names):
-        raise RecordError(f"{path} holds controls that are incomplete or not finite")
+    if not all(name in arrays and _is_control(name, arrays[name], lead) for name in names):
+        raise RecordError(f"{path} holds controls that are incomplete, misshapen or not finite")
     return Controls(*(arrays[name] for name in names))
+
+
+def _is_control(name: str, array: np.ndarray, lead: tuple[int, ...]) -> bool:
+    kind = "i" if name == "right" else "f"
+    there = array.dtype.kind == kind and array.ndim == len(lead) + 2 and array.shape[: len(lead)] == lead
+    return there and bool(np.isfinite(array).all())
 
 
 def check_identity(path: Path, found: dict, identity: dict) -> None:
     """Raise RecordError, with what differs, unless a record was made from what it must have been made from."""
     if found != identity:
         differing = sorted(k for k in found.keys() | identity.keys() if found.get(k) != identity.get(k))
-        raise RecordError(f"{path} belongs to something else: {', '.join(differing)} differ")
+        raise RecordError(f"{path} belongs to something else: {', '.join(differing)[:LONGEST]} differ")
 
 
 def check_values(path: Path | str, logits: np.ndarray, accuracies: np.ndarray, shape: tuple, pairs: tuple) -> None:
     """Raise RecordError unless a file's arrays have these shapes and finite values."""
-    if logits.shape != shape or logits.dtype != np.float32 or accuracies.shape != pairs:
-        raise RecordError(f"{path} holds logits {logits.dtype} {logits.shape}, expected float32 {shape}")
+    if logits.shape != shape or logits.dtype != np.float32:
+        raise RecordError(f"{path} holds logits {str(logits.dtype)[:LONGEST]} {logits.shape}, expected float32 {shape}")
+    if accuracies.shape != pairs or accuracies.dtype != np.float64:
+        dtype = str(accuracies.dtype)[:LONGEST]
+        raise RecordError(f"{path} holds accuracies {dtype} {accuracies.shape}, expected float64 {pairs}")
     if not (np.isfinite(logits).all() and np.isfinite(accuracies).all()):
         raise RecordError(f"{path} holds NaN or infinite values")
 

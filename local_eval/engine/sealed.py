@@ -23,6 +23,7 @@ from local_eval.engine.errors import InputError
 ABOUT = "about"  # the array of a state dict's file that is no tensor
 MARK = b"sha256:"
 HEX = 64
+LONGEST = 200  # characters of what is told of a file's content
 RATIO, SPARE = 1000, 1 << 20  # of a member's size to its compressed size, at most, and bytes that are always allowed
 
 
@@ -78,7 +79,7 @@ def unseal_bytes(content: bytes, path: Path | str) -> tuple[dict[str, np.ndarray
             return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}, sealed
     # numpy and zipfile have no common error for what damaged bytes can cause
     except Exception as error:
-        raise DamagedFile(f"{path} is damaged ({type(error).__name__}: {error})") from error
+        raise DamagedFile(f"{path} is damaged ({type(error).__name__}: {str(error)[:LONGEST]})") from error
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -103,4 +104,8 @@ def seal_state(state: dict[str, Tensor], about: dict) -> bytes:
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a file made by `seal_state`, on the CPU. Raises DamagedFile."""
-    return {name: torch.from_numpy(value) for name, value in unseal(path)[0].items() if name != ABOUT}
+    arrays = {name: value for name, value in unseal(path)[0].items() if name != ABOUT}
+    try:
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}
+    except (TypeError, ValueError) as error:
+        raise DamagedFile(f"{path} holds an array that is no tensor ({error})") from error

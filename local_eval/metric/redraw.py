@@ -76,13 +76,16 @@ def true_pairs(unlearned: Side, retrained: Side) -> tuple[np.ndarray, np.ndarray
 def shrink(values: np.ndarray, noise: float, shared: float) -> np.ndarray:
     """Values [E] drawn to their mean, and the mean to 0, as far as noise explains them.
 
+    They keep the spread that the true ones have (Louis 1984), which is more than the best guess of each would: a score
+    may rest on the few examples that differ least.
+
     Args:
         noise: variance of the noise of one value.
         shared: the part of it that all values share, the variance of the noise of their mean.
     """
     mean = values.mean()
     true = max(values.var() - (noise - shared), 0.0)
-    kept = true / max(true + noise - shared, LEAST)
+    kept = np.sqrt(true / max(true + noise - shared, LEAST))
     return mean * max(0.0, 1 - shared / max(mean**2, LEAST)) + kept * (values - mean)
 
 

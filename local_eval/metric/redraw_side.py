@@ -21,12 +21,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import betaincinv
 
-from local_eval.metric.projection_shapes import STRAY_SHARE, place_and_spread
+from local_eval.metric.projection_shapes import STRAY_SHARE
 
 FACTORS = 8  # at most, beside those along a direction
 FOLLOWED = 2  # of these
 EDGE = 1.1  # times what independent examples would show at most: they exceed it by chance now and then
-STRAY_REACH = 4.5  # winsorised sd, about 3.6 plain ones: a common factor alone seldom gets so far
+STRAY_REACH = 3.6  # sd, by quartiles: a common factor alone seldom gets so far
+QUARTILES = 1.349  # sd of a normal distribution between its quartiles
 OWN_LEAST = 0.05  # share of its variance that every example keeps for itself
 LEAST = 1e-12  # keeps divisions by a spread finite
 
@@ -127,8 +128,9 @@ def pool_strays(sides: Sequence[Side]) -> None:
 
 def find_strays(values: np.ndarray) -> np.ndarray:
     """Which models [N] are far off on many examples; none if it would be half of them."""
-    place, spread = place_and_spread(np.sort(values, axis=0))
-    astray = (np.abs(values - place) > STRAY_REACH * spread).mean(axis=1) > STRAY_SHARE
+    low, place, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)  # not moved by a fifth of the runs
+    off = np.abs(values - place) > STRAY_REACH * np.maximum(high - low, LEAST) / QUARTILES
+    astray = off.mean(axis=1) > STRAY_SHARE
     return astray if astray.mean() < 0.5 else np.zeros(len(values), dtype=bool)
 
 

@@ -1,8 +1,8 @@
 """Scores of one method with several seeds: how far they scatter is how far to trust one of them.
 
 Each seed's runs are compared with oracles of their own where the pool has enough for all, since another draw of the
-method's runs is one thing and another draw of the oracles the other. Shared oracles hide a quarter to two fifths of the
-variance; `python -m local_eval.metric.tiers_study` measures that.
+method's runs is one thing and another draw of the oracles the other. Shared oracles hide none of the
+variance of a method that is near perfect, and half of others'; `python -m local_eval.metric.tiers_study` measures that.
 
 How to run it: python -m local_eval grade fanchuan --runs 64 --repeat 3
 """

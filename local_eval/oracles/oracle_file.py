@@ -18,8 +18,17 @@ import numpy as np
 
 from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.files import locked, write_atomically
-from local_eval.engine.records import Record, RecordError, check_values, controls_in, record_path, save_record
-from local_eval.engine.sealed import DamagedFile, seal, unseal
+from local_eval.engine.records import (
+    UNREADABLE,
+    Record,
+    RecordError,
+    check_values,
+    controls_in,
+    plain_facts,
+    record_path,
+    save_record,
+)
+from local_eval.engine.sealed import LONGEST, DamagedFile, seal, unseal
 
 
 def save_pool(records: list[Record], path: Path) -> None:
@@ -45,18 +54,21 @@ def load_pool(path: Path, identity: Callable[[int], dict], shape: tuple[int, int
     try:
         arrays, _ = unseal(path)
         logits, accuracies, about = arrays["forget_logits"], arrays["accuracies"], json.loads(str(arrays["about"]))
-        identities, facts = about["identities"], about["facts"]
-    except (OSError, DamagedFile, KeyError, ValueError, TypeError) as error:
-        raise RecordError(f"{path} is no file of oracles ({type(error).__name__}: {error})") from error
+        identities, facts = list(map(dict, about["identities"])), list(map(plain_facts, about["facts"]))
+        if len(identities) != len(facts):
+            raise ValueError(f"it names {len(identities)} oracles and tells of {len(facts)}")
+    except (OSError, DamagedFile, *UNREADABLE) as error:
+        text = f"{type(error).__name__}: {str(error)[:LONGEST]}"
+        raise RecordError(f"{path} is no file of oracles ({text})") from error
     count = len(identities)
     foreign = [k for k in range(count) if identities[k] != identity(k)]
     if foreign:
         raise RecordError(
-            f"{path} holds oracles of another task, or of another version of it: {identities[foreign[0]]}, "
-            f"expected {identity(foreign[0])}"
+            f"{path} holds oracles of another task, or of another version of it: "
+            f"{str(identities[foreign[0]])[:LONGEST]}, expected {identity(foreign[0])}"
         )
     check_values(path, logits, accuracies, (count, *shape), (count, 2))
-    together = controls_in(path, arrays)
+    together = controls_in(path, arrays, (count,))
     return [
         Record(Evaluation(one, float(ra), float(ta), _nth(together, k)), identities[k], facts[k])
         for k, (one, (ra, ta)) in enumerate(zip(logits, accuracies))

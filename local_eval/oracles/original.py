@@ -18,7 +18,7 @@ from torch import Tensor
 from local_eval.engine.files import locked, write_atomically
 from local_eval.engine.progress import Progress
 from local_eval.engine.provenance import versions
-from local_eval.engine.records import Record, RecordError, load_record, save_record
+from local_eval.engine.records import UNREADABLE, Record, RecordError, load_record, save_record
 from local_eval.engine.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
 from local_eval.oracles.train_many import Layout, Trainer
 from local_eval.tasks.evaluate import evaluate
@@ -105,7 +105,7 @@ def _is_original(path: Path, task: Task, fingerprint: str) -> bool:
         return False
     except DamagedFile as error:
         reason = str(error).removeprefix(f"{path} ")
-    except (KeyError, ValueError, TypeError):
+    except UNREADABLE:
         reason = "holds no original model"
     print(f"{path} {reason}; making it again", file=sys.stderr)
     return False

@@ -11,7 +11,7 @@ def repeats_line(found: Repeats, first: Score) -> str:
     scores = " ".join(f"{score:.4f}" for score in found.scores)
     low, high = first.interval
     against = {"disjoint": "each against oracles of its own", "shared": "all against the same oracles"}[found.oracles]
-    more = "" if found.oracles == "disjoint" else ", which hides about a third of the variance"
+    more = "" if found.oracles == "disjoint" else ", which hides up to half of the variance"
     return (
         f"seeds {found.seeds[0]} to {found.seeds[-1]}: {scores}; mean {found.mean:.4f}, "
         f"standard deviation {found.deviation:.4f}; {against}{more}. "

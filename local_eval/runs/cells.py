@@ -15,11 +15,13 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_eval.runs.refusal import SubmissionError
+from local_eval.runs.refusal import NOT_PYTHON, SubmissionError
 
 RUN_ANYWAY = {"time", "timeit", "capture", "prun", "memit"}  # cell magics around code that is Python all the same
-HELP = re.compile(r"\s*(\?{1,2}\s*[\w.*]+|[%\w.*]+\?{1,2})\s*;?\s*$")
-ASSIGNED = re.compile(r"\s*([\w, ]+?)\s*=\s*[!%]")  # files = !ls
+# These patterns are matched to the end, or at one place: each takes time in proportion to the line, whatever is in it.
+HELP = re.compile(r"\?{1,2}\s*[\w.*]+|[%\w.*]+\?{1,2}")
+NAMES = re.compile(r"[\w, ]+")
+MOST_LOOKS = 100_000  # lines looked at again, in one cell, to see where statements end
 COMMAND = re.compile(r"\s*(pip|pip3|conda|mamba|apt|apt-get|cd|ls|mkdir|cp|mv|rm|cat|pwd|wget|git|unzip)(\s|$)")
 
 
@@ -31,6 +33,10 @@ class Cell:
     text: str
     left_out: tuple[str, ...] = ()
     unmade: frozenset[str] = frozenset()  # names that left-out lines would have assigned
+
+
+class Tangled(Exception):
+    """A cell in which it takes too long to tell where statements end."""
 
 
 def read_cells(path: Path) -> list[Cell]:
@@ -46,13 +52,18 @@ def read_cells(path: Path) -> list[Cell]:
         codes = [c.get("source", c.get("input", "")) for c in cells if c.get("cell_type") == "code"]
         texts = [code if isinstance(code, str) else "".join(code) for code in codes]
         language = (about.get("language_info") or {}).get("name") or (about.get("kernelspec") or {}).get("language")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except OSError as error:
+        raise SubmissionError(f"{path} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise SubmissionError(f"{path}: not a Jupyter notebook; save it again, or give a .py file") from None
     if language and not str(language).lower().startswith(("python", "ipython")):
         raise SubmissionError(f"{path}: a notebook in {language}; a submission is written in Python")
     if not any(text.strip() for text in texts):
         raise SubmissionError(f"{path}: a notebook without code cells; define `unlearning` in one")
-    return [plain_cell(number, text) for number, text in enumerate(texts, start=1)]
+    try:
+        return [plain_cell(number, text) for number, text in enumerate(texts, start=1)]
+    except Tangled as error:
+        raise SubmissionError(f"{path}, {error}") from None
 
 
 def plain_cell(number: int, text: str) -> Cell:
@@ -73,12 +84,11 @@ def plain_cell(number: int, text: str) -> Cell:
 def _without_magics(number: int, lines: list[str]) -> Cell:
     if _is_python("\n".join(lines)):
         return Cell(number, "\n".join(lines))
-    kept, told, unmade, going_on = [], [], set(), False
+    kept, told, unmade, going_on, ended = [], [], set(), False, Ends(number)
     for line in lines:
-        if going_on or (_is_jupyters(line) and _stands_alone(kept)):
+        if going_on or (_is_jupyters(line) and ended.before(kept)):
             told += [] if going_on else [f"`{line.strip()}`"]
-            assigned = None if going_on else ASSIGNED.match(line)
-            unmade |= set(re.findall(r"\w+", assigned[1])) if assigned else set()
+            unmade |= set() if going_on else set(re.findall(r"\w+", _assigned(line)))
             going_on = line.rstrip().endswith("\\")
             kept.append(_nothing(line))
         else:
@@ -95,9 +105,33 @@ def _is_jupyters(line: str) -> bool:
     bare = line.strip()
     if bare.startswith("#"):
         return False
-    if bare.startswith(("%", "!")) or HELP.match(line) or ASSIGNED.match(line):
+    if bare.startswith(("%", "!")) or HELP.fullmatch(bare.removesuffix(";").rstrip()) or _assigned(line):
         return True
     return bool(COMMAND.match(line)) and not _is_python(bare)
+
+
+def _assigned(line: str) -> str:
+    """The names in `files = !ls`, which only Jupyter assigns; empty for any other line."""
+    names, _, value = line.partition("=")
+    return names.strip() if value.lstrip().startswith(("!", "%")) and NAMES.fullmatch(names.strip()) else ""
+
+
+class Ends:
+    """Where statements end in a cell that is not all Python; what has ended once is not looked at again."""
+
+    def __init__(self, number: int):
+        self._number, self._start, self._looks = number, 0, 0
+
+    def before(self, kept: list[str]) -> bool:
+        """Does a new statement begin after these lines, which only grow? Raises Tangled."""
+        new = [line.lstrip() for line in kept[self._start :]]  # so that a part is no wrongly indented whole
+        self._looks += len(new)
+        if self._looks > MOST_LOOKS:
+            raise Tangled(f"code cell {self._number}: too much of it is only Jupyter's; give a .py file")
+        if _stands_alone(new):
+            self._start = len(kept)
+            return True
+        return False
 
 
 def _stands_alone(before: list[str]) -> bool:
@@ -116,6 +150,6 @@ def _stands_alone(before: list[str]) -> bool:
 def _is_python(text: str) -> bool:
     try:
         ast.parse(text)
-    except (SyntaxError, ValueError):
+    except NOT_PYTHON:
         return False
     return True

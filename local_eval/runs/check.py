@@ -13,9 +13,10 @@ from functools import partial
 
 import torch
 
-from local_eval.engine.apart import Answer, Clock, run_apart
+from local_eval.engine.apart import Answer, Clock
 from local_eval.engine.failure import Failure, first_lines
 from local_eval.engine.pool import run_jobs
+from local_eval.runs.confined import Sandbox, run_confined
 from local_eval.runs.contract import check_result, load_telling
 from local_eval.runs.handover import pack, unpack
 from local_eval.runs.imported import work_at_import
@@ -40,18 +41,22 @@ class CheckPlan:
     submission: Submission
     task: str
     device: str
+    sandbox: Sandbox | None = None
 
 
-def check_submission(name: str, task: str, device: str) -> list[str]:
+def check_submission(name: str, task: str, device: str, sandbox: Sandbox | None = None) -> list[str]:
     """Check a submission by name or path; returns remarks that are no errors.
 
     Raises:
         SubmissionError: the contract is broken; the message says where and what to change.
+        SandboxError: the sandbox cannot be had here.
     """
     submission = Submission.find(name)
+    if sandbox is not None:
+        sandbox.check(submission, device)
     book = submission.notebook()
     remarks = [*(book.left_out if book else ()), *foreign_imports(submission), *work_at_import(submission)]
-    plan = CheckPlan(submission, task, device)
+    plan = CheckPlan(submission, task, device, sandbox)
     ((_, result),) = run_jobs(dry_run, plan, [0], workers=1, timeout=2 * TIME_LIMIT, title="dry run")
     if isinstance(result, Failure):
         raise SubmissionError(with_path(submission, result))
@@ -82,10 +87,11 @@ def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     task = _two_batches(load_task(plan.task))
     original = initial_net(task, seed=0).state_dict()
     jobs = [partial(_dry_once, plan, task, original, (k,)) for k in (0, 1)]
-    answers = [run_apart(job, TIME_LIMIT / 4) for job in jobs]
+    apart = partial(run_confined, plan.sandbox, plan.submission, plan.device, timeout=TIME_LIMIT / 4)
+    answers = [apart(job) for job in jobs]
     if not any(isinstance(answer.content, Failure) for answer in answers):
         jobs = [partial(_dry_once, plan, task, original, indices) for indices in ((0,), (0, 1))]
-        answers += [run_apart(job, TIME_LIMIT / 4) for job in jobs]
+        answers += [apart(job) for job in jobs]
     for number, answer in enumerate(answers):
         if isinstance(answer.content, Failure):
             reason = (IN_A_ROW if number == len(answers) - 1 and number > 1 else "") + answer.content.reason

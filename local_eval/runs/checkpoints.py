@@ -200,7 +200,9 @@ def _zip_entries(path: Path) -> list[tuple[str, int, int]]:
         raise CheckpointError(f"{path} is no zip file, or was cut off ({error})") from error
     if infos and min(info.header_offset for info in infos) > 0:  # this directory is that of a checkpoint, a zip itself
         raise CheckpointError(f"{path} was cut off: the zip's own directory is missing at its end")
-    infos = [info for info in infos if not (info.is_dir() and info.file_size == 0)]
+    infos = [info for info in infos if not (info.filename.endswith("/") and info.file_size == 0)]
+    if any(not info.filename for info in infos):
+        raise CheckpointError(f"{path} holds a file without a name; zip the checkpoints anew")
     for info in infos:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):

@@ -39,7 +39,7 @@ def unpack(content: bytes, like: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     try:
         start = LENGTH.size + LENGTH.unpack_from(content)[0]
         told = json.loads(content[LENGTH.size : start])
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, RecursionError):
         raise SubmissionError("its process handed over something unreadable") from None
     if len(content) - start != expected or not isinstance(told, dict):
         raise SubmissionError(f"its process handed over {len(content) - start} bytes of weights, not {expected}")

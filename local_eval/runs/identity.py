@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from local_eval.runs.refusal import NOT_PYTHON
+
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -90,6 +92,6 @@ def file_digest(path: str) -> str:
 def _digest_of(path: str, *_: int) -> str:
     content = Path(path).read_bytes()
     if path.endswith(".py"):
-        with contextlib.suppress(SyntaxError, ValueError):  # whoever opened it did not run it then
+        with contextlib.suppress(*NOT_PYTHON):  # whoever opened it did not run it then
             content = code_shape(ast.parse(content)).encode(errors="surrogatepass")
     return hashlib.sha256(content).hexdigest()[:12]

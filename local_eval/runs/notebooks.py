@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local_eval.runs.cells import Cell, read_cells
 from local_eval.runs.identity import code_shape
-from local_eval.runs.refusal import SubmissionError
+from local_eval.runs.refusal import NOT_PYTHON, SubmissionError
 from local_eval.runs.signature import SIGNATURE, functions_named
 from local_eval.runs.statements import DEFINITIONS, IMPORTS, Statement, stored
 
@@ -48,6 +48,13 @@ def extract(path: Path) -> Extracted:
     Raises:
         SubmissionError: no notebook, not Python, or what `unlearning` needs comes from code that is not run.
     """
+    try:
+        return _extracted(path)
+    except RecursionError:
+        raise SubmissionError(f"{path}: its code nests too deeply to be read; write it flatter") from None
+
+
+def _extracted(path: Path) -> Extracted:
     cells = read_cells(path)
     text = "\n".join(cell.text for cell in cells) + "\n"
     starts = [1]
@@ -57,9 +64,11 @@ def extract(path: Path) -> Extracted:
     try:
         tree = ast.parse(text)
         statements = [Statement(node) for node in tree.body]
-    except (SyntaxError, ValueError) as error:
+    except NOT_PYTHON as error:
         where = whole.place(getattr(error, "lineno", None) or 1)
-        raise SubmissionError(f"{path}, {where}: not valid Python ({getattr(error, 'msg', error)})") from error
+        raise SubmissionError(
+            f"{path}, {where}: not valid Python ({getattr(error, 'msg', error) or 'too deep'})"
+        ) from error
     if not any("unlearning" in s.makes for s in statements):
         raise SubmissionError(f"{path}: no function {SIGNATURE}; {_written_elsewhere(cells) or functions_named(tree)}")
     kept, needed = _taken(statements)

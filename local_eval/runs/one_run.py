@@ -13,7 +13,7 @@ import pickle
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record
 from local_eval.engine.sealed import load_state
 from local_eval.runs.checkpoints import save_checkpoint
+from local_eval.runs.confined import run_confined
 from local_eval.runs.contract import check_result, load_telling
 from local_eval.runs.handover import pack, unpack
 from local_eval.runs.identity import Reads
@@ -46,7 +47,8 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
     """Run `index` of a plan. Whatever the submission does short of killing this process too ends in a Failure."""
     _, original, _ = workplace(plan.task, plan.original_of(index))
     fresh_net(plan.task)  # before the fork
-    answer = run_apart(lambda clock: unlearned_weights(plan, index, clock), plan.timeout)
+    work = partial(unlearned_weights, plan, index)
+    answer = run_confined(plan.sandbox, plan.submission, plan.device, work, plan.timeout)
     if isinstance(answer.content, Failure):
         return replace(answer.content, printed=answer.printed)
     try:
@@ -57,6 +59,8 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         facts = {"seconds": answer.seconds, "read": Reads.now(**read).as_json()}
         if plan.checkpoints is not None:
             facts["checkpoint"] = save_checkpoint(state, plan.checkpoints, index)
+        if plan.sandbox is not None:
+            facts["sandbox"] = plan.sandbox.as_json()
         return evaluated(plan, index, state, facts)
     except SubmissionError as error:
         return Failure(str(error))

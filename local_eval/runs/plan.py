@@ -13,6 +13,7 @@ from local_eval.engine.files import write_atomically
 from local_eval.engine.records import Record
 from local_eval.oracles.original import original_digest
 from local_eval.runs.checkpoints import checkpoint_name
+from local_eval.runs.confined import Sandbox
 from local_eval.runs.luggage import as_at_home, go_there, submission_parcel
 from local_eval.runs.submissions import Submission
 from local_eval.tasks.readers.box import boxed, spec_of
@@ -34,6 +35,7 @@ class RunPlan:
     originals: tuple[Path, ...] = ()  # where runs start from these in turn, instead of from `original`
     checkpoints: Path | None = None  # folder in which to keep every run's state dict
     timeout: float | None = None  # seconds after which a run counts as hanging
+    sandbox: Sandbox | None = None  # what runs give up; their results are the same with and without
     reads: dict | None = None  # what its runs are known to read, as in a record; None if none has been made
 
     @classmethod

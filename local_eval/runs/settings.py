@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 
 from local_eval.engine.errors import InputError
+from local_eval.runs.refusal import NOT_PYTHON
 
 Settings = tuple[tuple[str, str], ...]  # constant and literal, as written
 UNKNOWN = object()  # a value that is not known without running the file
@@ -37,7 +38,7 @@ def split_name(name: str) -> tuple[str, Settings]:
         if call.args or any(k.arg is None for k in call.keywords):
             raise ValueError("no name before =")
         return found[1], tuple((k.arg, _literal(k.value)) for k in call.keywords)
-    except (SyntaxError, ValueError, AttributeError) as error:
+    except (*NOT_PYTHON, AttributeError) as error:
         text = f"{name}: the brackets must hold NAME=VALUE, such as [EPOCHS=3,LR=1e-2] ({error})"
         raise SettingError(text) from None
 
@@ -57,7 +58,7 @@ def with_settings(name: str, pairs: Sequence[str]) -> str:
             raise SettingError(f"--set {pair}: give NAME=VALUE, such as --set EPOCHS=3")
         try:
             changed[constant.strip()] = _literal(ast.parse(value.strip(), mode="eval").body)
-        except (SyntaxError, ValueError):
+        except NOT_PYTHON:
             text = f"--set {pair}: {value.strip()!r} is no literal of Python"
             raise SettingError(f"{text}; a text needs quotes: --set \"NAME='text'\"") from None
     return label(stem, tuple(changed.items()))

@@ -12,7 +12,7 @@ from pathlib import Path
 from local_eval.engine.files import user_path
 from local_eval.runs.identity import code_shape
 from local_eval.runs.notebooks import Extracted, extract
-from local_eval.runs.refusal import SubmissionError
+from local_eval.runs.refusal import NOT_PYTHON, SubmissionError
 from local_eval.runs.settings import Settings, changed_source, label, split_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +21,7 @@ COMMON = ROOT / "common"
 CHECKPOINTS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.xz", ".tar.bz2", ".tar.zst", ".pth", ".pt")
 CHECKPOINTS += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst")  # endings that mean weights, not code
 CODE = (".py", ".ipynb")
+LONGEST = 200  # characters of what Python says about a file
 TRAVELS = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)  # into a notebook
 
 
@@ -67,7 +68,13 @@ class Submission:
         return ast.parse(self.source(), filename=str(self.path))
 
     def digest(self) -> str:
-        """Short hash of what its file and what it uses of `common` compile to."""
+        """Short hash of what its file and what it uses of `common` compile to. Raises SubmissionError."""
+        try:
+            return self._digest()
+        except RecursionError:
+            raise SubmissionError(f"{self.path}: its code nests too deeply to be read; write it flatter") from None
+
+    def _digest(self) -> str:
         sha = hashlib.sha256(f"\0{code_shape(self.tree())}\0".encode())
         for file in source_files(self.path)[1:]:
             sha.update(f"{file.name}\0{code_shape(parse_source(file))}\0".encode())
@@ -149,13 +156,17 @@ def _text(file: Path) -> str:
         return extract(file).text
     try:
         content = file.read_bytes()
+    except OSError as error:
+        raise SubmissionError(f"{file} cannot be read ({error.strerror})") from error
+    try:
         ast.parse(content, filename=str(file))
         with tokenize.open(file) as opened:
             return opened.read()
-    except (SyntaxError, ValueError) as error:
+    except NOT_PYTHON as error:
         line = getattr(error, "lineno", None)
         where = f"{file}{f', line {line}' if line else ''}"
-        raise SubmissionError(f"{where}: not valid Python ({error}){_hint(content, line)}") from error
+        said = str(error)[:LONGEST] or "it nests too deeply"
+        raise SubmissionError(f"{where}: not valid Python ({said}){_hint(content, line)}") from error
 
 
 def _hint(content: bytes, line: int | None) -> str:

@@ -11,37 +11,60 @@ Adam divides the factor out again, but for coupled weight decay, which is added 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from local_eval.engine.device import memory_format
 from local_eval.tasks.digits import NarrowResNet
 
 
 class ScaleGrad(torch.autograd.Function):
-    """x, with a gradient `factor` times as large."""
+    """Tensors as they are, with gradients `factor` times as large; several at once, since a call costs 10 us."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+    def forward(ctx, factor: float, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.factor = factor
-        return x.view_as(x)
+        return tuple(x.view_as(x) for x in tensors)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * ctx.factor, None
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(gradient * ctx.factor for gradient in gradients)
 
 
 class ScaledConv2d(nn.Conv2d):
-    """A convolution whose weight and bias learn `factor` times as fast."""
+    """A convolution without bias whose weight learns `factor` times as fast.
+
+    Maps here are tiny, so half of the convolutions have one output position. They are computed as the products of
+    matrices that they are, from the taps that touch a pixel; the other taps have a gradient of zero, as ever.
+    """
 
     factor = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else ScaleGrad.apply(self.bias, self.factor)
-        return self._conv_forward(x, ScaleGrad.apply(self.weight, self.factor), bias)
+        (window, height), (also, width) = (
+            one_position(size, kernel, stride, padding)
+            for size, kernel, stride, padding in zip(x.shape[2:], self.kernel_size, self.stride, self.padding)
+        )
+        if height is None or width is None:
+            (weight,) = ScaleGrad.apply(self.factor, self.weight)
+            return self._conv_forward(x.contiguous(memory_format=memory_format(self, x.device)), weight, None)
+        (weight,) = ScaleGrad.apply(self.factor, self.weight[:, :, height, width])
+        return F.linear(x[:, :, window, also].flatten(1), weight.flatten(1))[..., None, None]
 
     def extra_repr(self) -> str:  # the task's fingerprint covers it
         return f"{super().extra_repr()}, gradient x {self.factor:g}"
+
+
+@lru_cache(maxsize=256)
+def one_position(size: int, kernel: int, stride: int, padding: int) -> tuple[slice, slice | None]:
+    """Which of `size` pixels a kernel with one output position sees along an axis, and with which taps; else None."""
+    if (size + 2 * padding - kernel) // stride:
+        return slice(None), None
+    end = min(kernel, padding + size)
+    return slice(0, end - padding), slice(padding, end)
 
 
 class ScaledBatchNorm2d(nn.BatchNorm2d):
@@ -52,7 +75,7 @@ class ScaledBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.num_batches_tracked.add_(1)
-        weight, bias = ScaleGrad.apply(self.weight, self.factor), ScaleGrad.apply(self.bias, self.factor)
+        weight, bias = ScaleGrad.apply(self.factor, self.weight, self.bias)
         return F.batch_norm(
             x, self.running_mean, self.running_var, weight, bias, self.training, self.momentum, self.eps
         )
@@ -64,7 +87,8 @@ class ScaledLinear(nn.Linear):
     factor = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, ScaleGrad.apply(self.weight, self.factor), self.bias)
+        (weight,) = ScaleGrad.apply(self.factor, self.weight)
+        return F.linear(x, weight, self.bias)
 
 
 SCALED = {nn.Conv2d: ScaledConv2d, nn.BatchNorm2d: ScaledBatchNorm2d, nn.Linear: ScaledLinear}

@@ -67,6 +67,9 @@ def test_a_second_call_makes_nothing_again(board, tmp_path):
     assert board(THREE[::2])[0] == 0
     assert made == {f: f.stat().st_mtime_ns for f in (tmp_path / "out").rglob("[0-9]*.npz")}
     assert (tmp_path / "board.csv").read_bytes() == first
+    code, (one, other, _) = board([*THREE[:1], ("[SIGMA=0.03]", {}), *THREE[2:]], "--finished-only")
+    assert code == 1 and one["measured"] and not other["measured"], "no runs are made"
+    assert made == {f: f.stat().st_mtime_ns for f in (tmp_path / "out").rglob("[0-9]*.npz")}
 
 
 def test_the_command_of_a_row_gives_its_score_alone(board, capsys, tmp_path):

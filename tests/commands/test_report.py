@@ -16,7 +16,7 @@ from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record, record_path, save_record
 from local_eval.grader import Grader
 from local_eval.oracles.original import finish_original
-from local_eval.report.table import read_score
+from local_eval.report.table import checksum, read_score
 from local_eval.runs.checkpoints import save_checkpoint
 from tests.conftest import GOOD, TINY, in_this_process
 from tests.report.page.looking import Page
@@ -112,13 +112,16 @@ def test_without_a_score_or_with_other_runs_the_command_says_what_to_do(graded, 
     assert main(["report", name, *moved]) == 2
     assert "a score of 16 runs, but 15 runs" in capsys.readouterr().err
     shutil.copytree(folder_of(out), folder_of(copy), dirs_exist_ok=True)
-    content = json.loads((folder_of(copy) / "score.json").read_text())
+    content = read_score(folder_of(copy) / "score.json")
     content["epsilons"][0] += 1
-    del content["sha256"]
-    (folder_of(copy) / "score.json").write_text(json.dumps(content))
+    write_sealed(folder_of(copy) / "score.json", content)
     assert main(["report", name, *moved]) == 2
     assert "have changed since they were scored" in capsys.readouterr().err
     del content["notes"]
-    (folder_of(copy) / "score.json").write_text(json.dumps(content))
+    write_sealed(folder_of(copy) / "score.json", content)
     assert main(["report", name, *moved]) == 2
     assert "is of an earlier version, without notes" in capsys.readouterr().err
+
+
+def write_sealed(path, content):
+    path.write_text(json.dumps(content | {"sha256": checksum(content)}))

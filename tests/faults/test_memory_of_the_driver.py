@@ -67,5 +67,5 @@ def test_512_runs_fit_into_a_few_hundred_megabytes(original_out, submission, tmp
         assert max(made, read) < MOST
     if os.environ.get("FAULTS_TABLE"):
         head = "| runs | while they are made | while they are read again |\n|---|---|---|\n"
-        write_between_markers(Path(os.environ["FAULTS_TABLE"]), "memory table", head + "\n".join(rows))
+        write_between_markers(Path(os.environ["FAULTS_TABLE"]), "faults memory", head + "\n".join(rows))
     print("\n".join(rows))

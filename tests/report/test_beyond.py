@@ -37,7 +37,9 @@ def test_missing_controls_are_told_with_what_to_do(plain):
     assert beyond_rows(plain) == []
 
 
-@pytest.mark.parametrize("oracles, told", [("disjoint", "oracles of its own."), ("shared", "a third of the variance.")])
+@pytest.mark.parametrize(
+    "oracles, told", [("disjoint", "oracles of its own."), ("shared", "up to half of the variance.")]
+)
 def test_seeds_are_told_in_a_line_beside_the_interval(plain, oracles, told):
     line = repeats_line(Repeats((3, 4), (0.04, 0.02), oracles), plain)
     assert line.startswith("seeds 3 to 4: 0.0400 0.0200; mean 0.0300, standard deviation 0.0141")

@@ -13,7 +13,8 @@ from torchvision.models import resnet18
 from local_eval.oracles.stacked import stack
 from local_eval.tasks.competition_small import FACTOR, FORGET_PERSONS, TRAIN_COUNTS, WIDTH, task
 from local_eval.tasks.digit_persons import Words, sampled
-from local_eval.tasks.scaled_layers import ScaledResNet
+from local_eval.tasks.digits import NarrowResNet
+from local_eval.tasks.scaled_layers import ScaledResNet, one_position
 
 PIXELS = "55a2f3e445818cea"
 
@@ -89,6 +90,38 @@ def test_factor_changes_no_output():
     for train in (True, False):
         outputs = [net_with(f).train(train)(images) for f in (1.0, 8.0)]
         assert outputs[0].equal(outputs[1])
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_a_net_with_factor_one_is_torchs_own_in_outputs_and_gradients(size):
+    """The twin: stock layers. Small maps are computed another way, so the last bits differ."""
+    scaled, stock = ScaledResNet(4, 10, 1.0).double(), NarrowResNet(4, 10).double()
+    stock.load_state_dict(scaled.state_dict())
+    images = 255 * torch.rand(6, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    outputs = [net.train()(images) for net in (scaled, stock)]
+    assert torch.allclose(*outputs, rtol=1e-9, atol=1e-9)
+    for out in outputs:
+        F.cross_entropy(out, torch.arange(6)).backward()
+    for (name, one), (_, other) in zip(scaled.named_parameters(), stock.named_parameters()):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-7, atol=1e-9 * float(other.grad.abs().max())), name
+
+
+def test_taps_that_see_only_padding_have_no_gradient_and_weights_lie_as_torch_lays_them():
+    found = gradients(net_with(8.0))["layer4.1.conv2.weight"]
+    assert found.is_contiguous() and found[:, :, 1, 1].abs().min() > 0
+    found[:, :, 1, 1] = 0
+    assert not found.any()
+
+
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (1, 1, 0), (7, 2, 3)])
+def test_one_position_is_where_a_kernel_has_one_output(kernel, stride, padding):
+    for size in range(1, 9):
+        pixels, taps = one_position(size, kernel, stride, padding)
+        outputs = (size + 2 * padding - kernel) // stride + 1
+        assert (taps is not None) == (outputs == 1)
+        if taps:
+            seen = [(t - padding, t) for t in range(kernel) if 0 <= t - padding < size]
+            assert list(zip(range(size)[pixels], range(kernel)[taps])) == seen
 
 
 def through_a_copy(net: nn.Module) -> nn.Module:

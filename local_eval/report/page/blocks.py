@@ -50,7 +50,7 @@ def standing_block(facts: Facts) -> Block:
     total = len(facts.results.others) + 1
     if total > MOST_ROWS:
         here += f" The figure shows {MOST_ROWS} of them, the table all."
-    shows = "Scores with their 95 % intervals; the dashed line is what retraining gets against itself."
+    shows = f"Scores with their {facts.level} intervals; the dashed line is what retraining gets against itself."
     good = "A mark near the dashed line, with a bar that does not reach the marks of others."
     return Block("standing", "Where it stands", shows, good, here, draw_standing(facts), tables.of_standing(facts))
 

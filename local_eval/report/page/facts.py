@@ -57,6 +57,11 @@ class Facts:
         return len(self.ours)
 
     @property
+    def level(self) -> str:
+        """Of the interval, in words; earlier versions did not say."""
+        return f"{100 * self.score.get('interval_level', 0.95):.0f}\u00a0%"
+
+    @property
     def utility(self) -> float:
         """What forgetting quality is multiplied by."""
         return self.score["retain_accuracy_ratio"] * self.score["test_accuracy_ratio"]

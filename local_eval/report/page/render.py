@@ -125,7 +125,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         ("N", f"{s['runs']} unlearned and {s['runs']} retrained models"),
         ("forget set", f"{len(facts.labels)} examples of {len(np.unique(facts.persons))} persons"),
         ("seed of the runs", "unknown, made elsewhere" if s.get("seed") is None else str(s["seed"])),
-        ("original models", "one"),
+        ("original models", str(s.get("originals", 1))),
         ("graded", s.get("when", "unknown")),
         ("kit", f"version {kit.get('version', 'unknown')}, commit {kit.get('commit', 'unknown')}"),
         ("torch, numpy", f"{s.get('torch', 'unknown')}, {s.get('numpy', 'unknown')}"),

@@ -25,7 +25,7 @@ def beyond_in(score: dict) -> tuple[Beyond, ...]:
             row["name"],
             f"{row['value']:.3f}",
             f"{row['perfect']:.3f} ({row['low']:.3f} to {row['high']:.3f})",
-            f"{row['words'].capitalize()}. {row['meaning']}",
+            f"{row['words'].capitalize()}. {row['meaning'][:1].upper()}{row['meaning'][1:]}.",
         )
         for row in score.get("beyond", ())
     )

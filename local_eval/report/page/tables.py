@@ -44,7 +44,7 @@ def of_standing(facts: Facts) -> Table:
         )
         for s in standing(facts.score, facts.results.others)
     ]
-    return Table(("method", "score", "95 % interval", "at N = 512", "retain %", "test %", "s / run"), rows)
+    return Table(("method", "score", f"{facts.level} interval", "at N = 512", "retain %", "test %", "s / run"), rows)
 
 
 def of_gap(facts: Facts) -> Table:

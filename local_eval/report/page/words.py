@@ -96,7 +96,7 @@ def main_shares(facts: Facts) -> tuple[tuple[float, float, float], str, str]:
     """The share of the ceiling that counts, with its ends; at which N; and the level of its interval."""
     if facts.projected_shares:
         return facts.projected_shares, f"at N = {OFFICIAL_RUNS}, projected", "90\u00a0%"
-    return facts.shares, f"at N = {facts.models}", "95\u00a0%"
+    return facts.shares, f"at N = {facts.models}", facts.level
 
 
 def sureness(facts: Facts) -> list[str]:
@@ -107,9 +107,11 @@ def sureness(facts: Facts) -> list[str]:
     said.append(f"At both ends: {first}." if first == last else f"So anything from “{first}” to “{last}”.")
     if facts.projected_shares:
         ends = "{:.4f} to {:.4f}".format(*facts.score["interval"])
-        said.append(f"The score at N = {facts.models} is within {ends}, at 95\u00a0%.")
+        said.append(f"The score at N = {facts.models} is within {ends}, at {facts.level}.")
     elif facts.score["not_projected"]:
         said.append(f"Not projected to N = {OFFICIAL_RUNS}: {facts.score['not_projected']}")
+    if "interval_level" in facts.score:
+        said.append("The score's interval is for another grading: other runs and oracles, the same forget set.")
     return said
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from local_eval.tasks.names import TaskError
 
 TOLD = 10  # faults in one message
+LONGEST = 450  # characters of one fault; a cell may hold any text
 
 
 class Faults:
@@ -50,7 +51,7 @@ class ManyFaults(TaskError):
     """One fault or several, in the order in which they were noted."""
 
     def __init__(self, source: Path, messages: list[str]):
-        self.messages = messages
+        self.messages = messages = [m if len(m) <= LONGEST else f"{m[:LONGEST]} ..." for m in messages]
         if len(messages) == 1:
             super().__init__(messages[0])
             return

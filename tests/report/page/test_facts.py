@@ -10,6 +10,7 @@ from local_eval.metric.metric import forgetting_points
 from local_eval.report.page.accuracies import accuracies
 from local_eval.report.page.contours import expected_points
 from local_eval.report.page.facts import bins_of, counted, gather, last_edge, spread_out, standing
+from local_eval.report.page.results import beyond_in
 from tests.report.page.simulated import results
 
 
@@ -83,3 +84,20 @@ def test_what_is_shown_is_evenly_spaced_and_the_standing_is_by_score():
     assert spread_out(1000, 4).tolist() == [0, 250, 500, 750]
     rows = [{"score": s, "submission": n} for s, n in ((0.1, "a"), (0.3, "b"), (0.1, "c"))]
     assert [r["submission"] for r in standing(rows[2], rows[:2])] == ["b", "a", "c"]
+
+
+def test_further_measures_and_the_level_of_the_interval_come_from_the_score(made):
+    measure = {
+        "name": "KLoM",
+        "value": 2.4,
+        "perfect": 1.6,
+        "low": 1.3,
+        "high": 2.0,
+        "words": "far off",
+        "meaning": "x",
+    }
+    (row,) = beyond_in({"beyond": [measure]})
+    assert (row.name, row.value, row.perfect, row.meaning) == ("KLoM", "2.400", "1.600 (1.300 to 2.000)", "Far off. X.")
+    assert beyond_in({}) == ()
+    facts = gather(made)
+    assert facts.level == f"{100 * made.score['interval_level']:.0f}\u00a0%"

@@ -1,0 +1,125 @@
+"""What Kaggle's private board would have given, by scores that people have published for methods graded here.
+
+`python -m local_eval board --write` grades published variants on a task, fits a curve and leaves it in a small file.
+Whoever grades on that very task reads it here. How far it may be trusted: docs/board.md.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from local_eval.engine.errors import InputError
+from local_eval.metric.score import OFFICIAL_RUNS, Score
+from local_eval.report.table import projected_score
+from local_eval.runs.submissions import ROOT
+
+FIT = ROOT / "results" / "kaggle_fit.json"
+FLOOR = 1e-4  # below, neither scores here nor Kaggle's mean anything: they are taken for this
+TEAMS = 1121
+# Scores of the private board by rank: winners' slides, and participants' reports (ranks 12, 68, 110, 448 and 809).
+RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 68, 110, 448, 809)
+SCORES = (0.0985, 0.0902, 0.0885, 0.0863, 0.0785, 0.0783, 0.078, 0.0775, 0.07, 0.0657, 0.0646, 0.0606, 0.055)
+
+
+class FitError(InputError):
+    """The file of a fit cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A curve of published on measured scores, what it errs by, and on which task it holds."""
+
+    task: str
+    fingerprint: str
+    runs: int  # N of every measured score
+    rows: int  # published scores that it rests on
+    variants: int
+    families: int
+    curve: tuple[tuple[float, float], ...]  # (measured, published), both rising; straight between them on a log scale
+    factors: tuple[float, float]  # published / predicted of families left out: 10 % and 90 % quantile
+    median_factor: float  # the same, either way: half of the predictions are within it
+
+    def at(self, measured: float) -> float:
+        """The published score to expect; beyond the curve's ends, that of the end."""
+        x, y = np.log(np.maximum(self.curve, FLOOR)).T
+        return float(np.exp(np.interp(np.log(max(measured, FLOOR)), x, y)))
+
+    def covers(self, measured: float) -> bool:
+        """Does a measured score lie between those of the board?"""
+        return max(self.curve[0][0], FLOOR) <= max(measured, FLOOR) <= self.curve[-1][0]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Kaggle's private score to expect, the ends of its 80 % interval, and ranks among 1,121; None below rank 809."""
+
+    value: float
+    low: float
+    high: float
+    rank: int | None
+    best_rank: int | None
+    worst_rank: int | None
+    inside: bool  # of the board's range
+    rows: int  # published scores that it rests on, of this many variants
+    variants: int
+    median_factor: float
+
+
+def rank_of(score: float) -> int | None:
+    """Where a score would have stood on the private board; None where only "below rank 809" is known."""
+    if score < SCORES[-1]:
+        return None
+    return round(float(np.exp(np.interp(score, SCORES[::-1], np.log(RANKS[::-1])))))
+
+
+def read_fit(path: Path = FIT) -> Fit | None:
+    """The fit in a file, or None if there is no file. Raises FitError for one that is no fit."""
+    try:
+        content = json.loads(path.read_text())
+        pairs = tuple((float(x), float(y)) for x, y in content.pop("curve"))
+        return Fit(**content | {"curve": pairs, "factors": tuple(map(float, content["factors"]))})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FitError(f"{path} is no fit ({error}); get the kit's own back, or make one: board --write") from None
+
+
+def predict(score: Score, fingerprint: str, fit: Fit | None) -> Prediction | str:
+    """The prediction for a score on the task of this fingerprint, or a sentence that says why there is none."""
+    if fit is None:
+        return "too few published scores have been measured with this kit to learn from (docs/board.md)"
+    if fit.fingerprint != fingerprint:
+        return f"published scores were measured on {fit.task}, not on this exact task"
+    if score.runs < OFFICIAL_RUNS and score.projected is None:
+        return f"there is no score at N = {OFFICIAL_RUNS} to begin with"
+    measured = projected_score(score)[0] if score.projected else score.score
+    value = fit.at(measured)
+    low, high = (value * factor for factor in fit.factors)
+    ranks = rank_of(value), rank_of(high), rank_of(low)
+    return Prediction(value, low, high, *ranks, fit.covers(measured), fit.rows, fit.variants, fit.median_factor)
+
+
+def as_json(found: Prediction | str) -> dict:
+    """For score.json: the prediction's fields, or `none` with the reason."""
+    return {"none": found} if isinstance(found, str) else asdict(found)
+
+
+def in_words(found: Prediction | str) -> str:
+    """The prediction as one line."""
+    if isinstance(found, str):
+        return f"Kaggle's private board: no prediction; {found}"
+    place = f"rank {_ranked(found.rank)} of {TEAMS:,} ({_ranked(found.best_rank)} to {_ranked(found.worst_rank)})"
+    beyond = "" if found.inside else "; BEYOND the scores that the board has, so not to be relied on"
+    basis = f"{found.rows} published scores of {found.variants} variants, half of them within a factor of"
+    return (
+        f"Kaggle's private board: about {found.value:.4f}, 80 % interval {found.low:.4f} to {found.high:.4f}, {place}; "
+        f"from {basis} {found.median_factor:.2f}{beyond}"
+    )
+
+
+def _ranked(rank: int | None) -> str:
+    return f"below {RANKS[-1]}" if rank is None else f"{rank}"

@@ -1,0 +1,75 @@
+"""A prediction is read off the board's fit, on the fit's very task, and says how far it can be believed."""
+
+from dataclasses import replace
+
+import pytest
+
+from local_eval.metric.projection import Projection
+from local_eval.report.prediction import FIT, SCORES, Fit, FitError, as_json, in_words, predict, rank_of, read_fit
+from tests.metric.test_score import score
+
+CURVE = ((0.001, 0.005), (0.01, 0.05), (0.04, 0.1))
+SCORE = replace(score(models=16), retain_accuracy_ratio=1.0, test_accuracy_ratio=0.5)
+SAMPLE = Fit("small", "abc", 24, 12, 10, 5, CURVE, (0.8, 1.5), 1.25)
+
+
+def at(measured, fingerprint="abc", fit=SAMPLE):
+    """The prediction for a method that scores this at N = 512."""
+    return predict(replace(SCORE, projected=Projection(2 * measured, 0, 1, 512)), fingerprint, fit)
+
+
+def test_a_prediction_lies_on_the_curve_straight_between_its_points_on_log_scales():
+    assert at(0.01).value == pytest.approx(0.05)
+    assert at(0.02).value == pytest.approx((0.05 * 0.1) ** 0.5)
+
+
+def test_the_interval_is_the_fits_factors_and_ranks_follow_from_its_ends():
+    found = at(0.01)
+    assert (found.low, found.high) == pytest.approx((0.04, 0.075))
+    assert (found.rank, found.worst_rank) == (None, None) and 8 < found.best_rank <= 12
+    assert "below 809 of 1,121" in in_words(found) and "within a factor of 1.25" in in_words(found)
+
+
+@pytest.mark.parametrize("measured, inside", [(0.0001, False), (0.001, True), (0.04, True), (0.05, False)])
+def test_beyond_the_board_the_end_of_the_curve_is_given_and_said_to_be_one(measured, inside):
+    found = at(measured)
+    assert found.inside == inside and ("BEYOND" in in_words(found)) != inside
+    assert 0.999 * CURVE[0][1] <= found.value <= 1.001 * CURVE[-1][1]
+
+
+@pytest.mark.parametrize(
+    "reason, changes", [("not on this exact task", {"fingerprint": "abd"}), ("too few published scores", {"fit": None})]
+)
+def test_where_the_fit_does_not_hold_there_is_a_reason_and_no_number(reason, changes):
+    found = at(0.01, **changes)
+    assert reason in found and reason in in_words(found) and as_json(found) == {"none": found}
+
+
+def test_without_a_projection_to_512_there_is_no_prediction():
+    assert "N = 512" in predict(replace(SCORE, projected=None), "abc", SAMPLE)
+
+
+def test_ranks_are_those_of_the_leaderboard_and_fall_as_scores_do():
+    assert [rank_of(s) for s in (0.2, 0.0985, 0.0885, 0.0646, 0.055)] == [1, 1, 3, 110, 809]
+    ranks = [rank_of(SCORES[-1] + k * 0.0005) for k in range(100)]
+    assert ranks == sorted(ranks, reverse=True)
+    assert rank_of(0.0549) is None
+
+
+def test_a_file_that_is_no_fit_is_told_and_none_is_none(tmp_path):
+    assert read_fit(tmp_path / "none.json") is None
+    for text in ("", "[]", "{}", '{"curve": [[1]]}', '{"curve": [[1, 2]], "factors": 3}'):
+        (tmp_path / "fit.json").write_text(text)
+        with pytest.raises(FitError, match=r"fit\.json"):
+            read_fit(tmp_path / "fit.json")
+
+
+@pytest.mark.skipif(not FIT.exists(), reason="the kit has no fit")
+def test_the_kits_own_fit_rises_and_is_of_the_small_competition_as_it_is():
+    from local_eval.grader import Grader
+
+    fit = read_fit()
+    assert fit.fingerprint == Grader("competition_small").fingerprint
+    measured, published = zip(*fit.curve)
+    assert list(measured) == sorted(measured) and list(published) == sorted(published)
+    assert fit.factors[0] < 1 < fit.factors[1] and fit.families >= 5
