@@ -3,7 +3,7 @@
 A variant is one point, however many rows it has: the geometric mean of its private scores, or of all where there is no
 private one. All families weigh the same, since the next method to be graded is likely of another. Variants that use
 Adam are on the board and not in the fit: the small task multiplies gradients, which Adam undoes, so it holds back
-these methods alone. That was decided on the part `tune`, before `test` was opened.
+these methods alone. That was decided on the part `tune`, before any score of `test` was seen.
 
 How to run it: python -m local_eval board --write results/kaggle_board.csv
 """

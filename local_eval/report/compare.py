@@ -19,7 +19,7 @@ from local_eval.runs.submissions import Submission
 
 NAMES = "method, rank, score, 90 % interval, of ceiling, at N = 512, RA, TA, at epsilon 50, s / run, official private"
 COLUMNS = NAMES.split(", ")
-HEAD = f"| {' | '.join(COLUMNS)} | official private |\n{'|---' * (len(COLUMNS) + 1)}|"
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 @dataclass(frozen=True)

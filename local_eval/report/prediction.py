@@ -91,7 +91,7 @@ def read_fit(path: Path = FIT) -> Fit | None:
 def predict(score: Score, fingerprint: str, fit: Fit | None) -> Prediction | str:
     """The prediction for a score on the task of this fingerprint, or a sentence that says why there is none."""
     if fit is None:
-        return "no published scores have been measured with this kit"
+        return "too few published scores have been measured with this kit to learn from (docs/board.md)"
     if fit.fingerprint != fingerprint:
         return f"published scores were measured on {fit.task}, not on this exact task"
     if score.runs < OFFICIAL_RUNS and score.projected is None:

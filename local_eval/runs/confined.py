@@ -9,10 +9,8 @@ How it is used: `run_confined(sandbox, submission, work, timeout)` in runs/one_r
 from __future__ import annotations
 
 import glob
-import shutil
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +18,7 @@ import torch
 
 from local_eval.engine.apart import Answer, Clock, run_apart
 from local_eval.engine.failure import Failure
+from local_eval.engine.own_folders import own_folder
 from local_eval.engine.sandbox import Cage, SandboxError, check_level, hides
 from local_eval.engine.sandbox_levels import LEVELS
 from local_eval.runs.submissions import COMMON, ROOT, Submission
@@ -92,16 +91,14 @@ def run_confined(
     """
     if sandbox is None:
         return run_apart(work, timeout)
-    cage, folder = sandbox.cage(submission, device), tempfile.mkdtemp(prefix="sandbox-")
+    cage = sandbox.cage(submission, device)
+    with own_folder() as folder:  # made out here: what is inside cannot remove it
 
-    def inside(clock: Clock) -> bytes:
-        cage.enter(folder)
-        return work(clock)
+        def inside(clock: Clock) -> bytes:
+            cage.enter(str(folder))
+            return work(clock)
 
-    try:
         answer = run_apart(inside, timeout)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return replace(answer, content=_telling(answer.content))
 
 

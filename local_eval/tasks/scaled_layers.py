@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from local_eval.engine.device import memory_format
 from local_eval.tasks.digits import NarrowResNet
 
 
@@ -49,7 +50,7 @@ class ScaledConv2d(nn.Conv2d):
         )
         if height is None or width is None:
             (weight,) = ScaleGrad.apply(self.factor, self.weight)
-            return self._conv_forward(x.contiguous(memory_format=torch.channels_last), weight, None)
+            return self._conv_forward(x.contiguous(memory_format=memory_format(self, x.device)), weight, None)
         (weight,) = ScaleGrad.apply(self.factor, self.weight[:, :, height, width])
         return F.linear(x[:, :, window, also].flatten(1), weight.flatten(1))[..., None, None]
 

@@ -27,20 +27,30 @@ class Table:
         assert (lost, changed) == (0, 0), self.rows[-1]
 
 
+@pytest.fixture(scope="session")
+def measured():
+    """What it was tried with; asked for before the first table is written, which changes the commit to a dirty one."""
+    about = provenance("cpu")
+    return f"Tried on {about['hardware']}, torch {about['torch']}, commit {about['commit']}, with `make test-faults`."
+
+
 @pytest.fixture(scope="module")
-def table(request):
-    """The table of a file of tests, in docs/faults.md between marks of its name."""
+def write(request, measured):
+    """write(head and rows, name=that of the file of tests): into FAULTS_TABLE between marks, if it is to be written."""
+
+    def between(text: str, name: str = request.module.__name__.rpartition(".test_")[2]) -> None:
+        if page := os.environ.get("FAULTS_TABLE"):
+            write_between_markers(Path(page), f"faults {name}", f"{text}\n\n{measured}")
+
+    return between
+
+
+@pytest.fixture(scope="module")
+def table(write):
+    """The table of a file of tests."""
     made = Table()
     yield made
-    if os.environ.get("FAULTS_TABLE"):
-        write(Path(os.environ["FAULTS_TABLE"]), request.module.__name__.rpartition(".test_")[2], made.rows)
-
-
-def write(page: Path, name: str, rows: list[str]) -> None:
-    """Put rows between `<!-- faults NAME -->` and its end."""
-    about = provenance("cpu")
-    caption = f"Measured on {about['hardware']}, torch {about['torch']}, commit {about['commit']}; `make test-faults`."
-    write_between_markers(page, f"faults {name}", HEAD + "\n".join(rows) + f"\n\n{caption}")
+    write(HEAD + "\n".join(made.rows))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """kill -9 at moments chosen by seed, each followed by the same command: nothing finished is lost, no score changes."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -29,7 +30,7 @@ def kill_again_and_again(store, undisturbed, kills, strike, rng):
         ended = False
         while time.monotonic() < moment and not ended:
             time.sleep(0.003)
-            ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            ended = has_ended(child)
         below = family(child)
         hit = not ended and strike(child)
         code = store.wait(child)
@@ -56,14 +57,6 @@ def strike_all(child):
     return True
 
 
-def strike_run(child):
-    """The process of the run that is being made, if one is."""
-    for process in family(child)[:1]:
-        process.kill()
-        return True
-    return False
-
-
 def test_the_driver_is_killed(store, undisturbed, table):
     found = kill_again_and_again(store, undisturbed, DRIVERS, strike_driver, random.Random(SEED))
     table.tell("kill -9 of the driver", DRIVERS, *found, "the same command went on")
@@ -74,10 +67,32 @@ def test_the_driver_and_all_its_processes_are_killed_at_once(store, undisturbed,
     table.tell("kill -9 of the driver and the run's process at once", FAMILIES, *found, "the same command went on")
 
 
-def test_a_runs_process_is_killed(store, undisturbed, table):
-    found = kill_again_and_again(store, undisturbed, SINGLE_RUNS, strike_run, random.Random(SEED + 2))
-    text = "the others were made, the run failed in words, the same command made it"
-    table.tell("kill -9 of a run's own process", SINGLE_RUNS, *found, text)
+def has_ended(child):
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def test_runs_processes_are_killed(store, undisturbed, table):
+    """Several in a grading, which goes on with the others and tells which have failed."""
+    rng, struck, lost, starts = random.Random(SEED + 2), 0, 0, 0
+    while struck < SINGLE_RUNS:
+        before, child, known = store.finished(), store.start(), set()
+        starts += 1
+        while not has_ended(child) and struck < SINGLE_RUNS:
+            for process in family(child):
+                if process.pid not in known and rng.random() < 0.4:
+                    with contextlib.suppress(psutil.Error):
+                        process.kill()
+                        struck += 1
+                known.add(process.pid)
+            time.sleep(0.002)
+        store.wait(child)
+        lost += store.lost_since(before)
+        if store.is_complete():
+            shutil.rmtree(store.runs)
+    assert "its process died (signal SIGKILL" in store.said()
+    assert store.resume() == 0, store.said()
+    text = f"the others were made, those runs failed in words, the same command made them ({starts} commands)"
+    table.tell("kill -9 of a run's own process", SINGLE_RUNS, lost, store.differs_from(undisturbed), text)
 
 
 def workers_of(child):
@@ -99,7 +114,7 @@ def test_workers_from_which_runs_are_forked_are_killed(store, undisturbed, table
         starts += 1
         while psutil.pid_exists(child) and struck < WORKERS:
             time.sleep(rng.uniform(0.2, 3.0))
-            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if has_ended(child):
                 break
             if here := workers_of(child):
                 rng.choice(here).kill()

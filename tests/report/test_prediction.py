@@ -38,7 +38,7 @@ def test_beyond_the_board_the_end_of_the_curve_is_given_and_said_to_be_one(measu
 
 
 @pytest.mark.parametrize(
-    "reason, changes", [("not on this exact task", {"fingerprint": "abd"}), ("have been measured", {"fit": None})]
+    "reason, changes", [("not on this exact task", {"fingerprint": "abd"}), ("too few published scores", {"fit": None})]
 )
 def test_where_the_fit_does_not_hold_there_is_a_reason_and_no_number(reason, changes):
     found = at(0.01, **changes)

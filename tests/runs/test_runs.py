@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -177,7 +178,9 @@ def test_a_disk_that_fills_up_loses_no_finished_run(original_out, body, monkeypa
 
 def grade(out, path, *more, runs=16, **kwargs):
     command = [sys.executable, "-m", "local_eval", "run", path, "--task", TINY, "--runs", str(runs), "--out", str(out)]
-    return subprocess.Popen([*command, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **kwargs)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
+    return subprocess.Popen([*command, *more], preexec_fn=listens, text=True, **pipes, **kwargs)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

@@ -69,7 +69,7 @@ class Cluster:
                 num_cpus=default_workers("cpu"),
                 include_dashboard=False,
                 object_store_memory=STORE,
-                _system_config={"gcs_rpc_server_reconnect_timeout_s": ORPHANS},
+                _system_config={"gcs_rpc_server_reconnect_timeout_s": ORPHANS, "worker_niceness": 0},  # as local ones
                 _node_ip_address="127.0.0.1",  # nobody else is to find it: Ray runs the code of whoever reaches it
                 **quiet,
             )

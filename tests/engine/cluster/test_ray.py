@@ -32,7 +32,12 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed: make test-ray"),
 ]
-FAST_DEATHS = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 5}
+FAST_DEATHS = {
+    "worker_niceness": 0,
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 5,
+}
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 READS = """
 import time
