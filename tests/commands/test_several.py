@@ -60,7 +60,7 @@ def test_each_is_graded_and_what_fails_leaves_the_others_theirs(stages, tmp_path
     assert said.err.count(f"error: {wrong}: unlearning(net) cannot be called") == 1
     assert "run 3 failed: ValueError: unlucky\n    it printed: on my way" in said.err
     table = said.out.strip().splitlines()[-4:]
-    assert table[0].split() == ["N", "score", "95", "%", "interval", "of", "ceiling", "RA", "TA", "s", "/", "run"]
+    assert table[0].split() == ["N", "score", "90", "%", "interval", "of", "ceiling", "RA", "TA", "s", "/", "run"]
     assert [line.split()[0] for line in table[1:]] == [wrong, good, unlucky], "in the order in which they were given"
     assert "failed: " in table[1] and "cannot be called" in table[1]
     assert table[2].split()[1] == "16"
