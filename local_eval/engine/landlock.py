@@ -3,7 +3,7 @@
 Three system calls by ctypes. What the kernel can do is its "ABI"; below 3 it lets files be truncated, which is too
 little here, from 6 on it also keeps signals inside.
 
-How it is used: `restrict(readable, writable, devices)` in sandbox.py, in a process with one thread.
+How it is used: `restrict(readable, writable, devices, listed)` in sandbox.py, in a process with one thread.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ def abi() -> int:
     return max(0, ctypes.CDLL(None, use_errno=True).syscall(CREATE, None, 0, 1))
 
 
-def restrict(readable: Iterable[str], writable: Iterable[str], devices: Iterable[str] = ()) -> None:
+def restrict(
+    readable: Iterable[str], writable: Iterable[str], devices: Iterable[str] = (), listed: Iterable[str] = ()
+) -> None:
     """From now on this thread, and all that comes of it, sees no content of files but of these and what is below them.
 
     Args:
         readable: to read and execute; paths that do not exist are passed over.
         writable: folders for everything but devices.
         devices: to read, write and control.
+        listed: folders whose names may be seen, all the way down, and nothing more.
     Raises:
         OSError: the kernel refuses.
     """
@@ -60,7 +63,7 @@ def restrict(readable: Iterable[str], writable: Iterable[str], devices: Iterable
     size = ctypes.sizeof(rules) if version >= SCOPES else 8
     ruleset = _called(CREATE, ctypes.byref(rules), size, 0)
     rights = [(readable, EXECUTE | READ_FILE | READ_DIR), (writable, everything & ~SPECIAL)]
-    rights += [(devices, READ_FILE | WRITE_FILE | READ_DIR | IOCTL_DEV)]
+    rights += [(devices, READ_FILE | WRITE_FILE | READ_DIR | IOCTL_DEV), (listed, READ_DIR)]
     try:
         for paths, allowed in rights:
             for path in paths:

@@ -49,6 +49,7 @@ class Cage:
     level: str
     readable: tuple[str, ...]  # files and folders
     devices: tuple[str, ...] = ()  # beside DEVICES
+    listed: tuple[str, ...] = ()  # folders whose names may be seen
 
     def enter(self, folder: str) -> None:
         """From here on only this, and one folder to write to, which becomes the current and the home folder.
@@ -110,7 +111,7 @@ def _files(cage: Cage, folder: str) -> None:
     if (version := landlock.abi()) < landlock.ENOUGH:
         raise OSError(0, f"Landlock has ABI {version}, {landlock.ENOUGH} is needed")
     seccomp.no_new_privileges()
-    landlock.restrict(cage.readable, [folder], [*DEVICES, *cage.devices])
+    landlock.restrict(cage.readable, [folder], [*DEVICES, *cage.devices], cage.listed)
 
 
 def _network(_: Cage, __: str) -> None:

@@ -66,7 +66,8 @@ class Sandbox:
             raise SandboxError(
                 f"--sandbox: {seen[1]} lies in {seen[0]}, which a submission must be able to read; move it elsewhere"
             )
-        return Cage(self.level, readable, devices)
+        # import reads a folder's names anew when the folder has changed, and would find nothing if it could not
+        return Cage(self.level, readable, devices, (str(PACKAGE),))
 
     def as_json(self) -> dict:
         """What a run's record says of it."""
