@@ -51,7 +51,7 @@ from torch import nn
 
 from local_eval.runs.imported import execute, told
 from local_eval.runs.signature import SIGNATURE, check_signature, functions_named
-from local_eval.runs.submissions import COMMON, ROOT, Submission, SubmissionError
+from local_eval.runs.submissions import COMMON, ROOT, Submission, SubmissionError, source_files
 
 
 def load_submission(submission: Submission) -> Callable:
@@ -61,7 +61,7 @@ def load_submission(submission: Submission) -> Callable:
         SubmissionError: it does not parse, cannot be imported, has no such function, or one with another signature.
     """
     path = submission.path
-    _import_common()
+    _import_common(submission)
     spec = importlib.util.spec_from_loader(f"submission_{path.stem}", loader=None, origin=str(path))
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
@@ -74,12 +74,14 @@ def load_submission(submission: Submission) -> Callable:
     return function
 
 
-def _import_common() -> None:
+def _import_common(submission: Submission) -> None:
     """Import `common` anew, so that nothing kept there survives; by its place: the sandbox hides the kit's folder."""
     if str(ROOT) not in sys.path:  # for the workers of a submission's own DataLoader, where processes are not forked
         sys.path.insert(0, str(ROOT))
     for name in [n for n in sys.modules if n.split(".")[0] == "common"]:
         del sys.modules[name]
+    if COMMON / "__init__.py" not in source_files(submission.path):
+        return
     spec = importlib.util.spec_from_file_location("common", COMMON / "__init__.py")
     sys.modules["common"] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
