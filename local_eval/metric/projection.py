@@ -24,6 +24,7 @@ import numpy as np
 from local_eval.engine.errors import InputError
 from local_eval.metric.metric import checked_pair
 from local_eval.metric.projection_estimate import Estimate, estimate, mean_points, models_variance, persons_variance
+from local_eval.metric.projection_shapes import flatness
 
 SMALLEST = 24  # models a side; below, simulated errors exceed a factor of 1.5
 FEWEST_EXAMPLES = 10  # below, noise and differences between examples cannot be told apart
@@ -31,6 +32,7 @@ REDRAWS = 800  # examples scored at the target N; noise of 2 to 10 %, for about 
 STRAY_REDRAWS = 300  # at either end of the stray rate's interval
 MODEL_ERROR = 0.08  # sd of log(estimate / truth) that simulated families show beyond sampling
 SHAPE_ERROR = 0.25  # the same, added where the two sides differ in shape
+FLAT_ERROR = 6.0  # the same at SMALLEST models, added per L-kurtosis below the normal's: hard edges and second peaks
 NORMAL_90 = 1.645
 
 
@@ -67,6 +69,8 @@ def project(
     found = estimate(unlearned, retrained, len(np.unique(persons)))
     value, error = mean_points(found, models, found.stray_rates(), REDRAWS)
     variance = MODEL_ERROR**2 + (SHAPE_ERROR * (1 - found.redrawer.alike)) ** 2 + error**2
+    flat = max(flatness(found.unlearned), flatness(found.retrained))
+    variance += (FLAT_ERROR * flat) ** 2 * SMALLEST / len(retrained)
     variance += models_variance(unlearned, retrained, found, models) + persons_variance(found, persons, models)
     reach = NORMAL_90 * np.sqrt(variance)
     down, up = (np.hypot(reach, shift) for shift in _stray_reach(found, value, models))

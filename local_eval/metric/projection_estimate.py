@@ -22,6 +22,7 @@ ROUNDS = 100  # of EM; the log likelihood has settled by then
 WARM_ROUNDS = 30  # of EM for a first guess, or after leaving a group out
 GUARD = 0.2  # of the mean expected points, added to each pair's: what the Gaussian table takes for lost is drawn too
 CONFIDENCE_END = 104.0  # confidences saturate here (see metric.py)
+STRAY_PRIOR = (0.7, 20.0)  # of a beta distribution: rates are small; 1 of 64 is read as 1.6 %, 2 as 2.8 %
 LEAST = 1e-9  # a score: logarithms stay finite
 SEED = 512
 
@@ -37,13 +38,10 @@ class Estimate:
     noise: np.ndarray
     mixture: Mixture
 
-    def stray_rates(self, chance: float | None = None) -> list[float]:
-        """Rate of stray runs of either side as seen, or its quantile (Jeffreys) if any was; 0 where none was."""
-        sides = self.unlearned, self.retrained
-        if chance is None:
-            return [side.stray_rate for side in sides]
-        counts = [(len(side.strays), len(side.residuals)) for side in sides]
-        return [float(beta.ppf(chance, k + 0.5, n + 0.5)) if k else 0.0 for k, n in counts]
+    def stray_rates(self, chance: float = 0.5) -> list[float]:
+        """Rate of stray runs of either side: a quantile of what is believed of it; 0 where none was seen."""
+        counts = [(len(side.strays), len(side.residuals)) for side in (self.unlearned, self.retrained)]
+        return [float(beta.ppf(chance, k + STRAY_PRIOR[0], n + STRAY_PRIOR[1])) if k else 0.0 for k, n in counts]
 
 
 def estimate(unlearned: np.ndarray, retrained: np.ndarray, independent: int) -> Estimate:
