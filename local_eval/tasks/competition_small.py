@@ -4,12 +4,11 @@ As officially: 24,399 training images with the official class counts, of 763 per
 each; 15 persons are to be forgotten (14 of class 0, one of class 1; 476 images); validation and test hold other frames
 of the same persons; raw 0-255 pixels, three channels; batches of 64, so that an epoch of the retain set has 374 steps
 and every schedule counts what it counted on Kaggle; an original trained by Adam with cosine and class weights 1/count.
-Images are 16 x 16 digit persons (`digit_persons.py`), the network is resnet18 with 12 channels instead of 64, and the
+Images are 16 x 16 digit persons (`digit_persons.py`), the network is resnet18 with 8 channels instead of 64, and the
 recipe has 12 epochs instead of 30, with its own learning rate and weight decay.
 
-Methods bring learning rates tuned at 64 channels, so every gradient is multiplied (`scaled_layers.py`). FACTOR was
-chosen, with the recipe and the images' variety, by experiments with methods of the board's part `tune` alone, as
-docs/competition-small.md tells. The other winners were not looked at.
+Methods bring learning rates tuned at 64 channels, so gradients are multiplied (`scaled_layers.py`). How FACTORS were
+chosen, and what was known then of which winners: docs/competition-small.md.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from torch import Tensor
 
 from local_eval.engine.sealed import load_state
 from local_eval.tasks.digit_persons import Words, draw_frames, draw_persons
-from local_eval.tasks.scaled_layers import ScaledResNet
+from local_eval.tasks.scaled_layers import Factors, ScaledResNet
 from local_eval.tasks.task import Recipe, Split, Task
 
 TRAIN_COUNTS = (14615, 1675, 1123, 490, 632, 920, 2330, 1532, 674, 408)  # official, by class, read off a figure
 FRAMES = 32  # training frames of a person, on average; an eighth as many in validation and in test
 FORGET_PERSONS = {0: 14, 1: 1}  # how many of which class
-WIDTH = 12  # channels of layer1; torchvision's resnet18 has 64
-FACTOR = 24.0  # of the gradients; docs/competition-small.md has what else was tried
+WIDTH = 8  # channels of layer1; torchvision's resnet18 has 64
+FACTORS = Factors(stem=1.0, body=32.0, norms=4.0, last=32.0)  # docs/competition-small.md has what else was tried
 SEED = 43
 RECIPE = Recipe(epochs=12, lr=3e-3, weight_decay=5e-4, batch_size=64, class_weighted=True)
 ORIGINAL = Path(__file__).with_name("competition_small_original.npz")  # a stack of one, seed 0
@@ -48,7 +47,7 @@ def task() -> Task:
     parts = {"retain": train[~leaving], "forget": train[leaving], "validation": validation, "test": test}
     tensors = [torch.from_numpy(array) for array in (images, labels, np.arange(len(person)), person, 10 * labels)]
     splits = {name: Split(*tensors)[torch.from_numpy(index)] for name, index in parts.items()}
-    make_net = partial(ScaledResNet, WIDTH, len(TRAIN_COUNTS), FACTOR)
+    make_net = partial(ScaledResNet, WIDTH, len(TRAIN_COUNTS), FACTORS)
     known = {"original": original_model(), "oracles": ORACLES}
     return Task("competition_small", make_net=make_net, recipe=RECIPE, **known, **splits)
 

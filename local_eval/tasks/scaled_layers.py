@@ -1,16 +1,19 @@
 """Layers whose parameters get a multiple of their gradient, and a narrow resnet18 of them.
 
 With a fixed learning rate, SGD changes the function of a network n times narrower about n times more slowly. Methods
-tuned on resnet18's 64 channels hardly move one with 12. These layers make up for it: what they compute is unchanged,
-and the gradient of all parameters but the classifier's bias is multiplied by `factor`. It is part of the layer, so that
-copies and loaded states have it, and no submission has to know.
+tuned on resnet18's 64 channels hardly move one with 8. These layers make up for it: what they compute is unchanged,
+and the gradient of their parameters is multiplied by `factor`. It is part of the layer, so that copies and loaded
+states have it, and no submission has to know. By the theory of wide networks the loss of speed is not everywhere: it is
+full where weights join many inputs to many outputs, in the body and the last layer, and none in the stem, in batch
+norms and in the last bias, which acts on the outputs at once.
 
-Adam divides the factor out again, but for coupled weight decay, which is added to the multiplied gradient and so counts
+Adam divides a factor out again, but for coupled weight decay, which is added to the multiplied gradient and so counts
 `factor` times less. Original and oracles are trained as a stack (oracles/stacked.py), whose layers have no factor.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -34,14 +37,21 @@ class ScaleGrad(torch.autograd.Function):
         return None, *(gradient * ctx.factor for gradient in gradients)
 
 
-class ScaledConv2d(nn.Conv2d):
+class Scaled:
+    """What the layers here have in common."""
+
+    factor = 1.0
+
+    def extra_repr(self) -> str:  # the task's fingerprint covers it
+        return f"{super().extra_repr()}, gradient x {self.factor:g}"
+
+
+class ScaledConv2d(Scaled, nn.Conv2d):
     """A convolution without bias whose weight learns `factor` times as fast.
 
     Maps here are tiny, so half of the convolutions have one output position. They are computed as the products of
     matrices that they are, from the taps that touch a pixel; the other taps have a gradient of zero, as ever.
     """
-
-    factor = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         (window, height), (also, width) = (
@@ -54,9 +64,6 @@ class ScaledConv2d(nn.Conv2d):
         (weight,) = ScaleGrad.apply(self.factor, self.weight[:, :, height, width])
         return F.linear(x[:, :, window, also].flatten(1), weight.flatten(1))[..., None, None]
 
-    def extra_repr(self) -> str:  # the task's fingerprint covers it
-        return f"{super().extra_repr()}, gradient x {self.factor:g}"
-
 
 @lru_cache(maxsize=256)
 def one_position(size: int, kernel: int, stride: int, padding: int) -> tuple[slice, slice | None]:
@@ -67,10 +74,8 @@ def one_position(size: int, kernel: int, stride: int, padding: int) -> tuple[sli
     return slice(0, end - padding), slice(padding, end)
 
 
-class ScaledBatchNorm2d(nn.BatchNorm2d):
+class ScaledBatchNorm2d(Scaled, nn.BatchNorm2d):
     """A batch norm, with torch's default options, whose scale and shift learn `factor` times as fast."""
-
-    factor = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -81,10 +86,8 @@ class ScaledBatchNorm2d(nn.BatchNorm2d):
         )
 
 
-class ScaledLinear(nn.Linear):
+class ScaledLinear(Scaled, nn.Linear):
     """A linear layer whose weight learns `factor` times as fast; its bias acts on the outputs at once at any width."""
-
-    factor = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         (weight,) = ScaleGrad.apply(self.factor, self.weight)
@@ -94,12 +97,35 @@ class ScaledLinear(nn.Linear):
 SCALED = {nn.Conv2d: ScaledConv2d, nn.BatchNorm2d: ScaledBatchNorm2d, nn.Linear: ScaledLinear}
 
 
-class ScaledResNet(NarrowResNet):
-    """A narrow resnet18 with multiplied gradients; state dict names are resnet18's."""
+@dataclass(frozen=True)
+class Factors:
+    """What gradients are multiplied by, by kind of layer; the last layer's bias has none."""
 
-    def __init__(self, width: int, num_classes: int, factor: float):
+    stem: float
+    body: float  # all convolutions but the first
+    norms: float
+    last: float
+
+    def of(self, name: str, layer: nn.Module) -> float:
+        """The factor of a resnet18's layer of this name."""
+        if isinstance(layer, nn.Conv2d):
+            return self.stem if name == "conv1" else self.body
+        return self.norms if isinstance(layer, nn.BatchNorm2d) else self.last
+
+
+class ScaledResNet(NarrowResNet):
+    """A narrow resnet18 for 16 x 16 pixels with multiplied gradients; state dict names are resnet18's.
+
+    Layer 2 keeps the size of its maps. Those of layers 2 to 4 are then 4, 2 and 1 wide, as resnet18's are at the
+    competition's 32 pixels, and as many taps of a kernel see nothing but padding. Methods that choose weights by size
+    or gradient choose such dead taps first, so their share matters.
+    """
+
+    def __init__(self, width: int, num_classes: int, factors: Factors):
         super().__init__(width, num_classes)
-        for module in self.modules():
+        first = self.layer2[0]
+        first.conv1.stride = first.downsample[0].stride = (1, 1)
+        for name, module in self.named_modules():
             if type(module) in SCALED:
                 module.__class__ = SCALED[type(module)]
-                module.factor = factor
+                module.factor = factors.of(name, module)

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from local_eval.oracles.stacked import stack
-from local_eval.tasks.competition_small import FACTOR, FORGET_PERSONS, TRAIN_COUNTS, WIDTH, task
+from local_eval.tasks.competition_small import FACTORS, FORGET_PERSONS, TRAIN_COUNTS, WIDTH, task
 from local_eval.tasks.digit_persons import Words, sampled
 from local_eval.tasks.digits import NarrowResNet
-from local_eval.tasks.scaled_layers import ScaledResNet, one_position
+from local_eval.tasks.scaled_layers import Factors, ScaledResNet, one_position
 
 PIXELS = "55a2f3e445818cea"
 
@@ -26,7 +27,11 @@ def small():
 
 def net_with(factor: float) -> nn.Module:
     torch.manual_seed(3)
-    return ScaledResNet(8, 10, factor)
+    return ScaledResNet(8, 10, everywhere(factor))
+
+
+def everywhere(factor: float) -> Factors:
+    return Factors(factor, factor, factor, factor)
 
 
 def gradients(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -95,7 +100,8 @@ def test_factor_changes_no_output():
 @pytest.mark.parametrize("size", [8, 16, 32])
 def test_a_net_with_factor_one_is_torchs_own_in_outputs_and_gradients(size):
     """The twin: stock layers. Small maps are computed another way, so the last bits differ."""
-    scaled, stock = ScaledResNet(4, 10, 1.0).double(), NarrowResNet(4, 10).double()
+    scaled, stock = ScaledResNet(4, 10, everywhere(1.0)).double(), NarrowResNet(4, 10).double()
+    stock.layer2[0].conv1.stride = stock.layer2[0].downsample[0].stride = (1, 1)
     stock.load_state_dict(scaled.state_dict())
     images = 255 * torch.rand(6, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     outputs = [net.train()(images) for net in (scaled, stock)]
@@ -128,8 +134,8 @@ def through_a_copy(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net)
 
 
-def through_a_state_dict(net: nn.Module) -> nn.Module:
-    fresh = ScaledResNet(8, 10, 8.0)
+def through_a_state_dict(net: nn.Module, factors: Factors | None = None) -> nn.Module:
+    fresh = ScaledResNet(8, 10, factors or everywhere(8.0))
     fresh.load_state_dict(net.state_dict())
     return fresh
 
@@ -141,8 +147,29 @@ def test_factor_multiplies_every_gradient_but_the_last_bias(way):
         assert scaled[name].equal(plain[name] * (1 if name == "fc.bias" else 8)), name
 
 
-def test_factor_is_in_the_fingerprint(small):
-    assert f"gradient x {FACTOR:g}" in repr(small.make_net())
+def test_every_kind_of_layer_has_its_own_factor():
+    torch.manual_seed(3)
+    plain, scaled = gradients(net_with(1.0)), gradients(through_a_state_dict(net_with(1.0), Factors(2, 4, 8, 16)))
+    for name in plain:
+        factor = 2 if name == "conv1.weight" else 8 if "bn" in name or "downsample.1" in name else 4
+        factor = {"fc.weight": 16, "fc.bias": 1}.get(name, factor)
+        assert scaled[name].equal(plain[name] * factor), name
+
+
+def test_factors_are_in_the_fingerprint(small):
+    shown = repr(small.make_net())
+    assert all(f"gradient x {factor:g}" in shown for factor in astuple(FACTORS))
+
+
+def test_maps_of_the_later_layers_are_as_wide_as_at_the_competition(small):
+    def widths(net: nn.Module, size: int) -> list[int]:
+        found = []
+        for layer in (net.layer2, net.layer3, net.layer4):
+            layer.register_forward_hook(lambda _, __, output: found.append(output.shape[-1]))
+        net.eval()(torch.zeros(1, 3, size, size))
+        return found
+
+    assert widths(small.make_net(), 16) == widths(resnet18(), 32) == [4, 2, 1]
 
 
 def test_stacked_training_has_no_factor():
