@@ -29,6 +29,7 @@ SPLIT_SEED = 43
 NOISE = 0.10  # share of wrong labels in the training part
 FORGET = 72  # images, from digits 0 and 1
 RECIPE = Recipe(epochs=10, lr=1e-3, weight_decay=2e-2)
+REMARK = "one training label in ten is wrong on purpose, so that a few images show another digit than their label"
 ORIGINAL = Path(__file__).with_name("digits_original.npz")  # a copy of outputs/digits-<fingerprint>/original.npz
 ORACLES = Path(__file__).with_name("digits_oracles.npz")  # 256, by `oracles --runs 256 --save-pool`
 
@@ -47,8 +48,9 @@ def task() -> Task:
     parts = {"retain": retain, "forget": forget, "validation": validation, "test": test}
     splits = {name: everything[index] for name, index in parts.items()}
     return Task(
-        name="digits", make_net=narrow_resnet18, recipe=RECIPE, original=original_model(), oracles=ORACLES, **splits
-    )
+        name="digits", make_net=narrow_resnet18, recipe=RECIPE, original=original_model(), oracles=ORACLES,
+        notes=(REMARK,), **splits,
+    )  # fmt: skip
 
 
 def original_model() -> dict[str, Tensor] | None:

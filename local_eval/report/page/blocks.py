@@ -22,7 +22,9 @@ from local_eval.report.page.figures_examples import (
 from local_eval.report.page.figures_models import MOST_CLASSES, draw_accuracies, draw_classes
 from local_eval.report.page.figures_overview import MOST_ROWS, draw_gap, draw_seconds, draw_standing
 from local_eval.report.page.tables import Table
-from local_eval.report.page.words import in_points, percent, place, signed
+from local_eval.report.page.words import change_in_points, in_points, percent, place, signed
+
+NOT_MEANS = "Being alike here is not yet forgetting: an attack looks at one example at a time, not at all together."
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,17 @@ class Block:
         return f"{self.title}. {self.shows} {self.here}"
 
 
-def standing_block(facts: Facts) -> Block:
-    """Where the method stands among what was graded here."""
-    here = place(facts) or f"Nothing else was graded here at N = {facts.models} with this seed."
-    total = len(facts.results.others) + 1
+def standing_block(facts: Facts) -> Block | None:
+    """Where the method stands among what was graded here; None if nothing else was: one mark tells nothing new."""
+    if not facts.results.others:
+        return None
+    here, total = place(facts), len(facts.results.others) + 1
     if total > MOST_ROWS:
         here += f" The figure shows {MOST_ROWS} of them, the table all."
-    shows = f"Scores with their {facts.level} intervals; the dashed line is what retraining gets against itself."
+    shows = (
+        f"Scores at N = {facts.models} with their {facts.level} intervals; the dashed line is what retraining gets "
+        "against itself."
+    )
     good = "A mark near the dashed line, with a bar that does not reach the marks of others."
     return Block("standing", "Where it stands", shows, good, here, draw_standing(facts), tables.of_standing(facts))
 
@@ -61,7 +67,12 @@ def gap_block(facts: Facts) -> Block | None:
         return None
     gap = facts.gap
     here = f"As it is, {gap.now:.4f}; with everything put right, {gap.repaired:.4f}."
-    shows = "The score of these runs if one thing about their confidences were put right, all else left as it is."
+    if gap.repaired > facts.score["ceiling"]:
+        here += " That it exceeds the ceiling means nothing: both have noise, and a repair is only arithmetic."
+    shows = (
+        f"The score that these runs would have, at N = {facts.models}, if one thing about their confidences were put "
+        "right, all else left as it is."
+    )
     good = "A first bar that reaches the dashed line. A long bar below it names what to work on."
     return Block("repairs", "What a repair would bring", shows, good, here, draw_gap(facts), tables.of_gap(facts))
 
@@ -70,10 +81,13 @@ def epsilons_block(facts: Facts) -> Block:
     """Epsilons by official bins."""
     b = facts.bins
     best, capped = percent(b.count[:4].sum() / b.count.sum()), percent(b.count[-1] / b.count.sum())
-    weights = "1 point in the first bin, ½ in the second, ¼ in the third, and so on"
-    shows = f"Examples by the epsilon of the best attack on each ({weights}), and below what each bin brings."
-    good = "Bars like the blue outline, far to the left. Even retraining hardly ever reaches the first bin."
-    here = f"{best} of the examples lie below 2, {capped} at 50: told apart without error."
+    shows = (
+        "Epsilon says how well the best attack on an example tells unlearned from retrained models: 0 not at all, 50 "
+        "without error. Below 0.5 the example earns 1 point, below 1 half a point, below 1.5 a quarter, and so on; the "
+        "mean is the forgetting quality. Above: how many examples. Below: what they bring to that mean."
+    )
+    good = "Bars like the blue outline. Even retraining hardly ever gets below 0.5: the best of many attacks has luck."
+    here = f"{best} of the examples have an epsilon below 2; {capped} are told apart without error."
     return Block(
         "epsilons", "How well each example is forgotten", shows, good, here, draw_epsilons(facts),
         tables.of_epsilons(facts),
@@ -83,9 +97,9 @@ def epsilons_block(facts: Facts) -> Block:
 def confidences_block(facts: Facts) -> Block:
     """The three distributions over the whole forget set."""
     ours, theirs = np.median(facts.ours), np.median(facts.theirs)
-    shows = "How sure the models are of the right class, over all forget examples and models."
-    good = "The orange outline on the blue area. Grey is the model before unlearning."
-    here = f"Medians: original {np.median(facts.before):.2f}, retrained {theirs:.2f}, unlearned {ours:.2f}."
+    shows = "How sure the models are of the right class, over all forget examples and models, as a logarithm of odds."
+    good = "The orange outline on the blue area. Grey is the original model, before unlearning."
+    here = f"Medians: original {np.median(facts.before):.2f}, retrained {theirs:.2f}, unlearned {ours:.2f}. {NOT_MEANS}"
     return Block(
         "confidences", "Confidence on the whole forget set", shows, good, here, draw_confidences(facts),
         tables.of_confidences(facts),
@@ -101,7 +115,7 @@ def example_blocks(facts: Facts) -> list[Block]:
 
 def example_block(facts: Facts, name: str, example: int) -> Block:
     """One example."""
-    about = f"Image {facts.image_ids[example]}, class {facts.labels[example]}"
+    about = f"Image {facts.image_ids[example]}, labelled class {facts.labels[example]}"
     here = f"{about}: epsilon {facts.epsilons[example]:.2f}, {in_points(facts.points[example])}."
     shows = f"Confidence of {facts.models} unlearned and {facts.models} retrained models on one example."
     return Block(
@@ -115,7 +129,8 @@ def plane_block(facts: Facts) -> Block:
     wide, tall = plane_limits(facts)
     outside = int(((np.abs(facts.shift) > wide) | (np.abs(facts.log_ratio) > tall)).sum())
     here = (
-        f"Median shift {signed(np.median(facts.shift))}, median spread ratio {np.exp(np.median(facts.log_ratio)):.2f}."
+        f"Median shift {signed(np.median(facts.shift))}, where left and right cancel; without the sign "
+        f"{np.median(np.abs(facts.shift)):.2f}. Median spread ratio {np.exp(np.median(facts.log_ratio)):.2f}."
     )
     if facts.strays:
         here += " Stray runs are left out of both."
@@ -124,8 +139,10 @@ def plane_block(facts: Facts) -> Block:
     if len(facts.shift) > MOST_DOTS:
         here += f" {len(spread_out(len(facts.shift), MOST_DOTS))} of {len(facts.shift)} are drawn, evenly spaced."
     shows = (
-        "One dot an example: how far its unlearned models are off, and how widely they differ. The green lines are the "
-        f"points that normally distributed confidences would earn at N = {facts.models}."
+        "One dot an example. Sideways: how much surer of the right class unlearned models are than retrained ones, in "
+        "spreads (standard deviations over retrained models). Upwards: how widely they differ from run to run, against "
+        "those. The green lines are what an example there would earn, of 1 point at most, if confidences were normally "
+        f"distributed, at N = {facts.models}."
     )
     good = "A cloud about the cross, inside the innermost line."
     return Block(
@@ -137,10 +154,10 @@ def accuracies_block(facts: Facts) -> Block:
     """Accuracies on the four sets."""
     a, missing = facts.accuracies, facts.accuracies.missing()
     ours, theirs = a.mean[2, SPLITS.index("forget")], a.mean[1, SPLITS.index("forget")]
-    here = f"Forget set: unlearned {percent(ours)}, retrained {percent(theirs)}."
+    here = f"Forget set: unlearned {percent(ours, 1)}, retrained {percent(theirs, 1)}. {NOT_MEANS}"
     if missing:
         here += f" The records of the {' and the '.join(missing)} models do not hold their accuracy on validation."
-    shows = "Right answers of the original, the retrained and the unlearned models; bars are one sd over the models."
+    shows = "Right answers of the original, the retrained and the unlearned models. Bars: one standard deviation."
     good = "Orange on blue in every row, on the forget set too: neither more nor less."
     return Block("accuracies", "Accuracy", shows, good, here, draw_accuracies(facts), tables.of_accuracies(facts))
 
@@ -149,11 +166,13 @@ def classes_block(facts: Facts) -> Block:
     """Test accuracy by class."""
     missing = facts.accuracies.missing()
     test = facts.accuracies.by_class[:, SPLITS.index("test")]
-    lost = test[2] - test[0 if missing else 1]
+    other = test[0 if missing else 1]
+    lost = test[2] - other
     here = "No class has test examples."
     if np.isfinite(lost).any():
         worst = int(np.nanargmin(lost))
-        here = f"The largest loss is {percent(max(-lost[worst], 0.0))}, in class {worst}."
+        fall = max(-change_in_points(test[2, worst], other[worst]), 0.0)
+        here = f"The largest loss is {fall:.1f} percentage points, in class {worst}."
     if missing:
         here += f" Not kept by class for the {' and the '.join(missing)} models; compared with the original."
     if (total := test.shape[1]) > MOST_CLASSES:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from local_eval.engine.files import write_atomically
 from local_eval.metric.score import OFFICIAL_RUNS
-from local_eval.report.page import blocks, words
+from local_eval.report.page import blocks, faults, words
 from local_eval.report.page.facts import Facts, gather
 from local_eval.report.page.results import Results
 from local_eval.report.page.style import as_png, as_svg
@@ -60,7 +60,7 @@ def sections_of(facts: Facts) -> list[Section]:
         Section("What holds it back", [b for b in (blocks.gap_block(facts), blocks.plane_block(facts)) if b]),
         Section("Can it be told from retraining?", [blocks.confidences_block(facts), blocks.epsilons_block(facts)]),
         Section("Three examples", blocks.example_blocks(facts), "three"),
-        Section("Where it stands", [blocks.standing_block(facts)]),
+        Section("Where it stands", [b for b in (blocks.standing_block(facts),) if b]),
         Section("What it costs", [blocks.accuracies_block(facts), blocks.classes_block(facts)]),
         Section("The runs", [blocks.seconds_block(facts)]),
     ]
@@ -86,7 +86,8 @@ def page(facts: Facts, sections: list[Section], images: bool = True) -> str:
         drawn=drawn,
         pictures=pictures,
         words=words,
-        holds=words.held_back(facts),
+        faults=faults,
+        holds=faults.held_back(facts),
         gauge=gauge(facts),
         provenance=provenance(facts),
         official=OFFICIAL_RUNS,
@@ -105,14 +106,26 @@ def picture(facts: Facts, example: int) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def gauge(facts: Facts) -> dict[str, float | None]:
-    """Places on the headline's scale, in percent of its length; the ceiling is at 100 or, if exceeded, below."""
-    share, low, high = np.nan_to_num(facts.shares)
-    longest = max(1.0, share, high)
-    found = {"mark": share, "low": low, "high": high, "ceiling": 1.0}
+def gauge(facts: Facts) -> list[dict[str, float | str]]:
+    """Rows of the headline's scale: what is projected, if it is, and what was found.
+
+    Each has `title`, `said`, and places in percent of the scale's length: `mark`, `low`, `high`, `ceiling`. The ceiling
+    is at 100 or, if exceeded, below.
+    """
+    rows = [(f"The {facts.models} graded here", facts.level, facts.shares)]
     if facts.projected_shares:
-        found |= dict(zip(("official", "official_low", "official_high"), facts.projected_shares))
-    return {key: round(100 * min(max(value / longest, 0.0), 1.0), 2) for key, value in found.items()}
+        rows.insert(0, (f"Projected to {OFFICIAL_RUNS} models on each side", "90\u00a0%", facts.projected_shares))
+    longest = np.nan_to_num([shares for *_, shares in rows]).max(initial=1.0)
+    return [_row(*row, longest) for row in rows]
+
+
+def _row(title: str, level: str, shares: tuple[float, float, float], longest: float) -> dict[str, float | str]:
+    share, low, high = map(words.percent, shares)
+    places = np.clip(np.nan_to_num([*shares, 1.0]) / longest, 0.0, 1.0)
+    said = f"{share} of the ceiling ({level} interval: {low} to {high})"
+    return {"title": title, "said": said} | dict(
+        zip(("mark", "low", "high", "ceiling"), (100 * places).round(2).tolist())
+    )
 
 
 def provenance(facts: Facts) -> list[tuple[str, str]]:

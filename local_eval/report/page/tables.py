@@ -83,7 +83,7 @@ def of_confidences(facts: Facts) -> Table:
         for name, v in kinds
     ]
     note = f"The figure has {BINS_ALL} bins; its ends hold all that lies beyond them."
-    return Table(("models", "mean", "sd", "5 %", "25 %", "median", "75 %", "95 %"), rows, note)
+    return Table(("models", "mean", "standard deviation", "5 %", "25 %", "median", "75 %", "95 %"), rows, note)
 
 
 def of_example(facts: Facts, example: int) -> Table:

@@ -1,14 +1,10 @@
-"""What a page says in words: the verdict, what it costs, how sure that is, and what holds the method back."""
+"""What a page says in words: the verdict, what it costs, and how sure that is."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-
-import numpy as np
 
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
-from local_eval.report.page.diagnosis import Repair
 from local_eval.report.page.facts import Facts, standing
 
 LEVELS = (
@@ -20,20 +16,8 @@ LEVELS = (
     (-math.inf, "Hardly forgets"),
 )  # by share of the ceiling; the competition's winner reached about half of it
 TOLD_APART = ((0.8, "An attacker can hardly"), (0.2, "An attacker can often"), (-math.inf, "An attacker can easily"))
-DONE = 0.85  # share of the ceiling from which nothing is said to hold a method back
-WORTH_SAYING = 0.08  # of what all repairs bring, for one of them to be told
-EVEN = 0.1  # a log spread ratio below this, in the median, is neither too wide nor too narrow
-MIXED = 0.3  # share of examples shifted against the rest from which both directions are named
+FLATTERED = 0.8  # of the share here: where the projected one is below that, the page says why they differ
 COSTLY = 0.9  # factor of the accuracies below which the verdict speaks of them
-
-
-@dataclass(frozen=True)
-class Hold:
-    """One thing that holds the method back."""
-
-    title: str
-    text: str
-    share: float  # of what could be gained
 
 
 def percent(share: float, digits: int | None = None) -> str:
@@ -86,10 +70,13 @@ def explained(facts: Facts) -> str:
     first = f"{told} tell its models from models that never saw the forgotten data."
     if projected is None:
         return f"{first} Its score is {here} of what such retraining itself gets, with {facts.models} models a side."
-    return (
-        f"{first} With the official {OFFICIAL_RUNS} models its score would be about {percent(projected[0])} of what "
-        f"such retraining itself gets. The {facts.models} graded here give {here}: so few cannot show every difference."
+    said = (
+        f"{first} With the official {OFFICIAL_RUNS} models on each side its score would be about "
+        f"{percent(projected[0])} of what such retraining itself gets. The {facts.models} graded here give {here}"
     )
+    if projected[0] < FLATTERED * facts.shares[0]:
+        said += ", which flatters: the fewer models, the fewer differences an attacker can find"
+    return f"{said}."
 
 
 def main_shares(facts: Facts) -> tuple[tuple[float, float, float], str, str]:
@@ -111,26 +98,33 @@ def sureness(facts: Facts) -> list[str]:
     elif facts.score["not_projected"]:
         said.append(f"Not projected to N = {OFFICIAL_RUNS}: {facts.score['not_projected']}")
     if "interval_level" in facts.score:
-        said.append("The score's interval is for another grading: other runs and oracles, the same forget set.")
+        said.append("That covers another grading: other unlearned and other retrained models, the same forget set.")
     return said
 
 
 def place(facts: Facts) -> str:
-    """Where it stands among what was graded here; empty if nothing else was."""
+    """Where it stands among what was graded here, now and at the official N; empty if nothing else was."""
     if not facts.results.others:
         return ""
     ranked = standing(facts.score, facts.results.others)
-    nth = next(k for k, score in enumerate(ranked, 1) if score is facts.score)
-    return f"Place {nth} of {len(ranked)} graded here at N = {facts.models}."
+    here = f"Place {_nth(ranked, facts)} of {len(ranked)} graded here at N = {facts.models}"
+    if not all(s["projected"] for s in ranked):
+        return f"{here}."
+    later = sorted(ranked, key=lambda s: -s["projected"]["score"])
+    return f"{here}; by what is projected to N = {OFFICIAL_RUNS}, place {_nth(later, facts)}."
+
+
+def _nth(ranked: list[dict], facts: Facts) -> int:
+    return next(k for k, score in enumerate(ranked, 1) if score is facts.score)
 
 
 def cost(facts: Facts) -> list[str]:
     """What unlearning costs, in sentences."""
     s, said = facts.score, []
-    for name, key in (("retain", "retain_accuracy"), ("test", "test_accuracy")):
+    for name, key in (("Retain set, which is to be remembered", "retain_accuracy"), ("Test set", "test_accuracy")):
         ours, theirs = percent(s[key], 1), percent(s["oracles"][key], 1)
-        said.append(f"{name.capitalize()} accuracy {ours}, retrained {theirs}.")
-    said.append(f"Both together multiply the score by {facts.utility:.2f}.")
+        said.append(f"{name}: {ours} right, retrained models {theirs}.")
+    said.append(f"As ratios, both together multiply the score by {facts.utility:.2f}.")
     seconds = s["seconds_per_run"]
     if seconds is not None:
         said.append(f"{seconds:.3g} s a run here; Kaggle allowed {BUDGET_SECONDS:g} s on its GPU.")
@@ -140,86 +134,14 @@ def cost(facts: Facts) -> list[str]:
 def cost_in_short(facts: Facts) -> tuple[str, str]:
     """How far the accuracy that suffers more is below that of retrained models, and which one it is."""
     s = facts.score
-    change = {key: 100 * (s[f"{key}_accuracy"] - s["oracles"][f"{key}_accuracy"]) for key in ("retain", "test")}
+    names = {"retain": "retain_accuracy", "test": "test_accuracy"}
+    change = {name: change_in_points(s[key], s["oracles"][key]) for name, key in names.items()}
     worse = min(change, key=change.get)
     if abs(change[worse]) < 0.05:
         return "nothing", f"of {worse} accuracy"
-    return f"{change[worse]:+.1f} points".replace("-", "\u2212"), f"of {worse} accuracy"
+    return f"{change[worse]:+.1f}".replace("-", "\u2212"), f"percentage points of {worse} accuracy"
 
 
-def held_back(facts: Facts) -> list[Hold]:
-    """What holds it back, the most important first; empty where nothing does, or nothing can be told."""
-    gap = facts.gap
-    if gap is None or gap.now >= DONE * facts.score["ceiling"] or gap.repaired <= gap.now:
-        return []
-    told = [r for r in gap.repairs if gap.share(r.key) >= WORTH_SAYING]
-    return [Hold(_title(r.key, facts), f"{_text(r.key, facts)} {_gain(r, facts)}", gap.share(r.key)) for r in told]
-
-
-def nothing_holds(facts: Facts) -> str:
-    """Why `held_back` is empty."""
-    if facts.gap is None:
-        return "All runs are identical, or cannot be scored when changed, so no repair can be tried."
-    if facts.gap.now >= DONE * facts.score["ceiling"]:
-        return f"Nothing that {facts.models} runs can show: the score is about the ceiling."
-    return "No repair of centre, spread, stray runs or accuracy would help: the shapes of the distributions differ."
-
-
-def _gain(repair: Repair, facts: Facts) -> str:
-    if repair.alone <= facts.gap.now * 1.05:
-        return "Putting only that right would not help; together with the others it does."
-    return f"With only that put right, the score would be {repair.alone:.4f} instead of {facts.gap.now:.4f}."
-
-
-def _title(key: str, facts: Facts) -> str:
-    middle = float(np.median(facts.log_ratio))
-    wide = "Unevenly spread" if abs(middle) < EVEN else ("Too wide" if middle > 0 else "Too narrow")
-    surer = float((facts.shift > 0).mean())
-    shifted = "Shifted: still too sure" if surer > 0.5 else "Shifted: not sure enough"
-    if MIXED < surer < 1 - MIXED:
-        shifted = "Shifted, some up and some down"
-    return {"centre": shifted, "spread": wide, "strays": "Stray runs", "accuracy": "Lost accuracy"}[key]
-
-
-def _text(key: str, facts: Facts) -> str:
-    return {"centre": _shifted, "spread": _spread, "strays": _strays, "accuracy": _accuracy}[key](facts)
-
-
-def _shifted(facts: Facts) -> str:
-    surer, total = int((facts.shift > 0).sum()), len(facts.shift)
-    more, count = ("surer", surer) if surer * 2 >= total else ("less sure", total - surer)
-    middle = float(np.median(np.abs(facts.shift)))
-    return (
-        f"On {count} of {total} examples the unlearned models are {more} of the right class than retrained ones; "
-        f"the median distance is {middle:.2f} spreads (chance alone: {chance_shift(facts):.2f})."
-    )
-
-
-def chance_shift(facts: Facts) -> float:
-    """Median distance of two sets of N models of the same kind, in spreads."""
-    return 0.6745 * math.sqrt(2 / facts.models)
-
-
-def _spread(facts: Facts) -> str:
-    ratio, total = np.exp(facts.log_ratio), len(facts.log_ratio)
-    narrow = int((ratio < 1).sum())
-    side, count = ("less", narrow) if narrow * 2 >= total else ("more", total - narrow)
-    return (
-        f"On {count} of {total} examples the unlearned models differ {side} from run to run than retrained ones do; "
-        f"the median spread is {np.median(ratio):.2f} of theirs."
-    )
-
-
-def _strays(facts: Facts) -> str:
-    more = len(facts.strays) - 8
-    shown = ", ".join(map(str, facts.strays[:8])) + (f" and {more} more" if more > 0 else "")
-    share = percent(len(facts.strays) / facts.models)
-    return f"{len(facts.strays)} of {facts.models} runs ({share}) lie far from all others: {shown}."
-
-
-def _accuracy(facts: Facts) -> str:
-    s = facts.score
-    return (
-        f"Retain accuracy is {s['retain_accuracy_ratio']:.3f} of that of retrained models, test accuracy "
-        f"{s['test_accuracy_ratio']:.3f}; forgetting quality is multiplied by both."
-    )
+def change_in_points(ours: float, theirs: float) -> float:
+    """Percentage points from one share to another, each rounded first, as both are shown."""
+    return float(f"{100 * ours:.1f}") - float(f"{100 * theirs:.1f}")

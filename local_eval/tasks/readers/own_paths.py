@@ -31,7 +31,7 @@ def find_files(texts: Sequence[str], places: Sequence[str], table: Path) -> tupl
     relative = [file for text, file in zip(texts, here) if not _is_absolute(text)]
     if any(there) and not any(relative):
         files = [one or other or Path.cwd() / text for text, one, other in zip(texts, here, there)]
-        return files, [f"image paths are relative to the current folder, {Path.cwd()}, not to the table"]
+        return files, ["image paths are relative to the current folder, not to the table"]
     faults = Faults(table)
     for text, place, file in zip(texts, places, there):
         if file:
