@@ -157,7 +157,10 @@ def accuracies_block(facts: Facts) -> Block:
     here = f"Forget set: unlearned {percent(ours, 1)}, retrained {percent(theirs, 1)}. {NOT_MEANS}"
     if missing:
         here += f" The records of the {' and the '.join(missing)} models do not hold their accuracy on validation."
-    shows = "Right answers of the original, the retrained and the unlearned models. Bars: one standard deviation."
+    shows = (
+        "Right answers of the original, the retrained and the unlearned models, with one standard deviation over "
+        "models. Retain is to be remembered, forget to be forgotten, validation and test were never trained on."
+    )
     good = "Orange on blue in every row, on the forget set too: neither more nor less."
     return Block("accuracies", "Accuracy", shows, good, here, draw_accuracies(facts), tables.of_accuracies(facts))
 

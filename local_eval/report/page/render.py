@@ -122,7 +122,7 @@ def gauge(facts: Facts) -> list[dict[str, float | str]]:
 def _row(title: str, level: str, shares: tuple[float, float, float], longest: float) -> dict[str, float | str]:
     share, low, high = map(words.percent, shares)
     places = np.clip(np.nan_to_num([*shares, 1.0]) / longest, 0.0, 1.0)
-    said = f"{share} of the ceiling ({level} interval: {low} to {high})"
+    said = f"{share}, {level} interval {low} to {high}"
     return {"title": title, "said": said} | dict(
         zip(("mark", "low", "high", "ceiling"), (100 * places).round(2).tolist())
     )

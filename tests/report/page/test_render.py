@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from local_eval.report.page.render import write_page
+from local_eval.report.page.facts import gather
+from local_eval.report.page.render import gauge, write_page
+from local_eval.report.page.words import percent
 from tests.report.page.looking import Page
 from tests.report.page.simulated import beyond, results
 
 NASTY = "<script>alert(1)</script>"
 FIGURES = 11
+NEAR = 80  # letters: within one sentence
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +109,47 @@ def test_without_further_attacks_and_images_the_page_has_no_empty_places(made, t
     page = Page(write_page(replace(made, beyond=(), failures={}, others=()), tmp_path, images=False))
     assert "Further attacks" not in page.text and "Runs that failed" not in page.text
     assert not [1 for tag, _ in page.elements if tag == "img"]
-    assert "Nothing else was graded here" in page.text
+    assert "Nothing else was graded here" in page.text and "Where it stands" not in page.text
+    assert len([1 for tag, _ in page.elements if tag == "svg"]) == FIGURES - 1, "one mark alone is no figure"
 
 
 def test_all_examples_are_in_the_csv(folder, made):
     rows = np.genfromtxt(folder / "figures" / "examples.csv", delimiter=",", names=True)
     assert rows["image_id"].astype(int).tolist() == made.task.forget.image_id.tolist()
     assert rows["epsilon"] == pytest.approx(made.score["epsilons"], rel=1e-5)
+
+
+def test_the_scale_has_an_interval_for_what_was_found_and_one_for_what_is_projected(made, tmp_path):
+    ceiling = made.score["ceiling"]
+    projected = {"value": 0.5 * ceiling, "low": 0.4 * ceiling, "high": 0.8 * ceiling, "score": 0.5 * ceiling}
+    facts = gather(replace(made, score=made.score | {"projected": projected}))
+    later, now = gauge(facts)
+    assert "512" in later["title"] and "24 graded" in now["title"]
+    for row, shares in ((later, facts.projected_shares), (now, facts.shares)):
+        assert [row[k] for k in ("mark", "low", "high")] == pytest.approx([100 * s for s in shares], abs=0.01)
+        assert all(percent(s) in row["said"] for s in shares) and row["ceiling"] == 100
+    assert len(gauge(gather(made))) == 1
+
+
+def test_a_scale_that_is_exceeded_ends_with_the_longest_and_its_ceiling_lies_within(made):
+    facts = gather(replace(made, score=made.score | {"interval": [0.0, 4 * made.score["ceiling"]]}))
+    (row,) = gauge(facts)
+    assert row["high"] == 100 and row["ceiling"] == 25
+
+
+def test_words_that_a_newcomer_does_not_know_are_explained_where_they_first_stand(seen):
+    text = seen.text
+    for word, explained in (
+        ("N = 24", "24 unlearned models against 24 retrained"),
+        ("ceiling is", "The ceiling is what retrained models get"),
+        ("epsilon", "Epsilon: 0 where no attack"),
+        ("spreads", "a spread is the standard deviation"),
+    ):
+        assert text.lower().index(explained.lower()) <= text.lower().index(word.lower()) + NEAR, word
+    assert "oracles" not in text[: text.lower().index("oracles” are the retrained models")].lower()
+
+
+def test_what_a_task_says_of_its_data_stands_below_its_images_and_is_escaped(made, tmp_path):
+    task = replace(made.task, notes=(f"labels are {NASTY}",))
+    page = Page(write_page(replace(made, task=task), tmp_path))
+    assert f"Labels are {NASTY}." in page.text and "<script" not in page.source
