@@ -87,7 +87,9 @@ def forgetting_quality(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     return float(forgetting_points(epsilons, len(unlearned)).mean())
 
 
-def checked_pair(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked_pair(
+    unlearned: np.ndarray, retrained: np.ndarray, same_count: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 [N, E]; raises MetricError unless they can be scored against each other."""
     pair = []
     for name, values in (("unlearned", unlearned), ("retrained", retrained)):
@@ -102,11 +104,11 @@ def checked_pair(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarr
                 f"{name} confidences reach {np.abs(values).max():g}; are they raw logits? They end at +-104"
             )
         pair.append(values)
-    if pair[0].shape != pair[1].shape:
+    if pair[0].shape[not same_count :] != pair[1].shape[not same_count :]:
         raise MetricError(
             f"unlearned {pair[0].shape} and retrained {pair[1].shape} differ; give the same N and examples"
         )
-    if len(pair[0]) < 2:
+    if min(map(len, pair)) < 2:
         raise MetricError("one model on each side says nothing: give at least 2 (and 16 for a usable score)")
     return pair[0], pair[1]
 

@@ -56,21 +56,21 @@ def project(
     """Estimate the official score at `models` unlearned and retrained models from fewer of both.
 
     Args:
-        unlearned, retrained: [N, E] logit-scaled confidences of N models each, N >= 24.
+        unlearned, retrained: [N, E] logit-scaled confidences, N >= 24; of retrained models there may be more or fewer.
         models: N of the score wanted, above the N given; 512 is the official one.
         persons: [E] labels of examples that vary together (frames of one person); default: each on its own.
     Raises:
         MetricError: shapes or values cannot be scored at any N.
         ProjectionError: they can, but not projected.
     """
-    unlearned, retrained = checked_pair(unlearned, retrained)
+    unlearned, retrained = checked_pair(unlearned, retrained, same_count=False)
     persons = _clusters(persons, unlearned.shape[1])
     _refuse(unlearned, retrained, models)
     found = estimate(unlearned, retrained, len(np.unique(persons)))
     value, error = mean_points(found, models, found.stray_rates(), REDRAWS)
     variance = MODEL_ERROR**2 + (SHAPE_ERROR * (1 - found.redrawer.alike)) ** 2 + error**2
     flat = max(flatness(found.unlearned), flatness(found.retrained))
-    variance += (FLAT_ERROR * flat) ** 2 * SMALLEST / len(retrained)
+    variance += (FLAT_ERROR * flat) ** 2 * SMALLEST / min(len(unlearned), len(retrained))
     variance += models_variance(unlearned, retrained, found, models) + persons_variance(found, persons, models)
     reach = NORMAL_90 * np.sqrt(variance)
     down, up = (np.hypot(reach, shift) for shift in _stray_reach(found, value, models))
@@ -87,7 +87,7 @@ def _clusters(persons: np.ndarray | None, examples: int) -> np.ndarray:
 
 def _refuse(unlearned: np.ndarray, retrained: np.ndarray, models: int) -> None:
     """Raise ProjectionError where there is nothing to project from."""
-    count, examples = unlearned.shape
+    count, examples = min(len(unlearned), len(retrained)), unlearned.shape[1]
     if count < SMALLEST:
         raise ProjectionError(f"{count} models a side are too few to project from: give at least {SMALLEST}.")
     if models <= count:

@@ -127,11 +127,11 @@ def _true_spreads(found: Estimate) -> np.ndarray:
 def models_variance(unlearned: np.ndarray, retrained: np.ndarray, found: Estimate, models: int) -> float:
     """Jackknife variance of the log estimate over groups of models, each left out on both sides."""
     logs = []
-    group = np.arange(len(unlearned)) % GROUPS
     for k in range(GROUPS):
-        kept = group != k
-        pairs = _unbiased(observed_pairs(read_side(unlearned[kept]), read_side(retrained[kept])), found.redrawer)
-        logs.append(_refit(found, pairs, found.noise / kept.mean(), models))
+        sides = [read_side(np.delete(side, np.s_[k::GROUPS], axis=0)) for side in (unlearned, retrained)]
+        pairs = _unbiased(observed_pairs(*sides), found.redrawer)
+        left = 1 - len(unlearned[k::GROUPS]) / len(unlearned)
+        logs.append(_refit(found, pairs, found.noise / left, models))
     return _jackknife(logs)
 
 

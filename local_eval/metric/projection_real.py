@@ -42,6 +42,14 @@ def confidences_in(folder: Path, task: Task, count: int) -> np.ndarray:
     return confidences(records, task.forget.labels.numpy())
 
 
+def name_of(folder: Path) -> str:
+    """The method in a folder of runs, with its changed constants if it has been graded; else its file's name."""
+    try:
+        return json.loads((folder / "score.json").read_text())["submission"]
+    except FileNotFoundError:
+        return folder.name.rpartition("-seed")[0].rpartition("-")[0]
+
+
 def rows_of(name: str, seed: int, unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> list[tuple]:
     """A row for every part, from confidences [MODELS, E]; the first part's runs are of this seed."""
     true, found = forgetting_quality(unlearned, retrained), []
@@ -65,7 +73,7 @@ def main(spec: str, folder: Path, to: Path) -> None:
                 break
             unlearned = np.concatenate([confidences_in(part, task, EACH) for part in parts])
             try:
-                rows += rows_of(method.rpartition("-")[0], first, unlearned, oracles, persons)
+                rows += rows_of(name_of(folder / f"{method}-seed{first}"), first, unlearned, oracles, persons)
             except ProjectionError as error:
                 print(f"{method} is left out: {error}", file=sys.stderr)
             else:

@@ -94,10 +94,18 @@ class Redrawer:
         values = np.concatenate([own.ravel(), other.ravel()])
         mass = np.repeat([1.0, self.alike], [own.size, other.size])
         shown = weighted_quantiles(values, mass, levels)
-        return shown, *sharpen(shown, levels, len(own))
+        models = blurred_as(own, other, self.alike)
+        true, noise = sharpen(shown, levels, models)
+        return shown, true, noise if models == len(own) else sharpen(true, levels, len(own), rounds=0)[1]
 
 
-def sharpen(shown: np.ndarray, levels: np.ndarray, models: int) -> tuple[np.ndarray, np.ndarray]:
+def blurred_as(own: np.ndarray, other: np.ndarray, alike: float) -> int:
+    """How many models a side must have for its residuals to be as blurred as a pool of these two, [n, E] and [m, E]."""
+    mass = own.size, alike * other.size
+    return round(sum(mass) / (mass[0] / len(own) + mass[1] / len(other)))
+
+
+def sharpen(shown: np.ndarray, levels: np.ndarray, models: int, rounds: int = ROUNDS) -> tuple[np.ndarray, np.ndarray]:
     """Quantiles [L] of the shape whose samples of `models`, standardised, show the quantiles `shown` [L] at `levels`.
 
     The shape is scaled so that its samples' place is 0 and their log spread 0 on average. Also the noise [4, 4] of
@@ -107,7 +115,7 @@ def sharpen(shown: np.ndarray, levels: np.ndarray, models: int) -> tuple[np.ndar
     uniform = np.random.default_rng(SEED).permutation((np.arange(half) + 0.5) / half).reshape(models, -1)
     uniform = np.concatenate([uniform, 1 - uniform], axis=1)  # so that a symmetric shape stays symmetric
     true = shown
-    for left in reversed(range(ROUNDS + 1)):
+    for left in reversed(range(rounds + 1)):
         sample = np.sort(np.interp(uniform, levels, true), axis=0)
         place, spread = place_and_spread(sample)
         centre, scale = place.mean(), np.exp(np.log(spread).mean())

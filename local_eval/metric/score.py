@@ -153,7 +153,7 @@ def compute_score(
         missing=tuple(missing),
         seconds_per_run=float(np.median([run.facts["seconds"] for run in runs])),
         epsilons=epsilons,
-        **projected(ours, theirs, persons),
+        **projected(ours, all_theirs, persons),
         warnings=(*(one.text for one in found), *made_differently(runs, oracles[: len(runs)])),
         drawn_again=drawn_again,
         ceiling_interval=ceiling_interval(ceiling, all_theirs, person, half, CEILING_SPLITS),
@@ -162,7 +162,10 @@ def compute_score(
 
 
 def projected(unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> dict:
-    """The fields of a score that say what the official N would give, from confidences [N, E] at a smaller one."""
+    """The fields of a score that say what the official N would give, from confidences at a smaller one.
+
+    Of the retrained models [M, E] all are used, also those beyond N: they make the estimate surer.
+    """
     if len(unlearned) >= OFFICIAL_RUNS:
         return {}
     try:

@@ -10,7 +10,7 @@ from local_eval.metric.metric import MetricError, example_epsilons, forgetting_q
 from local_eval.metric.projection import Projection, ProjectionError, project, told_apart
 from local_eval.metric.projection_families import LISTED, family, skewed
 from local_eval.metric.projection_mixture import Mixture, fit, improve, log_likelihood, posterior
-from local_eval.metric.projection_redraw import pair_noise, sharpen, weighted_quantiles
+from local_eval.metric.projection_redraw import blurred_as, pair_noise, sharpen, weighted_quantiles
 from local_eval.metric.projection_shapes import l_form, observed_pairs, place_and_spread, read_side
 from local_eval.metric.projection_table import FILE, LOG_RATIOS, MODELS, SHIFTS, gaussian_points, load_table
 
@@ -198,6 +198,24 @@ def test_fewer_models_asked_for_give_the_higher_score_that_fewer_models_show():
     truth = forgetting_quality(*family(1.0)(np.random.default_rng(5), 128, 600))
     assert at_128 == pytest.approx(truth, rel=0.35)
     assert at_512 < 0.8 * at_128
+
+
+def test_further_retrained_models_make_the_projection_surer():
+    alone, helped = [], []
+    for seed in (0, 1, 2):
+        unlearned, retrained = draw("two kinds: .2/1, -.6/.8", seed, 128)
+        alone.append(project(unlearned[:24], retrained[:24]))
+        helped.append(project(unlearned[:24], retrained))
+    reach = [np.mean([np.log(one.high / one.low) for one in found]) for found in (alone, helped)]
+    assert reach[1] < 0.85 * reach[0]
+    assert np.mean([one.value for one in helped]) == pytest.approx(0.0555, rel=0.35)  # 0.0555 at 512
+
+
+def test_a_pool_of_two_sides_is_blurred_as_something_between_them():
+    few, many = np.zeros((24, 10)), np.zeros((128, 10))
+    assert blurred_as(few, few, 0.3) == 24
+    assert blurred_as(few, many, 0.0) == 24
+    assert 24 < blurred_as(few, many, 0.1) < blurred_as(few, many, 1.0) < 128
 
 
 def test_the_same_confidences_give_the_same_projection_and_leave_the_global_generator_alone():

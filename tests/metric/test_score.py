@@ -8,7 +8,8 @@ import pytest
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record
 from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.score import ScoreError, check_runs, compute_score, pool_ceiling
+from local_eval.metric.projection import project
+from local_eval.metric.score import ScoreError, check_runs, compute_score, confidences, pool_ceiling
 from local_eval.report.table import save_score, table
 
 LABELS, PERSONS = np.zeros(60, np.int64), np.arange(60) // 3
@@ -52,6 +53,16 @@ def test_missing_runs_are_told_on_the_score_and_too_few_oracles_are_refused():
     assert "2 failed runs are left out of this score: 3, 7" in table(found, "m", "t")
     with pytest.raises(ScoreError, match="32 runs need as many oracles, there are 20"):
         compute_score(dict(enumerate(records(32, 1))), records(20, 2), LABELS, PERSONS)
+
+
+def test_the_projection_uses_the_oracles_beyond_n_and_the_score_does_not():
+    runs, pool = dict(enumerate(records(24, 1, 0.3))), records(72, 2)
+    few, all_of_them = (compute_score(runs, oracles, LABELS, PERSONS) for oracles in (pool[:24], pool))
+    assert all_of_them.score == few.score
+    assert all_of_them.projected != few.projected
+    assert all_of_them.projected == project(
+        *(confidences(side, LABELS) for side in (list(runs.values()), pool)), persons=PERSONS
+    )
 
 
 def test_the_ceiling_is_what_fresh_oracles_would_get():
