@@ -11,7 +11,7 @@ from local_eval.__main__ import main
 from local_eval.engine.sealed import ABOUT, load_state, unseal
 from local_eval.oracles.original import ORIGINAL_SEED, finish_original
 from local_eval.oracles.train import train
-from local_eval.tasks.digits import ORIGINAL
+from local_eval.tasks.digits import NOISE, ORIGINAL
 from local_eval.tasks.evaluate import accuracy, predict
 from local_eval.tasks.load import download_task, load_task
 from local_eval.tasks.names import TaskError, task_names
@@ -25,6 +25,10 @@ def test_digits_has_the_competitions_shape():
     assert task.retain.images.shape[1:] == (3, 32, 32)
     assert int(task.retain.images.max()) == 255
     assert task.forget.labels.unique().tolist() == [0, 1]
+
+
+def test_digits_says_that_labels_are_wrong_on_purpose_and_how_many():
+    assert NOISE == 0.1 and "one training label in ten" in load_task("digits").notes[0]
 
 
 def test_digits_brings_the_original_model_that_its_recipe_makes():
