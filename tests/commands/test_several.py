@@ -11,9 +11,12 @@ from local_eval.commands.several import grade_several
 from local_eval.engine.errors import WorkError
 from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
+from local_eval.metric.projection import Projection
+from local_eval.report.prediction import in_words, predict
 from local_eval.runs.submissions import SubmissionError
 from tests.conftest import GOOD, TINY
 from tests.metric.test_score import score as made_up_score
+from tests.report.test_prediction import SAMPLE
 
 
 @functools.cache
@@ -71,6 +74,17 @@ def test_one_name_given_twice_is_graded_once_without_a_table(stages, tmp_path, s
     assert grade(tmp_path / "out", submission(), submission()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "written to score.json" in lines[-2] and lines[-1].startswith("Kaggle's private board: ")
+
+
+def test_grade_ends_with_what_kaggle_would_have_given_where_the_fit_is_of_the_task(
+    stages, tmp_path, submission, capsys, monkeypatch
+):
+    found = replace(score(), projected=Projection(0.01, 0.005, 0.02, 512))
+    monkeypatch.setattr(Grader, "score", lambda self, *_: (found, "score.json"))
+    fit = replace(SAMPLE, fingerprint=Grader(TINY, tmp_path / "out").fingerprint, task="tiny")
+    monkeypatch.setattr("local_eval.grader.read_fit", lambda: fit)
+    assert grade(tmp_path / "out", submission()) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == in_words(predict(found, fit.fingerprint, fit))
 
 
 @pytest.mark.parametrize("error, code", [(WorkError("full disk"), 1), (RuntimeError("of torch"), 1), (None, 0)])
