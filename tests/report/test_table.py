@@ -51,7 +51,10 @@ def test_every_changed_digit_of_a_score_is_noticed(folder, tmp_path):
     places = [k for k, letter in enumerate(text) if letter.isdigit() and text[k - 1] not in "[,"]
     for place in places[:: max(len(places) // 60, 1)]:
         other = "1" if text[place] != "1" else "2"
-        (tmp_path / "score.json").write_text(text[:place] + other + text[place + 1 :])
+        changed = text[:place] + other + text[place + 1 :]
+        if json.loads(changed) == json.loads(text):  # the seventeenth digit of a number need not change it
+            continue
+        (tmp_path / "score.json").write_text(changed)
         with pytest.raises(RecordError, match="score.json"):
             read_score(tmp_path / "score.json")
 
