@@ -49,7 +49,7 @@ class Scaled:
 class ScaledConv2d(Scaled, nn.Conv2d):
     """A convolution without bias whose weight learns `factor` times as fast.
 
-    Maps here are tiny, so half of the convolutions have one output position. They are computed as the products of
+    Maps here are tiny, so the convolutions of layer 4 have one output position. They are computed as the products of
     matrices that they are, from the taps that touch a pixel; the other taps have a gradient of zero, as ever.
     """
 
