@@ -145,8 +145,9 @@ class Grader:
         return len(records)
 
     def cached_oracles(self) -> list[Record]:
-        """All oracles on disk, verified; more than `runs` make for a better ceiling."""
+        """All oracles on disk, verified, with those that come with the task; more than `runs` make a better ceiling."""
         folder = self.folder / "oracles"
+        self._take_the_tasks_own(folder)
         count = max(self.runs, len(list(folder.glob("*.npz"))))
         oracles = read_records(folder, self.oracle_identity, count, self._shape)
         return [oracles[k] for k in sorted(oracles)]
@@ -179,6 +180,12 @@ class Grader:
         """The runs of a submission that are on disk and still count."""
         plan = self.run_plan(submission)
         return finished_runs(plan, self.folder / plan.folder_name, self.runs, self._shape)
+
+    def with_all_finished(self, submission: str) -> Grader:
+        """This grader with as many runs as the submission has on disk, if those are more and none is missing."""
+        folder = self.folder / self.run_plan(submission).folder_name
+        wider = replace(self, runs=len(list(folder.glob("[0-9]*.npz"))))
+        return wider if wider.runs > self.runs and len(wider.finished_runs(submission)) == wider.runs else self
 
     def sandbox_of_runs(self) -> Sandbox | None:
         """The sandbox that was asked for, from which no retrained model is seen."""

@@ -19,6 +19,7 @@ from local_eval.grader import Grader, grade_all
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import Score, ScoreError
 from local_eval.report.table import projected_score
+from local_eval.runs.refusal import SubmissionError
 
 MEASURED = ("N", "measured", "low", "high", "utility", "command")
 
@@ -38,6 +39,7 @@ def grade_rows(
     """Grade each row's variant, one after the other, with a line for each; a variant of several rows only once.
 
     Oracles are shared. Runs are on disk as soon as they are made, so the same call goes on where the last one stopped.
+    A variant with more finished runs than were asked for is scored with all of them.
     A variant that fails is told, and the others go on. With `finished_only`, no runs are made: those of a variant that
     has too few of them are missing, and so it has no score.
     """
@@ -45,22 +47,22 @@ def grade_rows(
     for number, row in enumerate(rows, start=1):
         key = same_run(row.variant)
         if key not in found:
-            scores, failed = (score_finished if finished_only else grade_all)(grader, [row.variant])
-            found[key] = scores.get(row.variant), failed.get(row.variant, "")
+            found[key] = grade_variant(grader, row.variant, finished_only)
         graded = Graded(row, *found[key])
         tell(f"{number} of {len(rows)}: {in_words(graded)}")
         yield graded
 
 
-def score_finished(grader: Grader, names: Sequence[str]) -> tuple[dict[str, Score], dict[str, str]]:
-    """As `grade_all`, from the runs and oracles that are on disk."""
-    scores, failed = {}, {}
-    for name in names:
-        try:
-            scores[name], _ = grader.score(name)
-        except (MetricError, ScoreError, RecordError) as error:
-            failed[name] = str(error)
-    return scores, failed
+def grade_variant(grader: Grader, name: str, finished_only: bool) -> tuple[Score | None, str]:
+    """The score of one variant, or None and the reason."""
+    try:
+        grader = grader.with_all_finished(name)
+        if finished_only:
+            return grader.score(name)[0], ""
+    except (MetricError, ScoreError, RecordError, SubmissionError) as error:
+        return None, str(error)
+    scores, failed = grade_all(grader, [name])
+    return scores.get(name), failed.get(name, "")
 
 
 def in_words(graded: Graded) -> str:
@@ -81,12 +83,12 @@ def measured_value(score: Score) -> tuple[float, float, float]:
     return projected_score(score) if score.projected else (score.score, *score.interval)
 
 
-def command(row: Row, grader: Grader) -> str:
+def command(row: Row, grader: Grader, runs: int) -> str:
     """The command that grades one row alone; places on this machine are left out."""
     task = grader.task_spec if grader.task_spec.endswith(".py") else grader.task_spec.partition(":")[0]
     seed = ["--seed", str(grader.seed)] if grader.seed else []
     start = ["python", "-m", "local_eval", "grade"]
-    return shlex.join([*start, row.variant, "--task", task, "--runs", str(grader.runs), *seed])
+    return shlex.join([*start, row.variant, "--task", task, "--runs", str(runs), *seed])
 
 
 def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:
@@ -100,7 +102,8 @@ def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:
     writer.writerow([*COLUMNS, *MEASURED])
     for one in graded:
         numbers = _numbers(one.score) if one.score else [""] * 4
-        writer.writerow([*astuple(one.row), grader.runs, *numbers, command(one.row, grader)])
+        runs = one.score.runs if one.score else grader.runs
+        writer.writerow([*astuple(one.row), runs, *numbers, command(one.row, grader, runs)])
     write_atomically(path, text.getvalue().encode())
 
 

@@ -35,7 +35,7 @@ class Fit:
 
     task: str
     fingerprint: str
-    runs: int  # N of every measured score
+    runs: int  # fewest N of a measured score
     rows: int  # published scores that it rests on
     variants: int
     families: int

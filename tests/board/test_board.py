@@ -11,6 +11,7 @@ from local_eval.__main__ import main
 from local_eval.board.board import measured_value
 from local_eval.board.rows import COLUMNS, save_rows
 from local_eval.commands.parser import make_parser
+from local_eval.grader import Grader
 from local_eval.metric.projection import Projection
 from local_eval.tasks.names import task_names
 from tests.board.test_rows import GOOD_ROW
@@ -79,6 +80,29 @@ def test_the_command_of_a_row_gives_its_score_alone(board, capsys, tmp_path):
     assert make_parser().parse_args(words[3:]).runs == 16
     assert main([*words[3:], "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
     assert f"= score{float(line['measured']):>26.4f}" in capsys.readouterr().out
+
+
+def test_a_variant_with_more_finished_runs_is_scored_with_all_of_them(board, tmp_path):
+    _, (_, line) = board(THREE[::2])
+    more = ["--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "1", "--runs", "20"]
+    assert main(["grade", line["variant"], "--task", TINY, *more]) == 0
+    for flags in ([], ["--finished-only"]):
+        code, lines = board(THREE[::2], *flags)
+        assert code == 0
+        assert [one["N"] for one in lines] == ["16", "20"]
+        assert lines[1]["command"].endswith("--runs 20")
+    next(tmp_path.glob("out/tiny-*/mine-*/0003.npz")).unlink()
+    next(tmp_path.glob("out/tiny-*/mine-*/0018.npz")).rename(tmp_path / "elsewhere.npz")
+    assert {one["N"] for one in board(THREE[::2])[1]} == {"16"}, "nineteen runs with a gap are no more than sixteen"
+
+
+def test_shipped_oracles_are_unpacked_where_only_finished_runs_are_scored(board, tmp_path, monkeypatch):
+    assert board(THREE[:1])[0] == 0
+    folder = next(tmp_path.glob("out/tiny-*/oracles"))
+    taken = []
+    monkeypatch.setattr(Grader, "_take_the_tasks_own", lambda self, where: taken.append(where))
+    assert board(THREE[:1], "--finished-only")[0] == 0
+    assert folder.resolve() in taken
 
 
 def test_a_part_and_a_confidence_choose_rows(board, capsys):
