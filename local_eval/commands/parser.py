@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from local_eval.board.rows import CONFIDENCES, ROWS
-from local_eval.board.rows import PARTS as BOARD_PARTS
-from local_eval.engine.sandbox_levels import LEVELS
-from local_eval.tasks.names import task_names
+from local_eval.commands import options
+from local_eval.commands.kaggle_options import add_kaggle_commands
 
-PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
-BOARD_TASKS = ("competition_small", "digits")  # the first that there is
 EXAMPLES = """\
 examples:
   python -m local_eval grade baseline_finetune            grade the official starter on the embedded task
@@ -29,249 +27,88 @@ examples:
 The contract that a submission keeps is written in local_eval/runs/contract.py.
 """
 
-SUBMISSION = "name in submissions/, or path to a .py or .ipynb file"
-ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), which sets N"
+Command = Callable[..., argparse.ArgumentParser]  # (name, function, text, submission=True) -> its parser
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser; `options.command` says which function does the work, as "module of commands:function"."""
-    style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m local_eval",
         description="The NeurIPS 2023 machine-unlearning grader on your own machine.",
         epilog=EXAMPLES,
-        formatter_class=style,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    command = partial(_command, commands)
+    graders = _add_grading(command)
+    compare = _add_looking(command)
+    check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
+    check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
+    options.add_set(check)
+    for sub in (graders["grade"], graders["run"], check):
+        options.add_sandbox(sub)
+    text = "Which layers of the sandbox for strangers' submissions does this machine have?"
+    commands.add_parser("sandbox", help=text, description=text).set_defaults(command="sandbox:sandbox")
+    board = command("board", "board:board", "Grade published variants and put the official scores beside.", False)
+    options.add_options(**graders, compare=compare, board=board)
+    options.add_options_of_quick(graders["quick"])
+    options.add_options_of_board(board)
+    commands.add_parser("list", help="List submissions and tasks.").set_defaults(command="listing:list_all")
+    bench = command("bench", "grading:bench", "Time the kit beside the plain way on this machine, as ratios.", False)
+    options.add_options_of_bench(bench)
+    add_kaggle_commands(commands)
+    return parser
 
-    def command(name: str, function: str, text: str, submission: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
-        sub.set_defaults(command=function)
-        if submission:
-            sub.add_argument("submission", help=SUBMISSION)
-            _add_set(sub)
-        sub.add_argument(
-            "--task",
-            default="digits",
-            help="name in local_eval/tasks/, path to a .py file, or your images: a .csv file or a folder; NAME:PATH "
-            "says where a task's data is (%(default)s)",
-        )
-        sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
-        sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
-        sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
-        return sub
 
-    grade = command("grade", "grading:grade", "Check, train missing oracles, make missing runs, score.", False)
-    grade.add_argument(
-        "submissions", nargs="*", help=f"{SUBMISSION}{ALSO}. Several are graded one after the other; none lists them"
+def _command(
+    commands: argparse._SubParsersAction, name: str, function: str, text: str, submission: bool = True
+) -> argparse.ArgumentParser:
+    """Add a command that works on a task, and on one submission unless it says otherwise."""
+    style = argparse.RawDescriptionHelpFormatter
+    sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
+    sub.set_defaults(command=function)
+    if submission:
+        sub.add_argument("submission", help=options.SUBMISSION)
+        options.add_set(sub)
+    sub.add_argument(
+        "--task",
+        default="digits",
+        help="name in local_eval/tasks/, path to a .py file, or your images: a .csv file or a folder; NAME:PATH "
+        "says where a task's data is (%(default)s)",
     )
-    _add_set(grade)
+    sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
+    sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
+    sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    return sub
+
+
+def _add_grading(command: Command) -> dict[str, argparse.ArgumentParser]:
+    """The commands that make runs and oracles, by name."""
+    grade = command("grade", "grading:grade", "Check, train missing oracles, make missing runs, score.", False)
+    several = "Several are graded one after the other; none lists them"
+    grade.add_argument("submissions", nargs="*", help=f"{options.SUBMISSION}{options.ALSO}. {several}")
+    options.add_set(grade)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
     quick = command("quick", "quick:quick", "Look at a few runs while you tune: accuracies, shift, spread; no score.")
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
-    _add_options_of_pools(oracles)
-    headroom = command(
-        "headroom",
-        "grading:headroom",
-        "Is a task worth grading? Score originals that forgot nothing, beside the ceiling.",
-        False,
-    )
-    compare = command(
-        "compare", "grading:compare_all", "Grade several submissions with the same N and print one table.", False
-    )
+    options.add_options_of_pools(oracles)
+    text = "Is a task worth grading? Score originals that forgot nothing, beside the ceiling."
+    headroom = command("headroom", "grading:headroom", text, False)
+    return {"grade": grade, "run": run, "score": score, "quick": quick, "oracles": oracles, "headroom": headroom}
+
+
+def _add_looking(command: Command) -> argparse.ArgumentParser:
+    """The commands that put results side by side; returns `compare`, which may also make runs."""
+    text = "Grade several submissions with the same N and print one table."
+    compare = command("compare", "grading:compare_all", text, False)
     compare.add_argument("names", nargs="*", help="submissions (default: all)")
-    _add_set(compare)
+    options.add_set(compare)
     compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
     compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
-    text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
-    _add_options_of_report(command("report", "report:report", text, submission=False))
     compare.add_argument("--pairs", action="store_true", help="say of every two which is better (of two: always)")
-    _add_leaderboard(command)
-    check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
-    check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
-    _add_set(check)
-    for sub in (grade, run, check):
-        _add_sandbox(sub)
-    _add_sandbox_command(commands)
-    board = command("board", "board:board", "Grade published variants and put the official scores beside.", False)
-    _add_options(grade, run, compare, score, quick, oracles, headroom, board)
-    _add_options_of_quick(quick)
-    _add_options_of_board(board)
-    listing = commands.add_parser("list", help="List submissions and tasks.")
-    listing.set_defaults(command="listing:list_all")
-    bench = command("bench", "grading:bench", "Time the kit beside the plain way on this machine, as ratios.", False)
-    _add_options_of_bench(bench)
-    _add_kaggle_commands(commands)
-    return parser
-
-
-def _add_leaderboard(command) -> None:
+    text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
+    options.add_options_of_report(command("report", "report:report", text, submission=False))
     text = "Rank all that is graded on a task with the same N, from what is on disk. Nothing is run."
-    board = command("leaderboard", "leaderboard:leaderboard", text, False)
-    board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
-    board.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
-    board.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
-    for kind in ("--write-csv", "--json", "--html"):
-        board.add_argument(kind, type=Path, metavar="FILE", help=f"also write it as {kind[-4:].strip('-').upper()}")
-
-
-def _add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
-    oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
-    oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
-
-
-def _add_options_of_report(report: argparse.ArgumentParser) -> None:
-    report.add_argument("submission", help=SUBMISSION + ALSO)
-    _add_set(report)
-    report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
-    report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
-    report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
-
-
-def _add_options_of_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument(
-        "--parts", nargs="+", choices=(*PARTS, "pools", "cluster"), default=list(PARTS), help="what to time (all)"
-    )
-    bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
-    bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
-    bench.add_argument(
-        "--pool", type=int, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
-    )
-    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-
-
-def _add_options(
-    grade: argparse.ArgumentParser,
-    run: argparse.ArgumentParser,
-    compare: argparse.ArgumentParser,
-    score: argparse.ArgumentParser,
-    quick: argparse.ArgumentParser,
-    *trainers: argparse.ArgumentParser,
-) -> None:
-    """What several of the grading commands take."""
-    making = (grade, run, compare, quick, *trainers)
-    for sub in (*making, score):
-        sub.add_argument(
-            "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
-        )
-        sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
-        sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
-    for sub in making:
-        sub.add_argument(
-            "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
-        )
-        sub.add_argument(
-            "--engine", choices=("local", "ray"), default="local", help="who makes the models: this machine or Ray"
-        )
-        sub.add_argument(
-            "--address", metavar="A", help="of a Ray cluster, such as auto or host:6379 (default: one just for this)"
-        )
-    for sub in (grade, run, compare, quick):
-        sub.add_argument(
-            "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
-        )
-    grade.add_argument("--no-report", action="store_true", help="draw no report.html of the score")
-    grade.add_argument("--keep-checkpoints", action="store_true", help="keep all state dicts, in a submission.zip")
-    for sub in (grade, score):
-        sub.add_argument(
-            "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
-        )
-        sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
-        _add_options_of_several(sub)
-
-
-def _add_options_of_several(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--repeat", type=int, default=1, metavar="K", help="also grade with the K - 1 seeds that follow")
-    sub.add_argument(
-        "--originals",
-        type=int,
-        metavar="M",
-        help="also grade runs that start from M original models in turn, not from the official one",
-    )
-
-
-def _add_options_of_quick(quick: argparse.ArgumentParser) -> None:
-    quick.set_defaults(runs=8)
-    quick.add_argument("--watch", action="store_true", help="look again whenever the file is saved, until Ctrl-C")
-
-
-def _add_options_of_board(board: argparse.ArgumentParser) -> None:
-    board.set_defaults(runs=32, task=next(name for name in BOARD_TASKS if name in task_names()))
-    board.add_argument("--timeout", type=float, default=900, help="seconds after which a run counts as hanging")
-    board.add_argument("--part", choices=(*BOARD_PARTS, "all"), default="all", help="of the rows (%(default)s)")
-    board.add_argument(
-        "--confidence",
-        nargs="+",
-        choices=CONFIDENCES,
-        default=list(CONFIDENCES),
-        help="only rows whose variant is known so well, such as A B C (all)",
-    )
-    board.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help="rows (results/kaggle_board_rows.csv)")
-    board.add_argument("--write", type=Path, metavar="FILE", help="write rows and scores to this CSV file, row by row")
-    board.add_argument("--finished-only", action="store_true", help="score what runs are on disk, and make no others")
-    board.add_argument("--fit", type=Path, metavar="FILE", help="write what `grade` predicts Kaggle's score from")
-    board.add_argument("--draw", type=Path, metavar="FILE", help="draw the rows and the fit (.svg, .png)")
-
-
-def _add_set(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a constant of the submission, such as --set EPOCHS=3; also written fanchuan[EPOCHS=3]",
-    )
-
-
-def _add_sandbox(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--sandbox",
-        nargs="?",
-        const="full",
-        choices=tuple(LEVELS),
-        help="for a stranger's code: no network, none of your files; refused where that cannot be had (level: full)",
-    )
-
-
-def _add_sandbox_command(commands: argparse._SubParsersAction) -> None:
-    text = "Which layers of the sandbox for strangers' submissions does this machine have?"
-    commands.add_parser("sandbox", help=text, description=text).set_defaults(command="sandbox:sandbox")
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of processes; give 1 or more")
-    return int(text)
-
-
-def _add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
-    """Add the commands to the command line's list."""
-    text = "Write submissions as notebooks that run alone on Kaggle."
-    export = commands.add_parser("export", help=text, description=text)
-    export.set_defaults(command="kaggle:export")
-    export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py or .ipynb files")
-    _add_set(export)
-    export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
-    export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
-    text = "Will 512 models fit into 8 hours on Kaggle? Exit codes: 0 fits, 3 does not fit, 4 cannot tell."
-    budget = commands.add_parser("budget", help=text, description=text)
-    budget.set_defaults(command="kaggle:budget")
-    budget.add_argument("submission", nargs="?", help=SUBMISSION)
-    _add_set(budget)
-    budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
-    budget.add_argument("--readme", type=Path, help="with --all: write the table between its marks in this file")
-    budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
-    budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
-    budget.add_argument("--repeats", type=int, default=3, help="counted runs (%(default)s)")
-    budget.add_argument("--stock-epoch-seconds", type=float, metavar="S", help="from a notebook's calibration cell")
-    budget.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
-    text = "Push a submission's notebook to Kaggle, wait for it, and submit it to the competition."
-    submit = commands.add_parser("submit", help=text, description=text)
-    submit.set_defaults(command="kaggle:submit")
-    submit.add_argument("submission", help=SUBMISSION)
-    _add_set(submit)
-    submit.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
-    submit.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")
-    submit.add_argument("--poll-seconds", type=float, default=30, help="between looks at the notebook (%(default)s)")
-    submit.add_argument("--wait-hours", type=float, default=12, help="for the notebook to finish (%(default)s)")
+    options.add_options_of_leaderboard(command("leaderboard", "leaderboard:leaderboard", text, False))
+    return compare
