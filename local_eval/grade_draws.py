@@ -41,7 +41,7 @@ class SeveralOriginals(Grader):
         weights = self.folder / "originals" / "weights"
         return replace(self._oracle_plan, forget_too=True, weights=weights, keep=self.originals)
 
-    def predicted(self, score: Score) -> str:
+    def predicted(self, score: Score, submission: str = "") -> str:
         """None: what Kaggle gave was for one original."""
         return "published scores are of runs from one original model"
 

@@ -33,7 +33,7 @@ from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
 from local_eval.oracles.train_many import networks_per_job
-from local_eval.report.prediction import Prediction, as_json, predict, read_fit
+from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
 from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import zip_checkpoints
@@ -182,9 +182,14 @@ class Grader:
         return finished_runs(plan, self.folder / plan.folder_name, self.runs, self._shape)
 
     def with_all_finished(self, submission: str) -> Grader:
-        """This grader with as many runs as the submission has on disk, if those are more and none is missing."""
+        """This grader with as many runs as the submission has on disk, if those are more and none is missing.
+
+        Not more than there are oracles: a score needs as many, and nobody asked to train any.
+        """
         folder = self.folder / self.run_plan(submission).folder_name
-        wider = replace(self, runs=len(list(folder.glob("[0-9]*.npz"))))
+        self._take_the_tasks_own(self.folder / "oracles")
+        there = [len(list(place.glob("[0-9]*.npz"))) for place in (folder, self.folder / "oracles")]
+        wider = replace(self, runs=min(there))
         return wider if wider.runs > self.runs and len(wider.finished_runs(submission)) == wider.runs else self
 
     def sandbox_of_runs(self) -> Sandbox | None:
@@ -231,7 +236,7 @@ class Grader:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
         identity = plan.made_from() | {"out": str(folder)}
         about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
-        about["kaggle"] = as_json(self.predicted(score))
+        about["kaggle"] = as_json(self.predicted(score, submission))
         about["repeats"] = repeats_fields(repeated)
         about["untold"] = sorted(
             {text for run in done.values() for text in run.facts.get("read", {}).get("untold", [])}
@@ -240,9 +245,12 @@ class Grader:
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
 
-    def predicted(self, score: Score) -> Prediction | str:
-        """What Kaggle would have given, or why that is not known; raises FitError if the kit's fit is damaged."""
-        return predict(score, self.fingerprint, read_fit())
+    def predicted(self, score: Score, submission: str = "") -> Prediction | str:
+        """What Kaggle would have given, or why that is not known."""
+        try:
+            return predict(score, self.fingerprint, read_fit(), Path(submission.partition("[")[0]).stem)
+        except FitError as error:  # a damaged file costs the prediction, not the score
+            return str(error)
 
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
         """The score with what goes beyond the official attack, from the same records."""

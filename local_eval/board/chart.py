@@ -13,10 +13,18 @@ import numpy as np
 
 from local_eval.board.board import Graded, measured_value
 from local_eval.board.fit import Point, points_of
+from local_eval.board.rows import BoardError
 from local_eval.engine.files import write_atomically
-from local_eval.report.prediction import FLOOR, Fit
+from local_eval.report.prediction import FLOOR, Fit, read_off
 
 MARKERS = "osD^v<>ph*PX"
+ENDINGS = ".svg", ".png", ".pdf"
+
+
+def check_ending(path: Path) -> None:
+    """Raise BoardError for a file that could not be drawn, before hours of work."""
+    if path.suffix not in ENDINGS:
+        raise BoardError(f"{path}: a figure can be {', '.join(ENDINGS)}")
 
 
 def draw(graded: Sequence[Graded], fit: Fit | None, task: str, path: Path) -> None:
@@ -35,7 +43,7 @@ def draw(graded: Sequence[Graded], fit: Fit | None, task: str, path: Path) -> No
     axes.set(xscale="log", yscale="log", xlabel=f"score on {task}, projected to N = 512", ylabel="score on Kaggle")
     axes.legend(fontsize=7, loc="lower right")
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.lstrip(".") or "svg", metadata={"Date": None}, dpi=110)
+    figure.savefig(content, format=path.suffix[1:], metadata={"Date": None}, dpi=110)
     matplotlib.pyplot.close(figure)
     write_atomically(path, content.getvalue())
 
@@ -50,6 +58,6 @@ def _family(axes, marker: str, points: Sequence[Point], bars: dict[str, tuple[fl
 def _curve(axes, fit: Fit) -> None:
     ends = max(fit.curve[0][0], FLOOR), fit.curve[-1][0]
     x = np.geomspace(*ends, 200)
-    y = np.array([fit.at(value) for value in x])
+    y = np.array([read_off(fit.curve, value) for value in x])
     axes.plot(x, y, color="black", linewidth=1, label="fit")
     axes.fill_between(x, *(y * factor for factor in fit.factors), color="grey", alpha=0.2, label="80 % interval")

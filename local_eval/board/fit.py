@@ -1,11 +1,16 @@
 """From the board's rows to a curve of Kaggle's score on the score here, and to what it errs by on families left out.
 
 A variant is one point, however many rows it has: the geometric mean of its private scores, or of all where there is no
-private one. All families weigh the same, since the next method to be graded is likely of another. Variants that use
-Adam are on the board and not in the fit: the small task multiplies gradients, which Adam undoes, so it holds back
-these methods alone. That was decided on the part `tune`, before any score of `test` was seen.
+private one. All families weigh the same, since the next method to be graded is likely of another. On the board and not
+in the fit are
 
-How to run it: python -m local_eval board --write results/kaggle_board.csv
+* variants that use Adam: the small task multiplies gradients, which Adam undoes, so it holds back these alone. That was
+  decided on the part `tune`, before any score of `test` was seen;
+* rows marked `?`, of which it is not known whether they are of this method at all. That was decided after both fits had
+  been seen (docs/board.md has both);
+* scores that are not at N = 512, since small N flatters and the curve is read at 512.
+
+How to run it: python -m local_eval board --fit results/kaggle_fit.json
 """
 
 from __future__ import annotations
@@ -22,7 +27,8 @@ from sklearn.isotonic import IsotonicRegression
 from local_eval.board.board import Graded, measured_value
 from local_eval.board.rows import same_run
 from local_eval.engine.files import write_atomically
-from local_eval.report.prediction import FLOOR, Fit
+from local_eval.metric.score import OFFICIAL_RUNS, Score
+from local_eval.report.prediction import FLOOR, Curve, Fit, covers, read_off
 
 FEWEST = 8, 3  # variants and families, below which there is no fit
 ADAM = "random_mask", "ADAM=True"  # in the names of variants that use it
@@ -63,7 +69,7 @@ def _point(rows: Sequence[Graded]) -> Point:
     )
 
 
-def curve_of(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
+def curve_of(points: Sequence[Point]) -> Curve:
     """The rising curve (measured, published) nearest to the points on log scales."""
     x, y, weight = _logs(points)
     found = IsotonicRegression().fit(x, y, sample_weight=weight)
@@ -77,17 +83,22 @@ def _logs(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, y, np.array([1 / members[p.family] for p in points])
 
 
+def curves_without(points: Sequence[Point]) -> dict[str, Curve]:
+    """For every family the curve of all other families' points."""
+    families = sorted({point.family for point in points})
+    return {one: curve_of([point for point in points if point.family != one]) for one in families}
+
+
 def left_out_errors(points: Sequence[Point]) -> np.ndarray:
     """Log (published / predicted) of every point [n], by a curve that has not seen the point's family.
 
-    NaN where the point lies beyond such a curve's ends: there a prediction is told not to be relied on.
+    NaN where the point lies beyond such a curve's ends, or in a wide gap: there a prediction says so itself.
     """
-    errors = np.full(len(points), np.nan)
+    curves, errors = curves_without(points), np.full(len(points), np.nan)
     for k, point in enumerate(points):
-        others = [p for p in points if p.family != point.family]
-        fit = Fit("", "", 0, 0, 0, 0, curve_of(others), (1.0, 1.0), 1.0)
-        if fit.covers(point.measured):
-            errors[k] = np.log(max(point.published, FLOOR) / fit.at(point.measured))
+        curve = curves[point.family]
+        if covers(curve, point.measured):
+            errors[k] = np.log(max(point.published, FLOOR) / read_off(curve, point.measured))
     return errors
 
 
@@ -98,9 +109,20 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> 
     return float(np.interp(level * weights.sum(), np.cumsum(weights) - weights / 2, values))
 
 
+def fitted(graded: Sequence[Graded]) -> list[Point]:
+    """The points that the fit is made of; the first lines of this file say which are not."""
+    known = [one for one in graded if one.row.confidence != "?" and one.score is not None and _at_official_n(one.score)]
+    return [point for point in points_of(known) if not uses_adam(point)]
+
+
+def _at_official_n(score: Score) -> bool:
+    """Is it projected, official, or nothing at any N?"""
+    return score.projected is not None or score.runs >= OFFICIAL_RUNS or score.score < FLOOR
+
+
 def fit_of(graded: Sequence[Graded], task: str, fingerprint: str, runs: int) -> Fit | None:
     """The fit of a board, or None if it has too few variants or families."""
-    points = [point for point in points_of(graded) if not uses_adam(point)]
+    points = fitted(graded)
     families = {point.family for point in points}
     if len(points) < FEWEST[0] or len(families) < FEWEST[1]:
         return None
@@ -111,7 +133,8 @@ def fit_of(graded: Sequence[Graded], task: str, fingerprint: str, runs: int) -> 
     low, high = (float(np.exp(weighted_quantile(errors, weights, level))) for level in (CHANCE, 1 - CHANCE))
     typical = float(np.exp(weighted_quantile(np.abs(errors), weights, 0.5)))
     counts = sum(point.rows for point in points), len(points), len(families)
-    return Fit(task, fingerprint, runs, *counts, curve_of(points), (low, high), typical)
+    basis = curve_of(points), (low, high), typical, curves_without(points)
+    return Fit(task, fingerprint, runs, *counts, *basis)
 
 
 def save_fit(fit: Fit, path: Path) -> None:

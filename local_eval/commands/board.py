@@ -10,9 +10,9 @@ import sys
 
 from local_eval.board.agreement import agreement
 from local_eval.board.board import grade_rows, save_board
-from local_eval.board.chart import draw
+from local_eval.board.chart import check_ending, draw
 from local_eval.board.fit import fit_of, save_fit
-from local_eval.board.rows import read_rows
+from local_eval.board.rows import BoardError, read_rows
 from local_eval.commands.grading import device_of, engine_of
 from local_eval.grader import Grader
 from local_eval.metric.score import check_runs
@@ -23,6 +23,12 @@ def board(options: argparse.Namespace) -> int:
     check_runs(options.runs)
     rows = [row for row in read_rows(options.rows) if options.part in (row.part, "all")]
     rows = [row for row in rows if row.confidence in options.confidence]
+    if not rows:
+        raise BoardError(
+            f"{options.rows} has no row of part {options.part} and confidence {' '.join(options.confidence)}"
+        )
+    if options.draw:
+        check_ending(options.draw)
     device = device_of(options)
     where, how = (options.task, options.out, options.runs, options.seed), (device, options.workers, options.timeout)
     grader, graded = Grader(*where, *how, engine=engine_of(options)), []
@@ -33,7 +39,8 @@ def board(options: argparse.Namespace) -> int:
             save_board(graded, grader, options.write)
     failed = {one.row.variant for one in graded if one.score is None}
     if failed:
-        print(f"without a score: {', '.join(sorted(failed))}; the same command tries them again", file=sys.stderr)
+        how = "without --finished-only the same command makes" if options.finished_only else "the same command makes"
+        print(f"without a score: {', '.join(sorted(failed))}; {how} what is missing", file=sys.stderr)
     if options.write:
         print(f"written to {options.write}")
     print(*agreement(graded), sep="\n")

@@ -26,7 +26,7 @@ def tell_score(found: Score, path: Path, submission: str, grader: Grader) -> int
     """Print a score, and what Kaggle would have given; returns the exit code."""
     print(table(found, submission, grader.task.name))
     print(f"written to {path}")
-    print(in_words(grader.predicted(found)))
+    print(in_words(grader.predicted(found, submission)))
     return OVER_BUDGET if found.within_budget is False else 0
 
 

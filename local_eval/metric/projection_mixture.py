@@ -15,6 +15,7 @@ import numpy as np
 
 LEAP_EVERY, LEAP = 10, 10.0  # rounds between leaps, and how far these go, in moves of that many rounds
 GAUSSIANS = 3  # at most; a fourth was not seen to be picked
+FEWEST_INDEPENDENT = 10  # examples: below, log(independent) would let the richest mixture win
 TINY = 1e-12  # keeps logarithms and divisions finite
 
 
@@ -46,7 +47,7 @@ def fit(pairs: np.ndarray, noise: np.ndarray, independent: float, rounds: int) -
     best, best_score = None, np.inf
     for start in _starts(pairs, noise):
         mixture = improve(start, pairs, noise, rounds)
-        score = mixture.free * np.log(independent) - 2 * log_likelihood(mixture, pairs, noise)
+        score = mixture.free * np.log(max(independent, FEWEST_INDEPENDENT)) - 2 * log_likelihood(mixture, pairs, noise)
         if score < best_score - 1e-9:
             best, best_score = mixture, score
     return best

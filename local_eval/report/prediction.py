@@ -1,13 +1,15 @@
 """What Kaggle's private board would have given, by scores that people have published for methods graded here.
 
-`python -m local_eval board --write` grades published variants on a task, fits a curve and leaves it in a small file.
+`python -m local_eval board --fit` grades published variants on a task, fits a curve and leaves it in a small file.
 Whoever grades on that very task reads it here. How far it may be trusted: docs/board.md.
+
+A method that is on the board itself is predicted from the others: its own published scores are left out.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from local_eval.runs.submissions import ROOT
 
 FIT = ROOT / "results" / "kaggle_fit.json"
 FLOOR = 1e-4  # below, neither scores here nor Kaggle's mean anything: they are taken for this
+ROUNDING = 1e-9  # of logarithms
+WIDEST_GAP = 10.0  # between two scores of the board, as a factor, across which it can be read
 TEAMS = 1121
 # Scores of the private board by rank: winners' slides, and participants' reports (ranks 12, 68, 110, 448 and 809).
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 68, 110, 448, 809)
@@ -27,6 +31,9 @@ SCORES = (0.0985, 0.0902, 0.0885, 0.0863, 0.0785, 0.0783, 0.078, 0.0775, 0.07, 0
 
 class FitError(InputError):
     """The file of a fit cannot be used; the message names it."""
+
+
+Curve = tuple[tuple[float, float], ...]  # (measured, published), both rising; straight between them on a log scale
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,27 @@ class Fit:
     rows: int  # published scores that it rests on
     variants: int
     families: int
-    curve: tuple[tuple[float, float], ...]  # (measured, published), both rising; straight between them on a log scale
+    curve: Curve
     factors: tuple[float, float]  # published / predicted of families left out: 10 % and 90 % quantile
     median_factor: float  # the same, either way: half of the predictions are within it
+    without: dict[str, Curve] = field(default_factory=dict)  # the curve of all others, for every family
 
-    def at(self, measured: float) -> float:
-        """The published score to expect; beyond the curve's ends, that of the end."""
-        x, y = np.log(np.maximum(self.curve, FLOOR)).T
-        return float(np.exp(np.interp(np.log(max(measured, FLOOR)), x, y)))
+    def curve_for(self, family: str) -> Curve:
+        """The curve that has not seen this family; the one of all if it is not on the board."""
+        return self.without.get(family, self.curve)
 
-    def covers(self, measured: float) -> bool:
-        """Does a measured score lie between those of the board?"""
-        return max(self.curve[0][0], FLOOR) <= max(measured, FLOOR) <= self.curve[-1][0]
+
+def read_off(curve: Curve, measured: float) -> float:
+    """The published score to expect; beyond the curve's ends, that of the end."""
+    x, y = np.log(np.maximum(curve, FLOOR)).T
+    return float(np.exp(np.interp(np.log(max(measured, FLOOR)), x, y)))
+
+
+def covers(curve: Curve, measured: float) -> bool:
+    """Does a measured score lie between scores of the board that are no more than WIDEST_GAP apart?"""
+    known, x = np.log(np.maximum([x for x, _ in curve], FLOOR)), np.log(max(measured, FLOOR))
+    below, above = known[known <= x + ROUNDING], known[known >= x - ROUNDING]
+    return bool(len(below) and len(above) and above[0] - below[-1] <= np.log(WIDEST_GAP))
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class Prediction:
     rows: int  # published scores that it rests on, of this many variants
     variants: int
     median_factor: float
+    own_left_out: bool  # the method is on the board itself
 
 
 def rank_of(score: float) -> int | None:
@@ -80,27 +97,40 @@ def read_fit(path: Path = FIT) -> Fit | None:
     """The fit in a file, or None if there is no file. Raises FitError for one that is no fit."""
     try:
         content = json.loads(path.read_text())
-        pairs = tuple((float(x), float(y)) for x, y in content.pop("curve"))
-        return Fit(**content | {"curve": pairs, "factors": tuple(map(float, content["factors"]))})
+        low, high = map(float, content["factors"])
+        without = {family: _curve(curve) for family, curve in content.get("without", {}).items()}
+        return Fit(**content | {"curve": _curve(content["curve"]), "without": without, "factors": (low, high)})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FitError(f"{path} is no fit ({error}); get the kit's own back, or make one: board --write") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FitError(f"{path} is no fit ({error}); get the kit's own back, or make one: board --fit") from None
 
 
-def predict(score: Score, fingerprint: str, fit: Fit | None) -> Prediction | str:
-    """The prediction for a score on the task of this fingerprint, or a sentence that says why there is none."""
+def _curve(pairs: list) -> Curve:
+    found = tuple((float(x), float(y)) for x, y in pairs)
+    if not found or not np.isfinite(found).all():
+        raise ValueError("a curve without numbers")
+    return found
+
+
+def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -> Prediction | str:
+    """The prediction for a score on the task of this fingerprint, or a sentence that says why there is none.
+
+    If `family` is one of the board's, its own published scores are left out.
+    """
     if fit is None:
         return "too few published scores have been measured with this kit to learn from (docs/board.md)"
     if fit.fingerprint != fingerprint:
         return f"published scores were measured on {fit.task}, not on this exact task"
+    if score.within_budget is False:
+        return "over the time limit, it would not have been ranked"
     if score.runs < OFFICIAL_RUNS and score.projected is None:
         return f"there is no score at N = {OFFICIAL_RUNS} to begin with"
-    measured = projected_score(score)[0] if score.projected else score.score
-    value = fit.at(measured)
+    measured, curve = projected_score(score)[0] if score.projected else score.score, fit.curve_for(family)
+    value = read_off(curve, measured)
     low, high = (value * factor for factor in fit.factors)
-    ranks = rank_of(value), rank_of(high), rank_of(low)
-    return Prediction(value, low, high, *ranks, fit.covers(measured), fit.rows, fit.variants, fit.median_factor)
+    ranks, basis = (rank_of(value), rank_of(high), rank_of(low)), (fit.rows, fit.variants, fit.median_factor)
+    return Prediction(value, low, high, *ranks, covers(curve, measured), *basis, family in fit.without)
 
 
 def as_json(found: Prediction | str) -> dict:
@@ -114,7 +144,8 @@ def in_words(found: Prediction | str) -> str:
         return f"Kaggle's private board: no prediction; {found}"
     place = f"rank {_ranked(found.rank)} of {TEAMS:,} ({_ranked(found.best_rank)} to {_ranked(found.worst_rank)})"
     beyond = "" if found.inside else "; BEYOND the scores that the board has, so not to be relied on"
-    basis = f"{found.rows} published scores of {found.variants} variants, half of them within a factor of"
+    own = ", its own left out" if found.own_left_out else ""
+    basis = f"{found.rows} published scores of {found.variants} variants{own}, half of them within a factor of"
     return (
         f"Kaggle's private board: about {found.value:.4f}, 80 % interval {found.low:.4f} to {found.high:.4f}, {place}; "
         f"from {basis} {found.median_factor:.2f}{beyond}"

@@ -91,6 +91,10 @@ def test_a_variant_with_more_finished_runs_is_scored_with_all_of_them(board, tmp
         assert code == 0
         assert [one["N"] for one in lines] == ["16", "20"]
         assert lines[1]["command"].endswith("--runs 20")
+    oracle = next(tmp_path.glob("out/tiny-*/oracles/0019.npz"))
+    oracle.rename(tmp_path / "away.npz")
+    assert board(THREE[2:], "--finished-only")[1][0]["N"] == "19", "a score needs as many oracles as runs"
+    assert board(THREE[2:])[1][0]["N"] == "19" and not oracle.exists(), "and nobody asked to train any"
     next(tmp_path.glob("out/tiny-*/mine-*/0003.npz")).unlink()
     next(tmp_path.glob("out/tiny-*/mine-*/0018.npz")).rename(tmp_path / "elsewhere.npz")
     assert {one["N"] for one in board(THREE[::2])[1]} == {"16"}, "nineteen runs with a gap are no more than sixteen"
@@ -125,8 +129,11 @@ def test_measured_is_the_projection_times_utility_and_the_plain_score_where_ther
     assert measured_value(there) == pytest.approx((0.0144, 0.0072, 0.0216))
 
 
-def test_bad_input_is_told_before_anything_is_trained(tmp_path, capsys):
-    for more, told in ((["--rows", str(tmp_path / "no.csv")], "cannot be read"), (["--runs", "8"], "too few")):
+def test_bad_input_is_told_before_anything_is_trained(tmp_path, capsys, monkeypatch):
+    wrong = {"--rows": (str(tmp_path / "no.csv"), "cannot be read"), "--runs": ("8", "too few")}
+    wrong |= {"--draw": ("x.foo", "x.foo: a figure can be .svg"), "--part": ("none", "has no row of part none")}
+    monkeypatch.setattr("local_eval.commands.options.BOARD_PARTS", ("tune", "test", "none"))
+    for more, told in (([option, value], told) for option, (value, told) in wrong.items()):
         assert main(["board", "--task", TINY, "--out", str(tmp_path / "out"), *more]) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -1,13 +1,15 @@
 """The fit rises, weighs families alike, is judged on families that it has not seen, and says so on the board's end."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from local_eval.board.board import Graded
-from local_eval.board.chart import draw
+from local_eval.board.chart import check_ending, draw
 from local_eval.board.fit import Point, curve_of, fit_of, left_out_errors, points_of, save_fit, weighted_quantile
+from local_eval.board.rows import BoardError
 from local_eval.metric.projection import Projection
 from local_eval.report.prediction import read_fit
 from tests.board.test_rows import GOOD_ROW
@@ -75,9 +77,27 @@ def test_a_fit_is_read_as_it_was_written_and_few_variants_give_none(tmp_path):
     assert read_fit(tmp_path / "fit.json") == fit
     assert (fit.rows, fit.variants, fit.families) == (12, 12, 4)
     assert fit.factors[0] <= 1 <= fit.factors[1] and 1 <= fit.median_factor < 2
+    for curve in fit.without.values():
+        assert set(curve) < set(fit.curve), "where points rise, leaving some out leaves the others"
     adam = replace(graded(1, 1e-4, 0.06), row=replace(GOOD_ROW, variant="baseline_finetune[ADAM=True]"))
     assert fit_of([*board(), adam], "small", "abc", 24) == fit, "held back by the task alone"
     assert fit_of(board(7), "small", "abc", 24) is None
+
+
+def test_rows_that_may_be_of_another_method_and_scores_at_small_n_are_not_in_the_fit():
+    fit = fit_of(board(), "small", "abc", 24)
+    unsure = graded(50, 0.01, 0.9, confidence="?", family="f1")
+    plain = replace(graded(51, 0.01, 0.9, family="f2"), score=replace(SCORE, projected=None, score=0.1))
+    assert fit_of([*board(), unsure, plain], "small", "abc", 24) == fit
+    none = [replace(one, score=replace(one.score, projected=None, score=0.1)) for one in board()]
+    assert fit_of(none, "small", "abc", 16) is None
+    nothing = replace(graded(52, 0.0, 0.0001, family="f3"), score=replace(SCORE, projected=None, score=0.0))
+    assert fit_of([*board(), nothing], "small", "abc", 24).curve[0] == pytest.approx((1e-4, 1e-4))
+
+
+def test_a_figure_of_an_ending_that_cannot_be_drawn_is_refused_before_the_work():
+    with pytest.raises(BoardError, match=r"board\.doc"):
+        check_ending(Path("board.doc"))
 
 
 def test_the_chart_shows_every_family_and_is_the_same_twice(tmp_path):

@@ -69,6 +69,12 @@ def test_persons_that_vary_together_do_not_make_the_interval_narrower():
     assert grouped.high / grouped.low > 0.98 * alone.high / alone.low
 
 
+def test_one_person_is_not_read_as_many_kinds_of_examples():
+    pair = draw("perfect", models=32)
+    alone, many = project(*pair, persons=np.zeros(100)), project(*pair)
+    assert alone.value == pytest.approx(many.value, rel=0.05)
+
+
 def test_a_stray_run_widens_the_interval_to_both_sides():
     unlearned, retrained = draw("perfect")
     unlearned[0] += 7.5

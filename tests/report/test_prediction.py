@@ -1,16 +1,31 @@
 """A prediction is read off the board's fit, on the fit's very task, and says how far it can be believed."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
+from local_eval.grader import Grader
 from local_eval.metric.projection import Projection
-from local_eval.report.prediction import FIT, SCORES, Fit, FitError, as_json, in_words, predict, rank_of, read_fit
+from local_eval.report.prediction import (
+    FIT,
+    SCORES,
+    Fit,
+    FitError,
+    as_json,
+    covers,
+    in_words,
+    predict,
+    rank_of,
+    read_fit,
+)
+from tests.conftest import TINY
 from tests.metric.test_score import score
 
 CURVE = ((0.001, 0.005), (0.01, 0.05), (0.04, 0.1))
 SCORE = replace(score(models=16), retain_accuracy_ratio=1.0, test_accuracy_ratio=0.5)
-SAMPLE = Fit("small", "abc", 24, 12, 10, 5, CURVE, (0.8, 1.5), 1.25)
+SAMPLE = Fit("small", "abc", 24, 12, 10, 5, CURVE, (0.8, 1.5), 1.25, {"known": CURVE[1:]})
 
 
 def at(measured, fingerprint="abc", fit=SAMPLE):
@@ -37,6 +52,25 @@ def test_beyond_the_board_the_end_of_the_curve_is_given_and_said_to_be_one(measu
     assert 0.999 * CURVE[0][1] <= found.value <= 1.001 * CURVE[-1][1]
 
 
+def test_ends_of_the_board_are_on_it_whatever_the_rounding_and_wide_gaps_are_not():
+    ends = ((0.0, 0.00005), (0.07, 0.08), (0.08, 0.09))
+    assert [covers(ends, x) for x in (0.0, 1e-5, 1e-4, 0.07, 0.075, 0.08)] == [True] * 6
+    assert [covers(ends, x) for x in (0.001, 0.0699, 0.0801)] == [False] * 3
+    for x in np.random.default_rng(0).uniform(0.001, 0.1, 200):
+        assert covers(tuple(np.exp(np.log([(x, x), (2 * x, x)]))), x) and covers(tuple(np.exp(np.log([(x, x)]))), x)
+
+
+def test_a_method_on_the_board_is_predicted_from_the_others_alone():
+    found = predict(replace(SCORE, projected=Projection(0.002, 0, 1, 512)), "abc", SAMPLE, "known")
+    assert found.value == pytest.approx(0.05) and not found.inside and found.own_left_out
+    assert "its own left out" in in_words(found) and "left out" not in in_words(at(0.01))
+
+
+def test_a_score_that_is_not_valid_gets_no_rank():
+    over = replace(SCORE, projected=Projection(0.02, 0, 1, 512), within_budget=False)
+    assert "over the time limit" in predict(over, "abc", SAMPLE)
+
+
 @pytest.mark.parametrize(
     "reason, changes", [("not on this exact task", {"fingerprint": "abd"}), ("too few published scores", {"fit": None})]
 )
@@ -58,16 +92,22 @@ def test_ranks_are_those_of_the_leaderboard_and_fall_as_scores_do():
 
 def test_a_file_that_is_no_fit_is_told_and_none_is_none(tmp_path):
     assert read_fit(tmp_path / "none.json") is None
-    for text in ("", "[]", "{}", '{"curve": [[1]]}', '{"curve": [[1, 2]], "factors": 3}'):
+    good = asdict(SAMPLE)
+    wrong = [{"curve": []}, {"curve": [[1]]}, {"curve": [[1, float("nan")]]}, {"factors": 3}, {"without": []}, {"a": 1}]
+    for text in ("", "[]", "{}", "null", '"x"', *(json.dumps(good | change) for change in wrong)):
         (tmp_path / "fit.json").write_text(text)
-        with pytest.raises(FitError, match=r"fit\.json"):
+        with pytest.raises(FitError, match=r"fit\.json.*--fit"):
             read_fit(tmp_path / "fit.json")
+
+
+def test_a_damaged_fit_costs_the_prediction_and_not_the_score(tmp_path, monkeypatch):
+    monkeypatch.setattr("local_eval.grader.read_fit", lambda: read_fit(tmp_path / "fit.json"))
+    (tmp_path / "fit.json").write_text("null")
+    assert "is no fit" in Grader(TINY).predicted(SCORE)
 
 
 @pytest.mark.skipif(not FIT.exists(), reason="the kit has no fit")
 def test_the_kits_own_fit_rises_and_is_of_the_small_competition_as_it_is():
-    from local_eval.grader import Grader
-
     fit = read_fit()
     assert fit.fingerprint == Grader("competition_small").fingerprint
     measured, published = zip(*fit.curve)
