@@ -70,10 +70,10 @@ def _point(rows: Sequence[Graded]) -> Point:
 
 
 def curve_of(points: Sequence[Point]) -> Curve:
-    """The rising curve (measured, published) nearest to the points on log scales."""
+    """The rising curve (measured, published) nearest to the points on log scales, at every measured score."""
     x, y, weight = _logs(points)
-    found = IsotonicRegression().fit(x, y, sample_weight=weight)
-    return tuple((float(a), float(b)) for a, b in np.exp(np.c_[found.X_thresholds_, found.y_thresholds_]))
+    found, known = IsotonicRegression().fit(x, y, sample_weight=weight), np.unique(x)
+    return tuple((float(a), float(b)) for a, b in np.exp(np.c_[known, found.predict(known)]))
 
 
 def _logs(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
