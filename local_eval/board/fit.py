@@ -7,7 +7,7 @@ in the fit are
 * variants that use Adam: the small task multiplies gradients, which Adam undoes, so it holds back these alone. That was
   decided on the part `tune`, before any score of `test` was seen;
 * rows marked `?`, of which it is not known whether they are of this method at all. That was decided after both fits had
-  been seen (docs/board.md has both);
+  been seen (docs/prediction.md has both);
 * scores that are not at N = 512, since small N flatters and the curve is read at 512.
 
 How to run it: python -m local_eval board --fit results/kaggle_fit.json

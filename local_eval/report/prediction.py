@@ -1,7 +1,7 @@
 """What Kaggle's private board would have given, by scores that people have published for methods graded here.
 
 `python -m local_eval board --fit` grades published variants on a task, fits a curve and leaves it in a small file.
-Whoever grades on that very task reads it here. How far it may be trusted: docs/board.md.
+Whoever grades on that very task reads it here. How far it may be trusted: docs/prediction.md.
 
 A method that is on the board itself is predicted from the others: its own published scores are left out.
 """
@@ -55,6 +55,10 @@ class Fit:
         """The curve that has not seen this family; the one of all if it is not on the board."""
         return self.without.get(family, self.curve)
 
+    def reaches(self, measured: float) -> bool:
+        """Is it among the board's scores whichever family is left out? Elsewhere the errors have not been measured."""
+        return all(covers(curve, measured) for curve in (self.curve, *self.without.values()))
+
 
 def read_off(curve: Curve, measured: float) -> float:
     """The published score to expect; beyond the curve's ends, that of the end."""
@@ -79,7 +83,7 @@ class Prediction:
     rank: int | None
     best_rank: int | None
     worst_rank: int | None
-    inside: bool  # of the board's range
+    inside: bool  # of the range in which the errors were measured
     rows: int  # published scores that it rests on, of this many variants
     variants: int
     median_factor: float
@@ -119,7 +123,7 @@ def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -
     If `family` is one of the board's, its own published scores are left out.
     """
     if fit is None:
-        return "too few published scores have been measured with this kit to learn from (docs/board.md)"
+        return "too few published scores have been measured with this kit to learn from (docs/prediction.md)"
     if fit.fingerprint != fingerprint:
         return f"published scores were measured on {fit.task}, not on this exact task"
     if score.within_budget is False:
@@ -130,7 +134,7 @@ def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -
     value = read_off(curve, measured)
     low, high = (value * factor for factor in fit.factors)
     ranks, basis = (rank_of(value), rank_of(high), rank_of(low)), (fit.rows, fit.variants, fit.median_factor)
-    return Prediction(value, low, high, *ranks, covers(curve, measured), *basis, family in fit.without)
+    return Prediction(value, low, high, *ranks, fit.reaches(measured), *basis, family in fit.without)
 
 
 def as_json(found: Prediction | str) -> dict:
@@ -143,7 +147,7 @@ def in_words(found: Prediction | str) -> str:
     if isinstance(found, str):
         return f"Kaggle's private board: no prediction; {found}"
     place = f"rank {_ranked(found.rank)} of {TEAMS:,} ({_ranked(found.best_rank)} to {_ranked(found.worst_rank)})"
-    beyond = "" if found.inside else "; BEYOND the scores that the board has, so not to be relied on"
+    beyond = "" if found.inside else "; BEYOND the scores of more than one method on the board, so not to be relied on"
     own = ", its own left out" if found.own_left_out else ""
     basis = f"{found.rows} published scores of {found.variants} variants{own}, half of them within a factor of"
     return (

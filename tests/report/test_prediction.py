@@ -25,7 +25,8 @@ from tests.metric.test_score import score
 
 CURVE = ((0.001, 0.005), (0.01, 0.05), (0.04, 0.1))
 SCORE = replace(score(models=16), retain_accuracy_ratio=1.0, test_accuracy_ratio=0.5)
-SAMPLE = Fit("small", "abc", 24, 12, 10, 5, CURVE, (0.8, 1.5), 1.25, {"known": CURVE[1:]})
+SAMPLE = Fit("small", "abc", 24, 12, 10, 5, CURVE, (0.8, 1.5), 1.25)
+KNOWN = replace(SAMPLE, without={"known": CURVE[1:]})
 
 
 def at(measured, fingerprint="abc", fit=SAMPLE):
@@ -61,9 +62,14 @@ def test_ends_of_the_board_are_on_it_whatever_the_rounding_and_wide_gaps_are_not
 
 
 def test_a_method_on_the_board_is_predicted_from_the_others_alone():
-    found = predict(replace(SCORE, projected=Projection(0.002, 0, 1, 512)), "abc", SAMPLE, "known")
+    found = predict(replace(SCORE, projected=Projection(0.002, 0, 1, 512)), "abc", KNOWN, "known")
     assert found.value == pytest.approx(0.05) and not found.inside and found.own_left_out
     assert "its own left out" in in_words(found) and "left out" not in in_words(at(0.01))
+
+
+def test_scores_that_one_family_alone_has_are_beyond_the_range_for_all_others():
+    assert at(0.001).inside and not at(0.001, fit=KNOWN).inside
+    assert at(0.02, fit=KNOWN).inside and at(0.001, fit=KNOWN).value == at(0.001).value
 
 
 def test_a_score_that_is_not_valid_gets_no_rank():
@@ -92,7 +98,7 @@ def test_ranks_are_those_of_the_leaderboard_and_fall_as_scores_do():
 
 def test_a_file_that_is_no_fit_is_told_and_none_is_none(tmp_path):
     assert read_fit(tmp_path / "none.json") is None
-    good = asdict(SAMPLE)
+    good = asdict(KNOWN)
     wrong = [{"curve": []}, {"curve": [[1]]}, {"curve": [[1, float("nan")]]}, {"factors": 3}, {"without": []}, {"a": 1}]
     for text in ("", "[]", "{}", "null", '"x"', *(json.dumps(good | change) for change in wrong)):
         (tmp_path / "fit.json").write_text(text)
