@@ -90,7 +90,11 @@ def torch_is_being_imported(pid: int) -> bool:
 
 
 def a_worker_starts(pid: int) -> bool:
-    return any("spawn_main" in " ".join(p.cmdline()) for p in psutil.Process(pid).children())
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.Error):  # other children, such as git, may be gone by now
+            if "spawn_main" in " ".join(child.cmdline()):
+                return True
+    return False
 
 
 def finished(folder: Path, count: int):
