@@ -50,6 +50,7 @@ class Fit:
     factors: tuple[float, float]  # published / predicted of families left out: 10 % and 90 % quantile
     median_factor: float  # the same, either way: half of the predictions are within it
     without: dict[str, Curve] = field(default_factory=dict)  # the curve of all others, for every family
+    own: dict[str, tuple[int, int]] = field(default_factory=dict)  # every family's rows and variants
 
     def curve_for(self, family: str) -> Curve:
         """The curve that has not seen this family; the one of all if it is not on the board."""
@@ -103,7 +104,9 @@ def read_fit(path: Path = FIT) -> Fit | None:
         content = json.loads(path.read_text())
         low, high = map(float, content["factors"])
         without = {family: _curve(curve) for family, curve in content.get("without", {}).items()}
-        return Fit(**content | {"curve": _curve(content["curve"]), "without": without, "factors": (low, high)})
+        own = {family: (int(rows), int(variants)) for family, (rows, variants) in content.get("own", {}).items()}
+        kinds = {"curve": _curve(content["curve"]), "without": without, "own": own, "factors": (low, high)}
+        return Fit(**content | kinds)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -133,7 +136,8 @@ def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -
     measured, curve = projected_score(score)[0] if score.projected else score.score, fit.curve_for(family)
     value = read_off(curve, measured)
     low, high = (value * factor for factor in fit.factors)
-    ranks, basis = (rank_of(value), rank_of(high), rank_of(low)), (fit.rows, fit.variants, fit.median_factor)
+    rows, variants = np.subtract((fit.rows, fit.variants), fit.own.get(family, (0, 0))).tolist()
+    ranks, basis = (rank_of(value), rank_of(high), rank_of(low)), (rows, variants, fit.median_factor)
     return Prediction(value, low, high, *ranks, fit.reaches(measured), *basis, family in fit.without)
 
 
@@ -148,11 +152,11 @@ def in_words(found: Prediction | str) -> str:
         return f"Kaggle's private board: no prediction; {found}"
     place = f"rank {_ranked(found.rank)} of {TEAMS:,} ({_ranked(found.best_rank)} to {_ranked(found.worst_rank)})"
     beyond = "" if found.inside else "; BEYOND the scores of more than one method on the board, so not to be relied on"
-    own = ", its own left out" if found.own_left_out else ""
-    basis = f"{found.rows} published scores of {found.variants} variants{own}, half of them within a factor of"
+    own = " of other methods" if found.own_left_out else ""
+    basis = f"{found.rows} published scores of {found.variants} variants{own}"
     return (
         f"Kaggle's private board: about {found.value:.4f}, 80 % interval {found.low:.4f} to {found.high:.4f}, {place}; "
-        f"from {basis} {found.median_factor:.2f}{beyond}"
+        f"from {basis}, right within a factor of {found.median_factor:.2f} for half of the methods left out{beyond}"
     )
 
 

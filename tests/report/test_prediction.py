@@ -26,7 +26,7 @@ from tests.metric.test_score import score
 CURVE = ((0.001, 0.005), (0.01, 0.05), (0.04, 0.1))
 SCORE = replace(score(models=16), retain_accuracy_ratio=1.0, test_accuracy_ratio=0.5)
 SAMPLE = Fit("small", "abc", 24, 12, 10, 5, CURVE, (0.8, 1.5), 1.25)
-KNOWN = replace(SAMPLE, without={"known": CURVE[1:]})
+KNOWN = replace(SAMPLE, without={"known": CURVE[1:]}, own={"known": (3, 2)})
 
 
 def at(measured, fingerprint="abc", fit=SAMPLE):
@@ -64,7 +64,8 @@ def test_ends_of_the_board_are_on_it_whatever_the_rounding_and_wide_gaps_are_not
 def test_a_method_on_the_board_is_predicted_from_the_others_alone():
     found = predict(replace(SCORE, projected=Projection(0.002, 0, 1, 512)), "abc", KNOWN, "known")
     assert found.value == pytest.approx(0.05) and not found.inside and found.own_left_out
-    assert "its own left out" in in_words(found) and "left out" not in in_words(at(0.01))
+    assert "from 9 published scores of 8 variants of other methods, " in in_words(found)
+    assert "from 12 published scores of 10 variants, " in in_words(at(0.01, fit=KNOWN))
 
 
 def test_scores_that_one_family_alone_has_are_beyond_the_range_for_all_others():
