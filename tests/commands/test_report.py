@@ -96,10 +96,15 @@ def test_a_failure_to_draw_is_told_in_one_line_and_the_score_stays(graded, capsy
     assert "written to" in said.out and read_score(folder_of(out) / "score.json")["runs"] == RUNS
 
 
-def test_no_report_draws_none(monkeypatch):
-    monkeypatch.setattr(drawing, "draw_report", lambda *_: 1 / 0)
-    options = make_parser().parse_args(["grade", "fanchuan", "--no-report"])
-    draw_after_grading(options, None)
+def test_no_report_draws_none(monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(drawing, "draw_report", lambda _, submission: drawn.append(submission))
+    for flags in (["--no-report"], []):
+        options = make_parser().parse_args(["grade", "fanchuan", *flags])
+        options.submission = "fanchuan"
+        draw_after_grading(options, None)
+        assert bool(drawn) == (not flags)
+        assert capsys.readouterr() == (("", "") if flags else ("report: None\n", ""))
 
 
 def test_without_a_score_or_with_other_runs_the_command_says_what_to_do(graded, tmp_path, capsys):
