@@ -132,10 +132,14 @@ def fit_of(graded: Sequence[Graded], task: str, fingerprint: str, runs: int) -> 
         return None
     low, high = (float(np.exp(weighted_quantile(errors, weights, level))) for level in (CHANCE, 1 - CHANCE))
     typical = float(np.exp(weighted_quantile(np.abs(errors), weights, 0.5)))
-    counts, weighed = (sum(p.rows for p in points), len(points), len(families)), Counter(p.family for p in points)
-    own = {one: (sum(p.rows for p in points if p.family == one), weighed[one]) for one in sorted(families)}
-    basis = curve_of(points), (low, high), typical, curves_without(points), own
-    return Fit(task, fingerprint, runs, *counts, *basis)
+    own = {one: _counts([p for p in points if p.family == one]) for one in sorted(families)}
+    counts, basis = (*_counts(points), len(families)), (curve_of(points), (low, high), typical)
+    return Fit(task, fingerprint, runs, *counts, *basis, curves_without(points), own)
+
+
+def _counts(points: Sequence[Point]) -> tuple[int, int]:
+    """How many published scores, of how many variants."""
+    return sum(point.rows for point in points), len(points)
 
 
 def save_fit(fit: Fit, path: Path) -> None:

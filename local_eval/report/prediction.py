@@ -136,8 +136,9 @@ def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -
     measured, curve = projected_score(score)[0] if score.projected else score.score, fit.curve_for(family)
     value = read_off(curve, measured)
     low, high = (value * factor for factor in fit.factors)
-    rows, variants = np.subtract((fit.rows, fit.variants), fit.own.get(family, (0, 0))).tolist()
-    ranks, basis = (rank_of(value), rank_of(high), rank_of(low)), (rows, variants, fit.median_factor)
+    own_rows, own_variants = fit.own.get(family, (0, 0))
+    ranks = rank_of(value), rank_of(high), rank_of(low)
+    basis = fit.rows - own_rows, fit.variants - own_variants, fit.median_factor
     return Prediction(value, low, high, *ranks, fit.reaches(measured), *basis, family in fit.without)
 
 
