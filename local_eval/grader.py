@@ -32,7 +32,7 @@ from local_eval.metric.score import Score, ScoreError, check_runs, compute_score
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import finish_original, original_record
-from local_eval.oracles.train_many import networks_per_job
+from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
 from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
@@ -118,7 +118,12 @@ class Grader:
         finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
         count, folder = count or self.runs, self.folder / "oracles"
         self._take_the_tasks_own(folder)
-        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.engine)
+        how = (self._shape, self.workers, self.engine, self._tell_if_slow)
+        return finish_oracles(self._oracle_plan, folder, count, *how)
+
+    def _tell_if_slow(self) -> None:
+        if remark := remark_on_training(self.task, self.device):
+            print(remark, file=sys.stderr, flush=True)
 
     def _take_the_tasks_own(self, folder: Path) -> None:
         """Put the oracles that come with the task there, unless they are there or do not fit this task any more."""

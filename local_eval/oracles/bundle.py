@@ -52,7 +52,8 @@ class Bundle:
         self.device = examples.images.device
         self.nets = [initial_net(task, seed).to(dtype) for seed in seeds]
         self.format = memory_format(self.nets[0], self.device, channels_last)
-        stacked = stack(self.nets, tuple(examples.images.shape[2:]))
+        channels, *size = examples.images.shape[1:]
+        stacked = stack(self.nets, tuple(size), channels)
         self.stacked = stacked.to(self.device, memory_format=self.format).train()
         orders = [epoch_orders(len(examples), self.recipe.epochs, seed) for seed in seeds]
         self.orders = torch.stack(orders, dim=-1).to(self.device)  # [epochs, examples, M]
@@ -76,7 +77,7 @@ class Bundle:
         self.optimizer.step()
 
     def images(self, batch: Tensor) -> Tensor:
-        """[B, M * 3, H, W] in the networks' order of memory: what every network is to see, side by side."""
+        """[B, M * C, H, W] in the networks' order of memory: what every network is to see, side by side."""
         size = self.examples.images.shape[2:]
         raw = self.examples.images[batch.flatten()].reshape(len(batch), -1, *size)
         raw = raw.contiguous(memory_format=self.format)  # while it is bytes, a quarter of the traffic

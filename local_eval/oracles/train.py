@@ -1,8 +1,9 @@
 """Train one network by the task's recipe, and measure a network as the grader does.
 
 The recipe is the organisers': Adam with coupled weight decay, cosine per epoch, class-weighted cross-entropy, no
-augmentation, last-epoch weights. Everything random depends on `seed` alone: the initial weights and the order of the
-examples. This loop is the readable one; `bundle.py` takes the same steps for many networks at once.
+augmentation, last-epoch weights. Everything random depends on `seed` alone: the initial weights, the order of the
+examples and what the network draws in training. This loop is the readable one; `bundle.py` takes the same steps for
+many networks at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from local_eval.engine.device import exact_convolutions
+from local_eval.engine.randomness import seeded
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.task import Split, Task
 
@@ -25,15 +27,21 @@ def epoch_orders(examples: int, epochs: int, seed: int) -> Tensor:
 
 
 def train(task: Task, examples: Split, seed: int) -> nn.Module:
-    """Train a fresh network on `examples`, which may lie on any device; returns it in eval mode."""
-    with exact_convolutions(same_shapes=True):
+    """Train a fresh network on `examples`, which may lie on any device; returns it in eval mode.
+
+    What the network draws while it trains (dropout) starts from `seed` too.
+    """
+    with exact_convolutions(same_shapes=True), seeded(seed, examples.images.device):
         for net in training_steps(task, examples, seed):  # noqa: B007
             pass
     return net.eval()
 
 
 def training_steps(task: Task, examples: Split, seed: int, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
-    """Yield the network, in train mode, after every step of the recipe."""
+    """Yield the network, in train mode, after every step of the recipe.
+
+    A network with dropout draws from the generators as they are; `train` starts them from the seed.
+    """
     recipe, device = task.recipe, examples.images.device
     net = initial_net(task, seed).to(device, dtype).train()
     weights = task.class_weights()
