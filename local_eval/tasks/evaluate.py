@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from local_eval.engine.device import exact_convolutions
 from local_eval.engine.evaluation import SPLITS, Controls, Evaluation
+from local_eval.engine.randomness import seeded
 from local_eval.tasks.task import Split, Task
 
 CONTROLLED = ("retain", "test")  # of which a sample of logits is kept
@@ -14,10 +15,15 @@ CONTROLS = 256  # examples of each: 20 kB a model with ten classes
 
 
 def initial_net(task: Task, seed: int) -> nn.Module:
-    """The untrained network of this seed, drawn on the CPU so that every device starts from the same weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return task.make_net()
+    """The untrained network of this seed, drawn on the CPU so that every device starts from the same weights.
+
+    Of a task with pretrained weights to start from, those; what they leave out, such as the head, is drawn.
+    """
+    with seeded(seed):
+        net = task.make_net()
+    if task.start is not None:
+        net.load_state_dict(task.start, strict=False)
+    return net
 
 
 def evaluate(net: nn.Module, task: Task, batch_size: int | None = None) -> Evaluation:
