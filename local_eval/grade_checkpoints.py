@@ -62,6 +62,7 @@ def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
     oracles = grader.cached_oracles()
     score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
     score = grader.with_further(score, records, oracles)
+    score = replace(score, warnings=score.warnings + grader.other_original())
     about = grader.about() | {"kaggle": as_json(grader.predicted(score)), "seed": None}
     about |= {"made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
     return score, save_score(score, folder, path.name, grader.task.name, about)
@@ -76,7 +77,7 @@ def kept_evaluations(grader: Grader, path: Path) -> tuple[Path, dict[int, Record
 
 
 def _folder(grader: Grader, checkpoints: Checkpoints) -> Path:
-    return grader.folder / f"checkpoints-{checkpoints.digest}"
+    return grader.folder / f"checkpoints-{checkpoints.digest}{grader.original_file.stem.removeprefix('original')}"
 
 
 def _identity(grader: Grader, checkpoints: Checkpoints, index: int | None = None) -> dict:

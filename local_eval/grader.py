@@ -1,6 +1,6 @@
 """Grade a submission: the stages in order, each going on from what the one before left on disk.
 
-    <out>/<task>-<fingerprint>/original.npz                        the original model
+    <out>/<task>-<fingerprint>/original.npz                        the original model; original-<hash>.npz another one
                                oracles/0000.npz ...               shared by all submissions
                                originals/0000.npz ... weights/     further original models, where they are asked for
                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
@@ -31,7 +31,7 @@ from local_eval.metric.repeats import Repeats
 from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget, mean_accuracies
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
-from local_eval.oracles.original import finish_original, original_record
+from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
 from local_eval.report.repeats import repeats_fields
@@ -42,7 +42,9 @@ from local_eval.runs.plan import RunPlan
 from local_eval.runs.room import room_needed
 from local_eval.runs.runs import finish_runs, finished_runs
 from local_eval.tasks.load import load_task
+from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
+from local_eval.tasks.weights import digest_of
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,21 @@ class Grader:
         """Everything that belongs to this task, in this exact form."""
         return Path(self.out).resolve() / f"{self.task.name}-{self.fingerprint}"
 
+    @cached_property
+    def original_file(self) -> Path:
+        """The original model from which runs start; with --original another than the task's own."""
+        return original_file(self.task, self.fingerprint, self.folder, apart=self._given_original is not None)
+
+    @property
+    def _given_original(self) -> str | None:
+        """The file that --original names."""
+        return split_changes(self.task_spec)[1].get(ORIGINAL)
+
+    @property
+    def _workers_spec(self) -> str:
+        """The task for those who are handed its original model as a file, or need none: the same for all originals."""
+        return without_original(self.task_spec)
+
     @property
     def _shape(self) -> tuple[int, int]:
         return len(self.task.forget), self.task.num_classes
@@ -79,7 +96,7 @@ class Grader:
     @cached_property
     def _oracle_plan(self) -> OraclePlan:
         together = networks_per_job(self.task, self.device)
-        return OraclePlan(self.task_spec, self.fingerprint, self.device, together)
+        return OraclePlan(self._workers_spec, self.fingerprint, self.device, together)
 
     def headroom(self) -> Score:
         """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing."""
@@ -91,11 +108,11 @@ class Grader:
 
     def finish_originals(self) -> None:
         """Train the original model, or take the task's own, unless it is there."""
-        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
+        finish_original(self.task, self.fingerprint, self.original_file, self.device)
 
     def original_records(self) -> list[Record]:
         """How the original model does; it must be on disk."""
-        return [original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device)]
+        return [original_record(self.task, self.fingerprint, self.original_file, self.device)]
 
     def original(self) -> Evaluation | None:
         """How the one original model does on the task; None where runs start from several."""
@@ -110,12 +127,12 @@ class Grader:
 
     def run_plan(self, submission: str) -> RunPlan:
         """What the runs of a submission are made from; raises SubmissionError if there is none."""
-        original = self.folder / "original.npz"
-        return RunPlan.of(submission, self.task_spec, self.fingerprint, original, self.seed, self.device)
+        where = self._workers_spec, self.fingerprint, self.original_file
+        return RunPlan.of(submission, *where, self.seed, self.device)
 
     def finish_oracles(self, count: int | None = None) -> list[Record]:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
-        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
+        Grader.finish_originals(self)  # the one, also where runs start from several
         count, folder = count or self.runs, self.folder / "oracles"
         self._take_the_tasks_own(folder)
         how = (self._shape, self.workers, self.engine, self._tell_if_slow)
@@ -248,10 +265,13 @@ class Grader:
         )
         if confined := Counter(run.facts["sandbox"]["level"] for run in done.values() if "sandbox" in run.facts):
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
+        score = replace(score, warnings=score.warnings + self.other_original())
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
 
     def predicted(self, score: Score, submission: str = "") -> Prediction | str:
         """What Kaggle would have given, or why that is not known."""
+        if self.other_original():
+            return "published scores are of runs from the task's own original model"
         try:
             return predict(score, self.fingerprint, read_fit(), Path(submission.partition("[")[0]).stem)
         except FitError as error:  # a damaged file costs the prediction, not the score
@@ -267,8 +287,24 @@ class Grader:
         originals = self.original_records()
         retain, test = mean_accuracies(originals)
         facts = {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "repeats": None}
-        accuracies = {"retain_accuracy": retain, "test_accuracy": test}
-        return facts | {"original": accuracies, "originals": len(originals)}
+        told = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
+        if len(originals) == 1:
+            told["hash"] = self.original_hash()
+            told["file"] = self._given_original and Path(self._given_original).name
+        return facts | {"original": told, "originals": len(originals)}
+
+    def original_hash(self) -> str:
+        """Short hash of the weights from which runs start; empty while nobody has trained them."""
+        if self.original_file.exists():
+            return original_digest(self.original_file)
+        return "" if self.task.original is None else digest_of(self.task.original)
+
+    def other_original(self) -> tuple[str, ...]:
+        """A note on runs that start from a model that --original names, unless it is the task's own after all."""
+        if self._given_original is None or self.original_file.name == USUAL:
+            return ()
+        name = Path(self._given_original).name
+        return (f"runs start from another original model, {name}; compare with scores from the same one only",)
 
 
 def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:

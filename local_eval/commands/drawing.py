@@ -21,6 +21,7 @@ from local_eval.report.table import read_score
 from local_eval.runs.runs import finished_runs
 from local_eval.runs.settings import label
 from local_eval.runs.submissions import SUBMISSIONS, Submission, looks_like_checkpoints
+from local_eval.tasks.names import option_words, split_changes
 
 ALIKE = ("runs", "originals", "interval_level")  # in what may stand beside it
 NEEDED = ("oracles", "projected", "not_projected", "missing_runs", "notes", "seed", "task_spec", "when")
@@ -82,7 +83,7 @@ def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Recor
             f"{folder} has a score of {runs} runs, but {len(records)} runs and {len(pool)} oracles count now; "
             f"grade again: {command}"
         )
-    original = original_record(grader.task, grader.fingerprint, grader.folder / "original.npz", grader.device)
+    original = original_record(grader.task, grader.fingerprint, grader.original_file, grader.device)
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
     others, beyond = _others(folder, score), beyond_in(score)
     return Results(score, records, pool, original, grader.task, command, failures, others, beyond)
@@ -114,7 +115,8 @@ def _others(folder: Path, score: dict) -> tuple[dict, ...]:
         try:
             other = read_score(path)
             seeds = {other["seed"], score["seed"]} - {None}  # of checkpoints it is not known
-            if len(seeds) < 2 and all(other.get(key) == score.get(key) for key in ALIKE):
+            originals = {s.get("made_from", {}).get("original") for s in (other, score)} - {None}  # likewise
+            if len(seeds) < 2 and len(originals) < 2 and all(other.get(key) == score.get(key) for key in ALIKE):
                 name = other["submission"]
                 found[name] = max(found.get(name, other), other, key=lambda s: s["when"])
         except (RecordError, KeyError):  # damaged, or of an earlier version: it is not this page's matter
@@ -129,7 +131,9 @@ def _as_given(submission: Submission) -> str:
 
 
 def _command(named: str, score: dict) -> str:
-    words = ["python", "-m", "local_eval", "grade", named, "--task", Path(score["task_spec"]).name]
+    spec, _ = split_changes(score["task_spec"])
+    words = ["python", "-m", "local_eval", "grade", named, "--task", Path(spec).name]
+    words += option_words(score["task_spec"])
     if score["seed"] is not None:
         words += ["--runs", str(score["runs"] + len(score["missing_runs"])), "--seed", str(score["seed"])]
     words += ["--allow-missing"] if score["missing_runs"] else []

@@ -30,6 +30,27 @@ def add_set(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_changes(sub: argparse.ArgumentParser) -> None:
+    """What is changed in the task."""
+    changes = sub.add_argument_group("changes of the task", "its oracles are trained as the changed task says")
+    changes.add_argument(
+        "--original", metavar="FILE", help="unlearn from this model: .pth, .pt, .safetensors, original.npz"
+    )
+    changes.add_argument(
+        "--net", metavar="NAME", help="another network: a name of torchvision's, timm:NAME, or FILE.py:function"
+    )
+    changes.add_argument("--start", metavar="FILE", help="pretrained weights that original and oracles start from")
+    changes.add_argument("--epochs", type=int, metavar="N", help="of the recipe")
+    changes.add_argument("--lr", type=float, metavar="X", help="of the recipe")
+    changes.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another field of the recipe, such as optimizer=sgd, momentum=0.9, flip=True (docs/tasks.md)",
+    )
+
+
 def add_sandbox(sub: argparse.ArgumentParser) -> None:
     """Whether runs are confined."""
     sub.add_argument(

@@ -27,6 +27,7 @@ examples:
 The contract that a submission keeps is written in local_eval/runs/contract.py.
 """
 
+UNCHANGED = ("board", "bench")  # which are about the kit's own tasks
 Command = Callable[..., argparse.ArgumentParser]  # (name, function, text, submission=True) -> its parser
 
 
@@ -79,6 +80,8 @@ def _command(
     sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
     sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
     sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    if name not in UNCHANGED:
+        options.add_changes(sub)
     return sub
 
 

@@ -3,7 +3,8 @@
 On a CPU every process trains one bundle of stacked networks (`bundle.py`). On a GPU one process keeps several bundles
 in flight. How many networks to stack, how many bundles to fly and in which order of memory, depends on card and
 network, so it is measured for a minute before the first networks. A network that cannot be stacked is trained by the
-plain loop, each from its own seed, and people are told (`remark_on_training`).
+plain loop, each from its own seed, and people are told (`remark_on_training`); so is everything where the task has a
+way of its own to train (own_training.py).
 
 How to see what it brings: python -m local_eval bench
 """
@@ -21,6 +22,7 @@ from torch import nn
 from local_eval.engine.device import exact_convolutions, wait
 from local_eval.engine.pool import memory_was_full
 from local_eval.oracles.bundle import WARM_UP, Bundle, GraphBundle
+from local_eval.oracles.own_training import trained_by_own
 from local_eval.oracles.stacked import CannotStack, stack
 from local_eval.oracles.train import train
 from local_eval.tasks.evaluate import initial_net
@@ -76,6 +78,8 @@ def why_one_by_one(task: Task, count: int) -> str:
 
 def remark_on_training(task: Task, device: str) -> str:
     """What a person should know before oracles are trained one by one; nothing if they are stacked."""
+    if task.train is not None:
+        return ""
     count = 1 if torch.device(device).type == "cuda" else cpu_layout(task).stack
     reason = why_one_by_one(task, count)
     if not reason:
@@ -86,11 +90,15 @@ def remark_on_training(task: Task, device: str) -> str:
 
 def networks_per_job(task: Task, device: str) -> int:
     """How many networks a process should be given at a time."""
+    if task.train is not None:
+        return 1
     return GPU_JOB if torch.device(device).type == "cuda" else cpu_layout(task).networks
 
 
 def best_layout(task: Task, examples: Split) -> Layout:
     """The layout to train with: on a GPU the fastest of some, by trying them."""
+    if task.train is not None:  # which makes one after the other
+        return Layout(1)
     if not examples.images.is_cuda:
         return cpu_layout(task)
     if why_one_by_one(task, 1):
@@ -156,7 +164,11 @@ class Trainer:
 
         Raises:
             RuntimeError: there is no room for a single network, or the device is at fault.
+            TaskError: the task's own way to train fails.
         """
+        if self.task.train is not None:
+            yield from (trained_by_own(self.task, self.examples, seed) for seed in seeds)
+            return
         left = list(seeds)
         while left:
             at_once = left[: self.layout.networks]

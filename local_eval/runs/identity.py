@@ -16,29 +16,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from local_eval.engine.code_shape import code_shape
 from local_eval.runs.refusal import NOT_PYTHON
-
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-def code_shape(tree: ast.AST) -> str:
-    """A text that two sources share if they do the same: the syntax tree without docstrings and places."""
-    return _shape(tree)
-
-
-def _shape(node: object) -> str:
-    if isinstance(node, list):
-        return f"[{','.join(map(_shape, node))}]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    parts = []
-    for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            value = value[1:]
-        # absent fields are left out, so that a newer Python's additional ones do not change old hashes
-        if name != "type_comment" and value is not None and value != []:
-            parts.append(f"{name}={_shape(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
 
 
 @dataclass(frozen=True)

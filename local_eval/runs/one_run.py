@@ -39,7 +39,7 @@ from local_eval.runs.submissions import SubmissionError, source_files
 from local_eval.runs.trace import Trace
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.load import load_task
-from local_eval.tasks.names import split_spec
+from local_eval.tasks.names import files_of, split_spec
 from local_eval.tasks.task import Task
 
 
@@ -91,9 +91,9 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
 
 
 def data_of(spec: str) -> list[Path]:
-    """The task's own file and data, which its fingerprint follows."""
+    """The task's own file and data, and what is changed in it, which its fingerprint follows."""
     path, where = split_spec(spec)
-    return [path] if where is None else [path, user_path(where)]
+    return [path, *([] if where is None else [user_path(where)]), *files_of(spec)]
 
 
 def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:

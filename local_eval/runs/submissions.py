@@ -9,8 +9,8 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_eval.engine.code_shape import code_shape
 from local_eval.engine.files import user_path
-from local_eval.runs.identity import code_shape
 from local_eval.runs.notebooks import Extracted, extract
 from local_eval.runs.refusal import NOT_PYTHON, SubmissionError
 from local_eval.runs.settings import Settings, changed_source, label, split_name

@@ -5,6 +5,7 @@ How it is used: `load_task` calls `check_task` for every task.
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.names import TaskError
+from local_eval.tasks.own_code import Coded
+from local_eval.tasks.recipe import FIRST, Recipe, fault_in
 from local_eval.tasks.task import BATCH_SIZE, Split, Task
 
 
@@ -22,6 +25,7 @@ def check_task(task: Task, path: Path) -> None:
     if task.class_names and len(task.class_names) != task.num_classes:
         raise TaskError(f"{path}: {len(task.class_names)} class_names for {task.num_classes} classes; give all or none")
     _check_apart(task, path)
+    _check_training(task, path)
     _check_network(task, path)
 
 
@@ -63,11 +67,28 @@ def _check_apart(task: Task, path: Path) -> None:
         )
 
 
+def _check_training(task: Task, path: Path) -> None:
+    """The recipe can be followed, or the task's own function be called."""
+    if not isinstance(task.recipe, Recipe):
+        raise TaskError(f"{path}: recipe is a {type(task.recipe).__name__}; give Recipe(epochs=..., lr=...)")
+    if fault := fault_in(task.recipe, tuple(task.retain.images.shape[2:])):
+        raise TaskError(f"{path}: the recipe's {fault}")
+    if task.train is None:
+        return
+    if ignored := sorted(set(task.recipe.facts()) - set(FIRST)):
+        text = f"leave {', '.join(ignored)} out of the recipe"
+        raise TaskError(f"{path}: Task.train trains in the recipe's place; {text}")
+    function = task.train.function if isinstance(task.train, Coded) else task.train
+    try:
+        inspect.signature(function).bind(None, None, 0)
+    except TypeError as error:
+        raise TaskError(f"{path}: Task.train is called as train(net, loader, seed), but {error}") from None
+
+
 def _check_network(task: Task, path: Path) -> None:
     """The network answers with one number a class, and can be trained on every last batch that will come."""
-    net, image = initial_net(task, seed=0), task.retain.pixels(slice(0, 1)).cpu()
-    with torch.no_grad():
-        found = tuple(net.eval()(image).shape)
+    image = task.retain.pixels(slice(0, 1)).cpu()
+    net, found = _answer(task, image, path)
     if found != (1, task.num_classes):
         raise TaskError(
             f"{path}: the network answers an image with {found}, but num_classes is {task.num_classes}, so "
@@ -84,6 +105,23 @@ def _check_network(task: Task, path: Path) -> None:
             f"{path}: {name} has {size} images, so that the last batch holds a single one, which the network's batch "
             "norms cannot train on; add an image or leave one out"
         )
+
+
+def _answer(task: Task, image: torch.Tensor, path: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """An initial network, and the shape of what it answers an image with; raises TaskError if it cannot."""
+    try:
+        net = initial_net(task, seed=0)
+        with torch.no_grad():
+            return net, tuple(net.eval()(image).shape)
+    except TaskError:
+        raise
+    except Exception as error:  # whatever the owner's code, or a layer on too small a map, raises
+        said = (str(error).splitlines() or [""])[0]
+        size = f"{image.shape[3]}x{image.shape[2]}"
+        raise TaskError(
+            f"{path}: the network cannot be made for, or take, images of {size} pixels ({type(error).__name__}: "
+            f"{said}); take another network (make_net, --net) or images of another size"
+        ) from error
 
 
 def _trains_on_one(net: nn.Module, image: torch.Tensor) -> bool:

@@ -15,9 +15,15 @@ CONTROLS = 256  # examples of each: 20 kB a model with ten classes
 
 
 def initial_net(task: Task, seed: int) -> nn.Module:
-    """The untrained network of this seed, drawn on the CPU so that every device starts from the same weights."""
+    """The untrained network of this seed, drawn on the CPU so that every device starts from the same weights.
+
+    Of a task with pretrained weights to start from, those; what they leave out, such as the head, is drawn.
+    """
     with seeded(seed):
-        return task.make_net()
+        net = task.make_net()
+    if task.start is not None:
+        net.load_state_dict(task.start, strict=False)
+    return net
 
 
 def evaluate(net: nn.Module, task: Task, batch_size: int | None = None) -> Evaluation:

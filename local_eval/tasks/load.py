@@ -10,26 +10,47 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from local_eval.engine.files import user_path
+from local_eval.tasks.changes import changed
 from local_eval.tasks.check import check_task
-from local_eval.tasks.names import TaskError, split_spec
+from local_eval.tasks.names import TaskError, split_changes, split_spec
+from local_eval.tasks.own_code import Coded
 from local_eval.tasks.task import Task
+from local_eval.tasks.weights import task_with_plain_weights
 
 
 def load_task(spec: str | os.PathLike) -> Task:
     """Load and check a task by name ('digits'), name and place ('cifar10:/data') or path ('my_task.py', 'faces.csv').
 
+    Changes in brackets behind it (names.py) are made: 'digits[epochs=3]'.
+
     Raises:
         TaskError: no such task, its file has no `task()`, or its data cannot be read or graded.
     """
-    spec = os.fspath(spec)
+    spec, changes = split_changes(os.fspath(spec))
     path, where = split_spec(spec)
     task = _call(task_module(path).task, spec, path, where)
-    check_task(task, user_path(where) if where else path)  # errors name a person's data, not our module
+    return ready(changed(task, changes), path, user_path(where) if where else path)
+
+
+def ready(task: Task, path: Path, place: Path) -> Task:
+    """A task with its own weights and functions as all stages take them, checked.
+
+    Args:
+        path: the task's file, from whose folder relative paths in it count.
+        place: what errors name: a person's data rather than our module.
+    Raises:
+        TaskError: it cannot be graded.
+    """
+    if task.train is not None:
+        task = replace(task, train=Coded.of(task.train, f"{place}: Task.train"))
+    task = task_with_plain_weights(task, path, place)
+    check_task(task, place)
     return task
 
 
@@ -49,6 +70,7 @@ def download_task(spec: str) -> None:
     Raises:
         TaskError: the task has no `download`, or what its `download` raises.
     """
+    spec, _ = split_changes(spec)
     path, where = split_spec(spec)
     module = task_module(path)
     if not hasattr(module, "download"):

@@ -13,12 +13,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from local_eval.tasks.own_code import Coded
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.weights import Weights, digest_of
 
 BATCH_SIZE = 64  # the competition's, for all three loaders of a submission
 TRAINING_VERSION = 2  # raise it when training changes its results: cached originals and oracles are then retrained
@@ -81,22 +85,11 @@ def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How original and oracles are trained: Adam with coupled weight decay, cosine per epoch, cross-entropy."""
-
-    epochs: int
-    lr: float
-    weight_decay: float
-    batch_size: int = 64
-    class_weighted: bool = True  # weight 1 / count(class) of the whole training set, for oracles too, as officially
-
-
-@dataclass(frozen=True)
 class Task:
     """Everything that the stages after it need to know."""
 
     name: str
-    make_net: Callable[[], nn.Module]  # a fresh, untrained network with torchvision resnet18's module names
+    make_net: Callable[[], nn.Module]  # a fresh, untrained network
     retain: Split
     forget: Split
     validation: Split
@@ -104,10 +97,12 @@ class Task:
     recipe: Recipe
     num_classes: int = 10
     class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
-    original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
+    original: Weights | None = None  # an original model that exists already; a state dict once the task is loaded
     oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracle_file.py
     class_names: tuple[str, ...] = ()  # what people call class 0, 1, 2 ..., where that is not its number
     notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
+    start: Weights | None = None  # pretrained weights that original and oracles start from; likewise
+    train: Callable | None = None  # train(net, loader, seed) in place of the recipe; see oracles/own_training.py
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -129,10 +124,13 @@ class Task:
         return torch.where(counts > 0, 1.0 / counts.clamp(min=1), 0.0).float()
 
     def fingerprint(self) -> str:
-        """Short hash of data, network structure and recipe: what oracles depend on."""
-        sha = hashlib.sha256(f"{self.name} {TRAINING_VERSION} {sorted(asdict(self.recipe).items())}".encode())
+        """Short hash of data, network structure and recipe, or what is in its place: what oracles depend on."""
+        sha = hashlib.sha256(f"{self.name} {TRAINING_VERSION} {sorted(self.recipe.facts().items())}".encode())
         sha.update(structure(repr(self.make_net())).encode())
         sha.update(repr(self.class_counts).encode() if self.class_counts else b"")
+        sha.update(f"start {digest_of(self.start)}".encode() if self.start is not None else b"")
+        sha.update(f"train {Coded.of(self.train, 'Task.train').code}".encode() if self.train is not None else b"")
+        sha.update(f"make_net {self.make_net.code}".encode() if isinstance(self.make_net, Coded) else b"")
         for name, split in self.splits.items():
             sha.update(f"{name} {split.digest()}".encode())
         return sha.hexdigest()[:12]

@@ -9,7 +9,8 @@ import torch
 from local_eval.engine.device import exact_convolutions
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.score import confidences, pool_ceiling
-from local_eval.oracles.bundle import Bundle, GraphBundle, learning_rates
+from local_eval.oracles.bundle import Bundle, GraphBundle
+from local_eval.oracles.steps import learning_rates
 from local_eval.oracles.train import train, training_steps
 from local_eval.oracles.train_many import (
     GPU_LAYOUTS,
