@@ -26,7 +26,7 @@ from local_eval.engine.device import exact_convolutions, memory_format, wait
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import default_workers, run_jobs
 from local_eval.engine.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
-from local_eval.metric.metric import forgetting_quality, logit_scaled_confidence
+from local_eval.metric.metric import confidences_of, quality_of
 from local_eval.metric.score import pool_ceiling
 from local_eval.oracles.oracles import trainer_of
 from local_eval.oracles.original import save_original
@@ -202,11 +202,11 @@ def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:
             if isinstance(made, Failure):
                 raise RuntimeError(f"the benchmark failed: {made.reason}\n{made.traceback}")
             logits += made
-        found[kind] = logit_scaled_confidence(np.stack(logits[:pool]), labels)
+        found[kind] = confidences_of(np.stack(logits[:pool]), labels)
     half = {kind: logits[: pool // 2] for kind, logits in found.items()}  # as many as the ceilings have on a side
-    rates = {"pools_mixed": forgetting_quality(half["plain"], half["fast"])}
+    rates = {"pools_mixed": quality_of(half["plain"], half["fast"])}
     if "tf32" in half:
-        rates["pools_tf32"] = forgetting_quality(half["plain"], half["tf32"])
+        rates["pools_tf32"] = quality_of(half["plain"], half["tf32"])
     return rates | {f"pools_{kind}": pool_ceiling(found[kind]) for kind in ("plain", "fast")}
 
 

@@ -23,12 +23,12 @@ from local_eval.metric.cautions import Caution, cautions, weak_original
 from local_eval.metric.interval import ScoreInterval, ceiling_interval, interval_around, numbered
 from local_eval.metric.metric import (
     EPSILON_CAP,
+    confidences_of,
     example_epsilons,
     forgetting_points,
-    forgetting_quality,
-    logit_scaled_confidence,
+    quality_of,
 )
-from local_eval.metric.projection import Projection, ProjectionError, project
+from local_eval.metric.projection import Projection, ProjectionError, projection_of
 
 LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones win)
 OFFICIAL_RUNS = 512
@@ -169,14 +169,14 @@ def projected(unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray)
     if len(unlearned) >= OFFICIAL_RUNS:
         return {}
     try:
-        return {"projected": project(unlearned, retrained, OFFICIAL_RUNS, persons)}
+        return {"projected": projection_of(unlearned, retrained, OFFICIAL_RUNS, persons)}
     except ProjectionError as error:
         return {"not_projected": str(error)}
 
 
 def confidences(records: Sequence[Record], labels: np.ndarray) -> np.ndarray:
     """Logit-scaled confidences [N, E] of the forget set under every model."""
-    return logit_scaled_confidence(np.stack([r.evaluation.forget_logits for r in records]), labels)
+    return confidences_of(np.stack([r.evaluation.forget_logits for r in records]), labels)
 
 
 def mean_accuracies(records: Sequence[Record]) -> tuple[float, float]:
@@ -195,7 +195,7 @@ def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = C
     rng = np.random.default_rng(0)
     for _ in range(splits):
         order = rng.permutation(len(oracles))
-        total += forgetting_quality(oracles[order[:half]], oracles[order[half : 2 * half]])
+        total += quality_of(oracles[order[:half]], oracles[order[half : 2 * half]])
     return total / splits
 
 
@@ -203,7 +203,7 @@ def _cautions(ours, theirs, indices, figures, labels, original, oracle_accuracie
     """All cautions; `figures` are forgetting quality and ceiling, `original` may be None."""
     if original is None:
         return cautions(ours, theirs, indices, *figures)
-    start = logit_scaled_confidence(original.forget_logits[None], labels)[0]
+    start = confidences_of(original.forget_logits[None], labels)[0]
     weak = weak_original(original, *oracle_accuracies)
     return cautions(ours, theirs, indices, *figures, start) + ([weak] if weak else [])
 
