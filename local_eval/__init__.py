@@ -31,6 +31,7 @@ OFFERED = {
     "project": "local_eval.metric.projection",
     "read_score": "local_eval.report.table",
     "score_interval": "local_eval.metric.interval",
+    "task_from": "local_eval.tasks.from_python",
 }
 __all__ = sorted(OFFERED)
 
