@@ -20,9 +20,11 @@ from local_eval.metric.score import Score, check_runs
 from local_eval.runs.callables import file_of
 from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import Submission, looks_like_checkpoints
+from local_eval.runs.task_files import keep_task
 from local_eval.runs.written_out import write_out
+from local_eval.tasks.task import Task
 
-WRITTEN = "from_python"  # folder, in the one for results, of functions that were written out
+WRITTEN = "from_python"  # folder, in the one for results, of functions and tasks that were written out
 
 
 class RunsFailed(WorkError):
@@ -31,7 +33,7 @@ class RunsFailed(WorkError):
 
 def grade(
     submission: str | os.PathLike | Callable,
-    task: str | os.PathLike = "digits",
+    task: str | os.PathLike | Task = "digits",
     runs: int = 64,
     out: str | os.PathLike = "outputs",
     *,
@@ -47,7 +49,8 @@ def grade(
         submission: a name in submissions/, a path to a .py or .ipynb file, to a zip or folder of checkpoints, or a
             function `unlearning(net, retain_loader, forget_loader, val_loader)` of any name. A function is graded by
             its file, or is written out as one to `<out>/from_python/`.
-        task: as --task takes it: a name, a .py file, a .csv file, a folder; NAME:PATH.
+        task: as --task takes it: a name, a .py file, a .csv file, a folder; NAME:PATH. Or a Task, such as `task_from`
+            makes, which is saved to `<out>/from_python/`.
         runs: models on each side, N >= 16; the official number is 512. Checkpoints bring their own number.
         out: folder for results; what is there already is not made again.
         seed: of the runs; another one is a fresh draw.
@@ -67,7 +70,8 @@ def grade(
     name = _name_of(submission, out)
     if not looks_like_checkpoints(name):
         Submission.find(name)  # a typo should not wait for the task
-    grader = Grader(os.fspath(task), out, runs, seed, usable_device(device), workers, timeout)
+    spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
+    grader = Grader(spec, out, runs, seed, usable_device(device), workers, timeout)
     _tell("task", grader.task.notes)
     if looks_like_checkpoints(name):
         return grade_checkpoints(grader, Path(name))[0]

@@ -212,11 +212,17 @@ def _item(split: str, data: Any, k: int) -> dict[str, Any]:
     if isinstance(item, Mapping):
         image, label = (_one_key(who, item, keys) for keys in (IMAGE_KEYS, LABEL_KEYS))
         more = {key: item[key] for key in ("image_id", "person_id", "age") if key in item}
-        return {"images": _pixels(who, item[image]), "labels": item[label], **more}
+        return {"images": _pixels(who, item[image]), "labels": _here(item[label]), **more}
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
         kind = f"{len(item)} things" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
         raise TaskError(f"{who} is {kind}; items are (image, label), (image, label, index) or a dict")
-    return {"images": _pixels(who, item[0]), "labels": item[1]} | ({"image_id": item[2]} if len(item) == 3 else {})
+    more = {"image_id": item[2]} if len(item) == 3 else {}
+    return {"images": _pixels(who, item[0]), "labels": _here(item[1]), **more}
+
+
+def _here(value: Any) -> Any:
+    """A tensor as numpy takes it."""
+    return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
 def _pixels(who: str, image: Any) -> np.ndarray:

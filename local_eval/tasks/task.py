@@ -107,6 +107,7 @@ class Task:
     original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
     oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracle_file.py
     class_names: tuple[str, ...] = ()  # what people call class 0, 1, 2 ..., where that is not its number
+    network: str = ""  # hash of the text that makes the network, where that is known: a changed `forward` shows in it
     notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
 
     @property
@@ -133,6 +134,7 @@ class Task:
         sha = hashlib.sha256(f"{self.name} {TRAINING_VERSION} {sorted(asdict(self.recipe).items())}".encode())
         sha.update(structure(repr(self.make_net())).encode())
         sha.update(repr(self.class_counts).encode() if self.class_counts else b"")
+        sha.update(f"network {self.network}".encode() if self.network else b"")
         for name, split in self.splits.items():
             sha.update(f"{name} {split.digest()}".encode())
         return sha.hexdigest()[:12]
