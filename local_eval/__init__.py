@@ -30,7 +30,9 @@ OFFERED = {
     "logit_scaled_confidence": "local_eval.metric.metric",
     "project": "local_eval.metric.projection",
     "read_score": "local_eval.report.table",
+    "save_task": "local_eval.runs.task_files",
     "score_interval": "local_eval.metric.interval",
+    "task_from": "local_eval.tasks.from_python",
 }
 __all__ = sorted(OFFERED)
 

@@ -27,11 +27,13 @@ from local_eval.metric.score import Score, check_runs
 from local_eval.runs.callables import file_of
 from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import Submission, looks_like_checkpoints
+from local_eval.runs.task_files import keep_task
 from local_eval.runs.written_out import write_out
 from local_eval.tasks.names import CHANGES, FILES, NET, nearest, whole_paths, with_changes
+from local_eval.tasks.task import Task
 from local_eval.tasks.weights import Weights
 
-WRITTEN = "from_python"  # folder, in the one for results, of functions that were written out
+WRITTEN = "from_python"  # folder, in the one for results, of functions and tasks that were written out
 
 
 class RunsFailed(WorkError):
@@ -40,7 +42,7 @@ class RunsFailed(WorkError):
 
 def grade(
     submission: str | os.PathLike | Callable,
-    task: str | os.PathLike = "digits",
+    task: str | os.PathLike | Task = "digits",
     runs: int = 64,
     out: str | os.PathLike = "outputs",
     *,
@@ -62,7 +64,8 @@ def grade(
         submission: a name in submissions/, a path to a .py or .ipynb file, to a zip or folder of checkpoints, or a
             function `unlearning(net, retain_loader, forget_loader, val_loader)` of any name. A function is graded by
             its file, or is written out as one to `<out>/from_python/`.
-        task: as --task takes it: a name, a .py file, a .csv file, a folder; NAME:PATH.
+        task: as --task takes it: a name, a .py file, a .csv file, a folder; NAME:PATH. Or a Task, such as `task_from`
+            makes, which is saved to `<out>/from_python/`.
         runs: models on each side, N >= 16; the official number is 512. Checkpoints bring their own number.
         out: folder for results; what is there already is not made again.
         seed: of the runs; another one is a fresh draw.
@@ -86,7 +89,8 @@ def grade(
     out = Path(out)
     name = _name_of(submission, out)
     given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
-    spec = with_given(os.fspath(task), {key: value for key, value in given.items() if value is not None}, out)
+    spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
+    spec = with_given(spec, {key: value for key, value in given.items() if value is not None}, out)
     if not looks_like_checkpoints(name):
         Submission.find(name)  # a typo should not wait for the task
     grader = Grader(spec, out, runs, seed, usable_device(device), workers, timeout)

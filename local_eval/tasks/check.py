@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from local_eval.tasks.check_data import check_data, check_images, check_numbers
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.names import TaskError
 from local_eval.tasks.own_code import Coded
@@ -25,6 +26,7 @@ def check_task(task: Task, path: Path) -> None:
     if task.class_names and len(task.class_names) != task.num_classes:
         raise TaskError(f"{path}: {len(task.class_names)} class_names for {task.num_classes} classes; give all or none")
     _check_apart(task, path)
+    check_data(task, path)
     _check_training(task, path)
     _check_network(task, path)
 
@@ -33,6 +35,8 @@ def _check_split(name: str, split: Split, task: Task, path: Path) -> None:
     """Types, sizes and labels of one split."""
     if len(split) == 0:
         raise TaskError(f"{path}: the {name} set is empty")
+    check_images(name, split, path)
+    check_numbers(name, split, path)
     if split.images.dtype != torch.uint8 or split.images.ndim != 4 or split.images.shape[1] != 3:
         found = f"{split.images.dtype} {tuple(split.images.shape)}"
         raise TaskError(f"{path}: {name} images must be uint8 [n, 3, H, W], got {found}")
@@ -40,14 +44,12 @@ def _check_split(name: str, split: Split, task: Task, path: Path) -> None:
         sizes = f"{tuple(split.images.shape[2:])}, retain images {tuple(task.retain.images.shape[2:])}"
         raise TaskError(f"{path}: {name} images are {sizes}; all splits must have one image size")
     for column, tensor in split.tensors().items():
-        if column != "images" and (tensor.dtype != torch.int64 or tensor.ndim != 1):
-            found = f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise TaskError(f"{path}: {column} of the {name} set must be int64 [n], got {found}; try .long()")
         if len(tensor) != len(split):
             raise TaskError(f"{path}: {name} has {len(tensor)} values of {column} for {len(split)} labels")
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= task.num_classes:
-        raise TaskError(f"{path}: {name} labels span {low}..{high}, but there are {task.num_classes} classes")
+        one = "; classes are 0, 1, 2 ...: labels - 1" if low == 1 and high == task.num_classes else ""
+        raise TaskError(f"{path}: {name} labels span {low}..{high}, but there are {task.num_classes} classes{one}")
 
 
 def _check_apart(task: Task, path: Path) -> None:

@@ -103,6 +103,7 @@ class Task:
     notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
     start: Weights | None = None  # pretrained weights that original and oracles start from; likewise
     train: Callable | None = None  # train(net, loader, seed) in place of the recipe; see oracles/own_training.py
+    network: str = ""  # hash of the text that makes the network, where that is known: a changed `forward` shows in it
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -131,6 +132,7 @@ class Task:
         sha.update(f"start {digest_of(self.start)}".encode() if self.start is not None else b"")
         sha.update(f"train {Coded.of(self.train, 'Task.train').code}".encode() if self.train is not None else b"")
         sha.update(f"make_net {self.make_net.code}".encode() if isinstance(self.make_net, Coded) else b"")
+        sha.update(f"network {self.network}".encode() if self.network else b"")
         for name, split in self.splits.items():
             sha.update(f"{name} {split.digest()}".encode())
         return sha.hexdigest()[:12]

@@ -1,0 +1,227 @@
+"""What makes a network, as text: for a task's file that other processes and other days can read.
+
+Written are imports of what comes from packages, own modules by their file, and the source of functions, classes and
+lambdas of the session with the plain constants that they use. Whether the text makes the same network is not told from
+the text: task_files.py makes both and compares them.
+
+How it is used: `net_text(make_net)` in task_files.py
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import itertools
+import linecache
+import sys
+import textwrap
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from local_eval.runs.codes import globals_of
+from local_eval.runs.spelled import address, literal, of_a_package
+from local_eval.tasks.names import TaskError
+from local_eval.tasks.saved import digest_of
+
+NAME = "make_net"
+WAY = "put the network into a file of its own and import it, or write the task as a file (docs/tasks.md)"
+FUTURE = "from __future__ import annotations\n"
+
+
+def net_text(made: Any) -> str:
+    """The lines of a file in which `make_net` makes what `made` makes.
+
+    Raises:
+        TaskError: it needs something that text cannot give, which is named.
+    """
+    text = _Text()
+    expression = text.expression(made, "the network")
+    last = [] if expression == NAME else [f"{NAME} = {expression}\n"]
+    return "\n".join([*text.imports, *text.constants, "", "", "\n\n".join([*text.sources, *last])])
+
+
+class _Text:
+    """The parts of the file, each once, in an order in which they can be run."""
+
+    def __init__(self) -> None:
+        self.imports: dict[str, None] = {}
+        self.constants: dict[str, None] = {}
+        self.sources: list[str] = []
+        self.bound: dict[str, Any] = {}  # what every name of the file stands for
+        self.numbers = itertools.count(1)
+
+    def expression(self, value: Any, name: str) -> str:
+        """Text that gives this value, once the parts before it have been run; `name` says in errors what it is."""
+        if isinstance(value, functools.partial):
+            return self._partial(value, name)
+        if (text := literal(value)) is not None:
+            return text
+        if isinstance(value, ModuleType):
+            return self._module(value)
+        if (there := address(name, value)) and not _is_a_tasks_file(sys.modules[there[0]]):
+            self._bind(there[1], value)
+            self.imports[f"from {there[0]} import {there[1]}"] = None
+            return there[1]
+        if inspect.isclass(value) or isinstance(value, FunctionType):
+            return self._defined(value)
+        what = "a network" if hasattr(value, "state_dict") else f"a {type(value).__name__}"
+        raise TaskError(f"the task cannot be saved: {name} is {what} of this session, which is no text; {WAY}")
+
+    def _partial(self, value: functools.partial, name: str) -> str:
+        self.imports["import functools"] = None
+        parts = [self.expression(value.func, name)]
+        parts += [self.expression(one, f"an argument of {name}") for one in value.args]
+        parts += [f"{key}={self.expression(one, key)}" for key, one in value.keywords.items()]
+        return f"functools.partial({', '.join(parts)})"
+
+    def _bind(self, name: str, value: Any) -> bool:
+        """Is it new that this name stands for this?"""
+        if self.bound.get(name, value) is not value and self.bound[name] != value:
+            raise TaskError(f"the task cannot be saved: its network uses two things named {name}; give them two names")
+        new = name not in self.bound
+        self.bound[name] = value
+        return new
+
+    def _module(self, module: ModuleType) -> str:
+        """A module by its name, which is bound to itself or to its root."""
+        name = module.__name__
+        if of_a_package(name) and not _is_a_tasks_file(module):
+            self.imports[f"import {name}"] = None
+            return name
+        return self._own(module)
+
+    def _own(self, module: ModuleType) -> str:
+        """A module of the user's own, which stays where it is and is held to its present content."""
+        file = Path(module.__file__).resolve()
+        levels = module.__name__.count(".") + (file.stem == "__init__")
+        folder = file.parents[levels] if levels < len(file.parents) else file.parent
+        self.imports["from local_eval.tasks.saved import own_module"] = None
+        parts = ", ".join(map(repr, (str(file), module.__name__, str(folder), digest_of(file))))
+        name = f"_own_{module.__name__.replace('.', '_')}"
+        if self._bind(name, module):
+            self.sources.append(f"{name} = own_module({parts})\n")
+        return name
+
+    def _defined(self, thing: Any) -> str:
+        """A function or class that a `def`, `class` or lambda of the user's own made."""
+        module = sys.modules.get(thing.__module__ or "")
+        file = getattr(module, "__file__", None) or ""
+        in_file = module and module.__name__ != "__main__" and file.endswith(".py") and Path(file).is_file()
+        if in_file and vars(module).get(thing.__name__) is thing:
+            return f"{self._own(module)}.{thing.__name__}"
+        text, code, is_lambda = source_of(thing)
+        around = _kept(thing)
+        name = f"_made_{next(self.numbers)}" if is_lambda else thing.__name__
+        if not self._bind(name, thing):
+            return name
+        alone = compile(FUTURE + text, name, "exec", dont_inherit=True)
+        for used in sorted(globals_of(alone) - {thing.__name__} - set(around)):
+            self._name(used, _session_of(thing, module))
+        if around:
+            return self._around(name, text, around, is_lambda)
+        self.sources.append(f"{name} = {text}\n" if is_lambda else text)
+        return name
+
+    def _around(self, name: str, text: str, kept: dict[str, Any], is_lambda: bool) -> str:
+        """A function that keeps variables of the one around it: that one is written, too, with their values."""
+        made = f"_around_{next(self.numbers)}"
+        body = f"return {text}" if is_lambda else f"{text}\nreturn {name}"
+        values = ", ".join(f"{key}={self.expression(value, key)}" for key, value in kept.items())
+        self.sources.append(f"def {made}({', '.join(kept)}):\n{textwrap.indent(body, '    ')}\n")
+        self.sources.append(f"{name} = {made}({values})\n")
+        return name
+
+    def _name(self, name: str, session: dict[str, Any]) -> None:
+        """Make a global name of the session one of the file."""
+        if name not in session:
+            if hasattr(builtins, name):
+                return
+            raise TaskError(f"the task cannot be saved: its network uses {name}, which is not defined; {WAY}")
+        value = session[name]
+        if name.startswith("__") and name.endswith("__"):
+            return
+        if name in self.bound and self.bound[name] is value:
+            return
+        if (text := literal(value)) is not None:
+            if self._bind(name, value):
+                self.constants[f"{name} = {text}"] = None
+            return
+        found = self.expression(value, name)
+        if found != name and self._bind(name, value):
+            self.sources.append(f"{name} = {found}\n")
+
+
+def _is_a_tasks_file(module: ModuleType) -> bool:
+    """load.py imports task files by a name of its own, by which nobody else can."""
+    stem = Path(getattr(module, "__file__", None) or "").stem
+    return module.__name__ == f"task_{stem}"
+
+
+def _kept(thing: Any) -> dict[str, Any]:
+    """The variables of the function around it that a function keeps, by name."""
+    code = getattr(thing, "__code__", None)
+    try:
+        return {n: cell.cell_contents for n, cell in zip(code.co_freevars, thing.__closure__ or ())} if code else {}
+    except ValueError:
+        raise TaskError(f"the task cannot be saved: {thing.__name__} keeps a variable without a value; {WAY}") from None
+
+
+def _session_of(thing: Any, module: ModuleType | None) -> dict[str, Any]:
+    """The global names that a function or class sees."""
+    if isinstance(thing, FunctionType):
+        return inspect.unwrap(thing).__globals__
+    methods = [m for m in vars(thing).values() if isinstance(m, FunctionType)]
+    return methods[0].__globals__ if methods else vars(module or sys.modules["__main__"])
+
+
+def source_of(thing: Any) -> tuple[str, CodeType | None, bool]:
+    """The text of a function, class or lambda; its code, where there is one; and whether it is a lambda."""
+    code = _code_in(thing)
+    try:
+        lines = linecache.getlines(code.co_filename) if code else inspect.findsource(thing)[0]
+        tree = ast.parse("".join(lines))
+    except (OSError, TypeError, SyntaxError):
+        lines, tree = [], ast.Module([], [])
+    is_lambda = getattr(thing, "__name__", "") == "<lambda>"
+    if is_lambda:
+        found = _lambdas(tree, code, "".join(lines))
+    else:
+        kinds = (ast.ClassDef,) if inspect.isclass(thing) else (ast.FunctionDef,)
+        nodes = [n for n in ast.walk(tree) if isinstance(n, kinds) and n.name == thing.__name__]
+        nodes = [n for n in nodes if code is None or _first(n) <= code.co_firstlineno <= n.end_lineno]
+        found = [textwrap.dedent("".join(lines[_first(n) - 1 : n.end_lineno])).rstrip() + "\n" for n in nodes[-1:]]
+    if len(set(found)) != 1:
+        what = "a lambda" if is_lambda else thing.__name__
+        raise TaskError(f"the task cannot be saved: the source of {what} cannot be had; {WAY}")
+    return found[0], code, is_lambda
+
+
+def _first(node: ast.stmt) -> int:
+    return min([node.lineno, *(d.lineno for d in node.decorator_list)])
+
+
+def _code_in(thing: Any) -> CodeType | None:
+    """The code of a function, or that of any method that stands in a class."""
+    if isinstance(thing, FunctionType):
+        return inspect.unwrap(thing).__code__
+    methods = (inspect.unwrap(m) for m in vars(thing).values() if isinstance(m, FunctionType))
+    return next((m.__code__ for m in methods if m.__code__.co_qualname.startswith(f"{thing.__qualname__}.")), None)
+
+
+def _lambdas(tree: ast.Module, code: CodeType, source: str) -> list[str]:
+    """The text of the lambda that this code is: the smallest one at its line around all of its instructions."""
+    there = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == code.co_firstlineno]
+    there = [n for n in there if all(_within(place, n.body) for place in code.co_positions())]
+    texts = [ast.get_source_segment(source, n) for n in there]
+    return [f"({min(texts, key=len)})"] if texts else []
+
+
+def _within(place: tuple[int | None, ...], node: ast.expr) -> bool:
+    """Does an instruction stand in an expression? Those without a place, and of no width, do."""
+    line, last, start, end = place
+    if None in place or (line, start) == (last, end):
+        return True
+    return (node.lineno, node.col_offset) <= (line, start) and (last, end) <= (node.end_lineno, node.end_col_offset)
