@@ -8,22 +8,25 @@ How to run it: python -m local_eval check my_method.py
 from __future__ import annotations
 
 import ast
+import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import nn
 
 from local_eval.engine.apart import Answer, Clock
 from local_eval.engine.failure import Failure, first_lines
 from local_eval.engine.pool import run_jobs
 from local_eval.runs.confined import Sandbox, run_confined
 from local_eval.runs.contract import check_result, load_telling
-from local_eval.runs.handover import pack, unpack
+from local_eval.runs.handover import as_it_stands, check_at_rest, pack, unpack
 from local_eval.runs.imported import work_at_import
 from local_eval.runs.loaders import make_loaders
-from local_eval.runs.one_run import check_data, seed_everything, timed
+from local_eval.runs.one_run import check_data, followed, seed_everything, timed
 from local_eval.runs.seeds import on_seeds, same
 from local_eval.runs.submissions import TRAVELS, Submission, SubmissionError
+from local_eval.runs.trace import left_behind
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -85,12 +88,14 @@ def foreign_imports(submission: Submission) -> list[str]:
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     """Runs with two seeds, one of them twice, and both in one process as on Kaggle; returns remarks."""
     task = _two_batches(load_task(plan.task))
-    original = initial_net(task, seed=0).state_dict()
-    jobs = [partial(_dry_once, plan, task, original, (k,)) for k in (0, 1)]
+    net = initial_net(task, seed=0)
+    original = copy.deepcopy(net.state_dict())
+    once = partial(_dry_once, plan, task, net, original)  # forked for every one: each has this net for itself
+    jobs = [partial(once, (k,)) for k in (0, 1)]
     apart = partial(run_confined, plan.sandbox, plan.submission, plan.device, timeout=TIME_LIMIT / 4)
     answers = [apart(job) for job in jobs]
     if not any(isinstance(answer.content, Failure) for answer in answers):
-        jobs = [partial(_dry_once, plan, task, original, indices) for indices in ((0,), (0, 1))]
+        jobs = [partial(once, indices) for indices in ((0,), (0, 1))]
         answers += [apart(job) for job in jobs]
     for number, answer in enumerate(answers):
         if isinstance(answer.content, Failure):
@@ -103,6 +108,7 @@ def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     remarks = on_seeds(plan.submission, first, second, again, in_a_row, exact=torch.device(plan.device).type == "cpu")
     if same(first, original):
         remarks.append("the net was not changed at all")
+    remarks += [left_behind(str(name)) for name in unpack(answers[0].content, original)[1].get("kept", ())]
     remarks += _on_printed(answers[0])
     return [*remarks, f"dry run on two batches: {answers[0].seconds:.1f} s"]
 
@@ -117,24 +123,36 @@ def _on_printed(answer: Answer) -> list[str]:
 
 
 def _dry_once(
-    plan: CheckPlan, task: Task, original: dict[str, torch.Tensor], indices: tuple[int, ...], clock: Clock
+    plan: CheckPlan,
+    task: Task,
+    net: nn.Module,
+    original: dict[str, torch.Tensor],
+    indices: tuple[int, ...],
+    clock: Clock,
 ) -> bytes:
     """In the submission's own process: these runs one after the other, as in Kaggle's loop; the last one's weights."""
     home, task = task, task.to(plan.device)
     digests = {name: split.digest() for name, split in task.splits.items()}
-    unlearning, loaders, net = None, make_loaders(task, home), task.make_net().to(plan.device)
-    for index in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, is there for the next
-        net.load_state_dict(original)
-        net.train(index == 0)
-        seed_everything(0, index)
-        unlearning = unlearning or load_telling(plan.submission)
-        if index == indices[-1]:  # a process tells one time
-            returned = timed(clock, plan.device, lambda net=net: unlearning(net, *loaders))
-        else:
-            returned = unlearning(net, *loaders)
-        check_result(net, returned, original)
-        check_data(task, digests, loaders)
-    return pack(net.state_dict(), original, {})
+    unlearning, loaders, net = None, make_loaders(task, home), net.to(plan.device)
+    with followed(plan.submission, plan.task, clock.home) as trace:
+        for (
+            index
+        ) in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, is there for the next
+            net.load_state_dict(original)
+            net.train(index == 0)
+            seed_everything(0, index)
+            unlearning = unlearning or load_telling(plan.submission)
+            if index == indices[-1]:  # a process tells one time
+                returned = timed(clock, plan.device, lambda net=net: unlearning(net, *loaders))
+            else:
+                returned = unlearning(net, *loaders)
+            state = as_it_stands(net)
+            check_result(net, returned, original)
+            check_data(task, digests, loaders)
+    check_at_rest(net, state)
+    told = trace.as_json()
+    trace.remove_made()  # else the runs of a grading would find what was made from two batches
+    return pack(state, original, told)
 
 
 def _two_batches(task: Task) -> Task:
