@@ -9,23 +9,26 @@ How it is used: `dry_run(plan, 0)` in a job of runs/check.py.
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
+from torch import nn
 
 from local_eval.engine.apart import Answer, Clock
 from local_eval.engine.failure import Failure, first_lines
 from local_eval.runs.asked import Asked, Seen, enough
 from local_eval.runs.confined import Sandbox, run_confined
 from local_eval.runs.contract import check_result, load_telling
-from local_eval.runs.handover import pack, unpack
+from local_eval.runs.handover import as_it_stands, check_at_rest, pack, unpack
 from local_eval.runs.loaders import make_loaders
-from local_eval.runs.one_run import check_data, seed_everything, timed
+from local_eval.runs.one_run import check_data, followed, seed_everything, timed
 from local_eval.runs.seeds import State, on_seeds, same
 from local_eval.runs.signature import check_signature
 from local_eval.runs.submissions import Submission, SubmissionError
+from local_eval.runs.trace import left_behind
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -113,10 +116,11 @@ def _attempt(plan: CheckPlan, task: Task, rows: int) -> Attempt:
     found = Attempt(rows, whole)
     part = task if whole else replace(task, **{n: split[slice(0, rows)] for n, split in task.splits.items()})
     sizes = {name: len(task.splits[name]) for name in HANDED}
-    original = initial_net(part, seed=0).state_dict()
+    net = initial_net(part, seed=0)
+    original = copy.deepcopy(net.state_dict())
     for indices in ((0,), (1,), (0,), (0, 1)):
         asked = Asked()
-        work, begun = partial(_dry_once, plan, part, sizes, asked, original, indices), time.monotonic()
+        work, begun = partial(_dry_once, plan, part, sizes, asked, net, original, indices), time.monotonic()
         answer = run_confined(plan.sandbox, plan.submission, plan.device, work, timeout=TIME_LIMIT / 4)
         found.answers.append(answer)
         found.seen = found.seen or asked.seen()
@@ -155,6 +159,7 @@ def _judged(task: Task, found: Attempt) -> list[str] | Failure:
         remarks.append(f"the dry run had {of}, which may be too few to tell; more would have taken too long")
     if not (found.in_doubt and empty):  # what rests on an empty loader is not remarked
         remarks += found.remarks
+    remarks += [left_behind(str(name)) for name in found.told.get("kept", ())]
     remarks += [*found.told.get("notes", []), *_on_printed(found.answers[0])]
     size = "two batches" if found.rows == TWO_BATCHES else f"{found.rows} examples a loader: two batches were too few"
     size = "all examples, since two batches were too few" if found.whole and found.rows > TWO_BATCHES else size
@@ -175,6 +180,7 @@ def _dry_once(
     task: Task,
     sizes: dict[str, int],
     asked: Asked,
+    net: nn.Module,  # forked for every call: each has it for itself
     original: State,
     indices: tuple[int, ...],
     clock: Clock,
@@ -182,19 +188,24 @@ def _dry_once(
     """In the submission's own process: these runs one after the other, as in Kaggle's loop; the last one's weights."""
     home, task = task, task.to(plan.device)
     digests = {name: split.digest() for name, split in task.splits.items()}
-    unlearning, loaders, net, notes = None, make_loaders(task, home), task.make_net().to(plan.device), []
+    unlearning, loaders, net, notes = None, make_loaders(task, home), net.to(plan.device), []
     asked.watch({name: (loader.dataset, sizes[name]) for name, loader in zip(HANDED, loaders)})
-    for index in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, is there for the next
-        net.load_state_dict(original)
-        net.train(index == 0)
-        seed_everything(0, index)
-        if unlearning is None:
-            unlearning = load_telling(plan.submission)
-            notes = check_signature(unlearning.__wrapped__, plan.submission.path, plan.submission.tree())
-        if index == indices[-1]:  # a process tells one time
-            returned = timed(clock, plan.device, lambda net=net: unlearning(net, *loaders))
-        else:
-            returned = unlearning(net, *loaders)
-        check_result(net, returned, original)
-        check_data(task, digests, loaders)
-    return pack(net.state_dict(), original, {"notes": notes})
+    with followed(plan.submission, plan.task, clock.home) as trace:
+        for index in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, meets the next run
+            net.load_state_dict(original)
+            net.train(index == 0)
+            seed_everything(0, index)
+            if unlearning is None:
+                unlearning = load_telling(plan.submission)
+                notes = check_signature(unlearning.__wrapped__, plan.submission.path, plan.submission.tree())
+            if index == indices[-1]:  # a process tells one time
+                returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
+            else:
+                returned = unlearning(net, *loaders)
+            state = as_it_stands(net)
+            check_result(net, returned, original)
+            check_data(task, digests, loaders)
+    check_at_rest(net, state)
+    told = trace.as_json()
+    trace.remove_made()  # else the runs of a grading would find what was made from two batches
+    return pack(state, original, {**told, "notes": notes})

@@ -60,6 +60,7 @@ def as_at_home(result: Record | Failure, folder: Path) -> Record | Failure:
         told = (result.reason, result.traceback, result.printed)
         return Failure(*(text.replace(inside, "") for text in told))
     read = dict(result.facts.get("read", {}))
-    read["files"] = {home_path(name, folder): digest for name, digest in read.get("files", {}).items()}
+    for key in {"files", "looked", "listed"} & (read.keys() | {"files"}):
+        read[key] = {home_path(name, folder): found for name, found in read.get(key, {}).items()}
     read["untold"] = [text.replace(inside, "") for text in read.get("untold", ())]
     return replace(result, facts=result.facts | {"read": read})

@@ -26,7 +26,7 @@ import os
 from pathlib import Path
 with torch.no_grad():
     for weight in net.parameters():
-        weight *= float((Path(__file__).parent / "scale.txt").read_text()) * float(open("here.txt").read())
+        weight *= float((Path(__file__).parent / "scale.txt").read_text()) * float(open("HERE/here.txt").read())
         weight *= float(os.environ["FACTOR"])
 """
 
@@ -47,7 +47,7 @@ def plan(original_out, tmp_path, body, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("FACTOR", "0.9")
     (tmp_path / "node").mkdir()
-    return Grader(TINY, original_out, runs=16).run_plan(body(READS))
+    return Grader(TINY, original_out, runs=16).run_plan(body(READS.replace("HERE", str(tmp_path / "here"))))
 
 
 def test_a_run_elsewhere_is_the_same_to_the_bit_and_names_the_drivers_files(plan, tmp_path, monkeypatch):
