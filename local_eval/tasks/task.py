@@ -96,7 +96,7 @@ class Task:
     """Everything that the stages after it need to know."""
 
     name: str
-    make_net: Callable[[], nn.Module]  # a fresh, untrained network with torchvision resnet18's module names
+    make_net: Callable[[], nn.Module]  # a fresh, untrained network: images [B, 3, H, W] -> logits [B, num_classes]
     retain: Split
     forget: Split
     validation: Split
