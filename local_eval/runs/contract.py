@@ -5,10 +5,11 @@ A submission is one file, or a notebook (.ipynb), with
     def unlearning(net, retain_loader, forget_loader, val_loader):
 
 What you get
-    net             the original model: a torchvision resnet18 (or a network with its module names), already on the
-                    device to use (`next(net.parameters()).device`). On Kaggle one net object serves all 512 runs, so
-                    it is in train mode in run 0 and in whatever mode you left it afterwards (eval, here) in the rest:
-                    call `net.train()` and `net.eval()` yourself.
+    net             the original model, already on the device to use (`next(net.parameters()).device`): a torchvision
+                    resnet18 in the competition, here whatever network the task has; common/roles.py finds its first
+                    and last layers, its norms and shortcuts. On Kaggle one net object serves all 512 runs, so it is in
+                    train mode in run 0 and in whatever mode you left it afterwards (eval, here) in the rest: call
+                    `net.train()` and `net.eval()` yourself.
     retain_loader   training examples to keep;   forget_loader   training examples to forget;
     val_loader      examples never trained on.
                     They are handed over by place: other names are fine, unless a name is known for another place.
@@ -97,7 +98,10 @@ def _execute(submission: Submission, module: object) -> None:
 
 
 def load_telling(submission: Submission) -> Callable:
-    """As `load_submission`; a package that the function misses only when it runs is told in one sentence, too."""
+    """As `load_submission`; a package that the function misses only when it runs is told in one sentence, too.
+
+    So is what `common` raises in words of its own: that a method means nothing on this network.
+    """
     function = load_submission(submission)
 
     @functools.wraps(function)
@@ -106,6 +110,10 @@ def load_telling(submission: Submission) -> Callable:
             return function(*arguments)
         except ModuleNotFoundError as error:
             raise told(submission, error, importing=False) or error from error
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] == "common":
+                raise SubmissionError(f"{submission.path}: {error}") from error
+            raise
 
     return unlearning
 

@@ -72,6 +72,11 @@ class Examples(Dataset):
         return self.split.labels.tolist() if self._rows is None else [row["age_group"] for row in self._rows]
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image, without reading one."""
+        return tuple(self.split.images.shape[1:])
+
+    @property
     def transform(self) -> None:
         """The competition's data set transforms nothing."""
         return None

@@ -89,7 +89,7 @@ class Task:
     """Everything that the stages after it need to know."""
 
     name: str
-    make_net: Callable[[], nn.Module]  # a fresh, untrained network
+    make_net: Callable[[], nn.Module]  # a fresh, untrained network: images [B, C, H, W] -> logits [B, num_classes]
     retain: Split
     forget: Split
     validation: Split
