@@ -154,7 +154,12 @@ def timed(clock: Clock, device: str, work: Callable[[], object]) -> object:
     try:
         result = work()
     finally:
-        disarm()
+        for _ in range(3):  # a tracer that it has left breaks into the call, and is gone then
+            try:
+                disarm()
+                break
+            except BaseException:
+                continue
     wait(device)
     clock.stop()
     return result
