@@ -22,7 +22,7 @@ from local_eval.engine.failure import Failure, first_lines
 from local_eval.runs.asked import Asked, Seen, enough
 from local_eval.runs.confined import Sandbox, run_confined
 from local_eval.runs.contract import check_result, load_telling
-from local_eval.runs.handover import as_it_stands, check_at_rest, pack, unpack
+from local_eval.runs.handover import as_it_stands, check_at_rest, ended, pack, unpack
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import check_data, followed, seed_everything, timed
 from local_eval.runs.seeds import State, on_seeds, same
@@ -201,7 +201,7 @@ def _dry_once(
             if index == indices[-1]:  # a process tells one time
                 returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
             else:
-                returned = unlearning(net, *loaders)
+                returned = ended(lambda: unlearning(net, *loaders))
             state = as_it_stands(net)
             check_result(net, returned, original)
             check_data(task, digests, loaders)

@@ -6,7 +6,7 @@ to trust and no size to believe: it fits or it does not.
 The run counts as it stood when `unlearning` returned. Timers that it has left are stopped then, and the weights are
 copied at once; a thread or process that goes on changing them makes the run fail.
 
-How it is used: `disarm`, `as_it_stands`, `check_at_rest` and `pack` in the submission's process, `unpack` outside.
+How it is used: `ended`, `as_it_stands`, `check_at_rest` and `pack` in the submission's process, `unpack` outside.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -31,24 +32,33 @@ LARGEST = 1 << 23  # bytes of what is told beside the weights
 TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 OF_TIMERS = ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU")  # they end a process that has no handler for them
 A_WHILE = 0.05  # seconds in which what goes on changing the weights shows
-MANY = 3  # times that a handler may break into the stopping of timers
+MANY = 8  # times that something of the foreign code may break into its own ending
 # Foreign code may replace these in their modules.
 _set_handler, _handler_of, _set_timer = signal.signal, signal.getsignal, getattr(signal, "setitimer", None)
 _sleep, _other_threads, _trace, _profile = time.sleep, sys._current_frames, sys.settrace, sys.setprofile
 
 
-def disarm() -> None:
-    """Stop every timer, handler and tracer that foreign code has left: from here on nothing of it is to be called."""
-    for _ in range(MANY):
-        with contextlib.suppress(BaseException):  # a handler that was due already may raise in here
-            _trace(None)
-            _profile(None)
-            threading.settrace(None)
-            faulthandler.cancel_dump_traceback_later()
-            for name in TIMERS if _set_timer else ():
-                _set_timer(getattr(signal, name), 0)
-            _drop_handlers()
-            return
+def ended(work: Callable[[], object]) -> object:
+    """What `work()` returns; every timer, handler and tracer that it leaves is stopped, so nothing is called later."""
+    try:
+        return work()
+    finally:
+        for _ in range(MANY):
+            try:
+                _disarm()
+                break
+            except BaseException:  # a handler that was due already, or a tracer, which is gone once it has raised
+                continue
+
+
+def _disarm() -> None:
+    _trace(None)
+    _profile(None)
+    threading.settrace(None)
+    faulthandler.cancel_dump_traceback_later()
+    for name in TIMERS if _set_timer else ():
+        _set_timer(getattr(signal, name), 0)
+    _drop_handlers()
 
 
 def _drop_handlers() -> None:

@@ -1,7 +1,8 @@
 """What the runs of a submission need on another machine, and how paths of there become paths of here again.
 
-The submission and what it reads keep their whole paths below one folder, so what they look for beside themselves or in
-the working directory is found. A file that is read by an absolute path must lie there on every node.
+The submission and what it reads keep their whole paths below one folder, so what they look for beside themselves is
+found. A run works in an empty folder of its own, there as here. A file that is read by an absolute path must lie there
+on every node.
 
 How it is used: the methods of `RunPlan` in plan.py that engine/cluster/parcels.py asks for.
 """

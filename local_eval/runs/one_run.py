@@ -32,7 +32,7 @@ from local_eval.engine.sealed import load_state
 from local_eval.runs.checkpoints import save_checkpoint
 from local_eval.runs.confined import run_confined
 from local_eval.runs.contract import check_result, load_telling
-from local_eval.runs.handover import as_it_stands, check_at_rest, disarm, pack, unpack
+from local_eval.runs.handover import as_it_stands, check_at_rest, ended, pack, unpack
 from local_eval.runs.identity import Reads
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.plan import RunPlan
@@ -151,10 +151,7 @@ def timed(clock: Clock, device: str, work: Callable[[], object]) -> object:
     """What `work()` returns; the clock counts what it takes, GPU work included. Timers that it leaves are stopped."""
     wait(device)
     clock.start()
-    try:
-        result = work()
-    finally:
-        disarm()
+    result = ended(work)
     wait(device)
     clock.stop()
     return result

@@ -244,6 +244,7 @@ class Trace:
                 if ask in able:
                     able.add(telling)
             setattr(os, ask.__name__, telling)
+        importlib.util.find_spec = self._telling_of_modules(importlib.util.find_spec)
 
     def _telling(self, ask: Callable) -> Callable:
         @functools.wraps(ask)
@@ -254,6 +255,19 @@ class Trace:
                 if more.get("dir_fd") is None:
                     path = args[0] if args else more.get("path")
                     self._hear_question(path, ask.__name__, sys._getframe(1))
+
+        return asked
+
+    def _telling_of_modules(self, find: Callable) -> Callable:
+        """A module that is found and not imported is a file that is there."""
+
+        @functools.wraps(find)
+        def asked(*args, **more):
+            spec = find(*args, **more)
+            if spec is not None and spec.has_location and spec.origin:
+                with contextlib.suppress(OSError):
+                    os.path.exists(spec.origin)  # heard as any other question
+            return spec
 
         return asked
 
