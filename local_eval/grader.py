@@ -26,9 +26,18 @@ from local_eval.engine.records import Record, RecordError, read_records
 from local_eval.engine.share_gpu import Engine
 from local_eval.metric.beyond.further import further_measures
 from local_eval.metric.beyond.looks import Labels
+from local_eval.metric.headroom import Verdict, verdict
 from local_eval.metric.metric import MetricError
 from local_eval.metric.repeats import Repeats
-from local_eval.metric.score import Score, ScoreError, check_runs, compute_score, held_to_budget, mean_accuracies
+from local_eval.metric.score import (
+    Score,
+    ScoreError,
+    check_runs,
+    compute_score,
+    held_to_budget,
+    mean_accuracies,
+    with_accuracies,
+)
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
 from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
@@ -98,13 +107,18 @@ class Grader:
         together = networks_per_job(self.task, self.device)
         return OraclePlan(self._workers_spec, self.fingerprint, self.device, together)
 
-    def headroom(self) -> Score:
-        """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing."""
+    def headroom(self) -> tuple[Score, Verdict]:
+        """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing.
+
+        The verdict says whether that leaves room to tell methods apart.
+        """
         check_runs(self.runs)
         oracles = self.finish_oracles()
         plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
         originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.engine)
-        return compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons)
+        score = compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons, original=self.original())
+        score = with_accuracies(score, originals, oracles, self.original(), self.task)
+        return score, verdict(score, originals, oracles, self.labels_and_persons[0])
 
     def finish_originals(self) -> None:
         """Train the original model, or take the task's own, unless it is there."""
@@ -280,6 +294,7 @@ class Grader:
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
         """The score with what goes beyond the official attack, from the same records."""
         unlearned = [runs[index] for index in sorted(runs)]
+        score = with_accuracies(score, unlearned, oracles, self.original(), self.task)
         return replace(score, beyond=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
 
     def about(self) -> dict:

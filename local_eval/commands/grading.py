@@ -145,9 +145,11 @@ def oracles(options: argparse.Namespace) -> int:
 
 
 def headroom(options: argparse.Namespace) -> int:
-    """Score originals that forgot nothing."""
+    """Score originals that forgot nothing, and say whether that leaves room for methods."""
     grader = _grader(options)
-    print(table(grader.headroom(), "fresh originals, nothing forgotten,", grader.task.name))
+    found, verdict = grader.headroom()
+    print(table(found, "fresh originals, nothing forgotten,", grader.task.name))
+    print("\n".join(verdict.lines(found.runs)))
     return 0
 
 

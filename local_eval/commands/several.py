@@ -73,6 +73,6 @@ def overview(names: list[str], scores: dict[str, Score], failed: dict[str, str])
 def _row(name: str, s: Score) -> tuple[str, ...]:
     low, high = s.interval
     invalid = " (not valid: over the limit)" if s.within_budget is False else ""
-    cells = (f"{s.score:.4f}{invalid}", f"{low:.4f} to {high:.4f}", f"{s.score_over_ceiling:.2f}")
+    cells = (f"{s.score:.4f}{invalid}", f"{low:.4f} to {high:.4f}", f"{s.quality_over_ceiling:.2f}")
     seconds = "-" if s.seconds_per_run != s.seconds_per_run else f"{s.seconds_per_run:.2f}"
     return (name, str(s.runs), *cells, f"{s.retain_accuracy:.3f}", f"{s.test_accuracy:.3f}", seconds)

@@ -19,7 +19,8 @@ from local_eval.engine.errors import InputError
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record
 from local_eval.metric.beyond.measure import Measure
-from local_eval.metric.cautions import Caution, cautions, weak_original
+from local_eval.metric.cautions import Caution, ahead, cautions, weak_original
+from local_eval.metric.forgotten_classes import ForgottenClasses, forgotten_classes, kept_test_accuracy
 from local_eval.metric.interval import ScoreInterval, ceiling_interval, interval_around, numbered
 from local_eval.metric.metric import (
     EPSILON_CAP,
@@ -29,6 +30,7 @@ from local_eval.metric.metric import (
     quality_of,
 )
 from local_eval.metric.projection import Projection, ProjectionError, projection_of
+from local_eval.tasks.task import Task
 
 LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones win)
 OFFICIAL_RUNS = 512
@@ -68,7 +70,8 @@ class Score:
     beyond: tuple[Measure, ...] = ()  # further measures, beside the official attack
     drawn_again: ScoreInterval | None = None  # the interval of the forgetting quality, with what it is made of
     ceiling_interval: tuple[float, float] = (0.0, 1.0)  # 90 %: the ceiling that another pool of oracles would give
-    cautions: tuple[Caution, ...] = ()  # those of the warnings that rest on the confidences
+    cautions: tuple[Caution, ...] = ()  # those of the warnings that rest on the confidences and accuracies
+    forgotten: ForgottenClasses | None = None  # where a whole class is to be forgotten
 
     @property
     def utility(self) -> float:
@@ -76,8 +79,13 @@ class Score:
         return self.retain_accuracy_ratio * self.test_accuracy_ratio
 
     @property
+    def quality_over_ceiling(self) -> float:
+        """Forgetting quality beside that of retraining, without accuracies; 1 is as good, within noise."""
+        return self.forgetting_quality / self.ceiling if self.ceiling else float("nan")
+
+    @property
     def score_over_ceiling(self) -> float:
-        """1 is as good as retraining, within noise."""
+        """The same with the accuracy ratios, as earlier versions showed it."""
         return self.score / self.ceiling if self.ceiling else float("nan")
 
 
@@ -159,6 +167,42 @@ def compute_score(
         ceiling_interval=ceiling_interval(ceiling, all_theirs, person, half, CEILING_SPLITS),
         cautions=tuple(found),
     )
+
+
+def with_accuracies(
+    score: Score, unlearned: Sequence[Record], oracles: Sequence[Record], original: Evaluation | None, task: Task
+) -> Score:
+    """The score with what accuracies tell that only the task's labels can say.
+
+    That is whether the original or the runs are clearly better than the oracles, and where a whole class is to be
+    forgotten, accuracies on it and on the kept classes. The score itself stays as it is.
+
+    Args:
+        unlearned: the runs that were scored.
+        oracles: at least as many; the first so many were compared with the runs.
+        original: if all runs started from one.
+    """
+    sides = [[record.evaluation for record in some] for some in (unlearned, oracles[: len(unlearned)])]
+    found = [ahead("submission", _accuracies(*sides, task))]
+    if original is not None:
+        found.insert(0, ahead("original", _accuracies([original], sides[1], task)))
+    found = [one for one in found if one]
+    return replace(
+        score,
+        cautions=(*score.cautions, *found),
+        warnings=(*score.warnings, *(one.text for one in found)),
+        forgotten=forgotten_classes(*sides, original, task),
+    )
+
+
+def _accuracies(ours: list[Evaluation], theirs: list[Evaluation], task: Task) -> dict:
+    """By set: mean accuracy of ours, accuracies of theirs [N], examples; on the test set of classes that are kept."""
+    retain = [np.array([one.retain_accuracy for one in side]) for side in (ours, theirs)]
+    found = {"retain": (float(retain[0].mean()), retain[1], len(task.retain))}
+    test = [kept_test_accuracy(side, task) for side in (ours, theirs)]
+    if None not in test:
+        found["test"] = (float(test[0][0].mean()), test[1][0], test[0][1])
+    return found
 
 
 def projected(unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> dict:

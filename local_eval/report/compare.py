@@ -54,9 +54,9 @@ def _row(name: str, s: Score) -> str:
     rank, official = rank_and_official_score(name)
     low, high = s.interval
     return (
-        f"| `{name}` | {rank} | {s.score:.4f} | {low:.4f} to {high:.4f} | {s.score_over_ceiling:.2f} | {_at_512(s)} | "
-        f"{s.retain_accuracy:.3f} | {s.test_accuracy:.3f} | {s.share_at_cap:.0%} | {s.seconds_per_run:.2f} | "
-        f"{official} |"
+        f"| `{name}` | {rank} | {s.score:.4f} | {low:.4f} to {high:.4f} | "
+        f"{s.quality_over_ceiling:.2f} | {_at_512(s)} | {s.retain_accuracy:.3f} | {s.test_accuracy:.3f} | "
+        f"{s.share_at_cap:.0%} | {s.seconds_per_run:.2f} | {official} |"
     )
 
 
@@ -90,6 +90,7 @@ def as_json(graded: Graded) -> str:
             "score": s.score,
             "interval": list(s.interval),
             "forgetting_quality": s.forgetting_quality,
+            "quality_over_ceiling": s.quality_over_ceiling,
             "projected": s.projected and list(projected_score(s)),
             "retain_accuracy": s.retain_accuracy,
             "test_accuracy": s.test_accuracy,

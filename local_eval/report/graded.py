@@ -10,12 +10,22 @@ import os
 from pathlib import Path
 
 from local_eval.engine.records import RecordError
-from local_eval.report.table import read_score
+from local_eval.report.table import of_ceiling, read_score
 
-PLAIN = ("submission", "task", "score", "forgetting_quality", "ceiling", "score_over_ceiling", "retain_accuracy")
-PLAIN += ("test_accuracy", "share_at_epsilon_cap", "seconds_per_run", "runs", "seed", "device", "torch", "when")
-NUMBERS = {"score", "forgetting_quality", "ceiling", "score_over_ceiling", "retain_accuracy", "test_accuracy"}
-NUMBERS |= {"share_at_epsilon_cap", "seconds_per_run"}
+PLAIN = ("submission", "task", "score", "forgetting_quality", "ceiling", "quality_over_ceiling", "score_over_ceiling")
+PLAIN += (
+    "retain_accuracy",
+    "test_accuracy",
+    "share_at_epsilon_cap",
+    "seconds_per_run",
+    "runs",
+    "seed",
+    "device",
+    "torch",
+    "when",
+)
+NUMBERS = {"score", "forgetting_quality", "ceiling", "quality_over_ceiling", "score_over_ceiling", "retain_accuracy"}
+NUMBERS |= {"test_accuracy", "share_at_epsilon_cap", "seconds_per_run"}
 
 
 def graded(out: str | os.PathLike = "outputs", task: str | None = None) -> list[dict]:
@@ -60,6 +70,8 @@ def _said(content: dict) -> dict:
     """What a score.json says; what it does not say, or says is unknown, is left out."""
     low, high = content["interval"]
     said = {key: content[key] for key in PLAIN if content.get(key) is not None}
+    if "quality_over_ceiling" not in said and {"forgetting_quality", "ceiling"} <= said.keys():  # of earlier versions
+        said["quality_over_ceiling"] = of_ceiling(said)
     if any(not isinstance(said[key], int | float) for key in NUMBERS & said.keys()) or "score" not in said:
         raise ValueError("its numbers are none")
     more = {"missing_runs": len(content.get("missing_runs", [])), "notes": "; ".join(content.get("notes", []))}

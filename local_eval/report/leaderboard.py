@@ -21,9 +21,11 @@ import numpy as np
 from local_eval.metric.interval import LEVEL
 from local_eval.metric.paired import Comparison, comparison_of, told_from
 from local_eval.report.compare import rank_and_official_score
+from local_eval.report.table import of_ceiling
 
 FIELDS = ("rank", "tier", "method", "score", "low", "high", "of_ceiling", "at_512", "at_512_low", "at_512_high")
 FIELDS += ("ra_ratio", "ta_ratio", "seconds_per_run", "official_rank", "official_private", "p_beside_best_of_tier")
+FIELDS += ("quality_of_ceiling",)  # what the board shows; of_ceiling is score / ceiling, as it was first
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Row:
         values = [self.rank, self.tier, self.name, c["score"], *c["interval"], c["score_over_ceiling"], *ahead]
         values += [c["retain_accuracy_ratio"], c["test_accuracy_ratio"], c["seconds_per_run"]]
         stated = [None if text == "-" else float(text) for text in (self.official_rank, self.official_private)]
-        return dict(zip(FIELDS, [*values, *stated, None if self.beside is None else self.beside.p]))
+        values += [*stated, None if self.beside is None else self.beside.p, of_ceiling(c)]
+        return dict(zip(FIELDS, values))
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _cells(row: Row) -> list[str]:
         row.name,
         f"{c['score']:.4f}",
         "{:.4f} to {:.4f}".format(*c["interval"]),
-        f"{c['score_over_ceiling']:.2f}",
+        f"{of_ceiling(c):.2f}",
         "-" if ahead is None else f"{ahead[0]:.4f}",
         f"{c['retain_accuracy_ratio']:.3f}",
         f"{c['test_accuracy_ratio']:.3f}",

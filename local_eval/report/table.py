@@ -14,6 +14,7 @@ import numpy as np
 from local_eval.engine.files import write_atomically
 from local_eval.engine.records import RecordError
 from local_eval.engine.sealed import with_seal
+from local_eval.metric.forgotten_classes import ForgottenClasses
 from local_eval.metric.interval import LEVEL
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
 from local_eval.report.beyond import beyond_rows
@@ -41,10 +42,11 @@ def table(score: Score, submission: str, task: str) -> str:
         ),
         ("= score", f"{score.score:.4f}", f"90 % interval {low:.4f} to {high:.4f}: another draw of runs and oracles"),
         ("ceiling", f"{score.ceiling:.4f}", _ceiling(score)),
-        ("score / ceiling", f"{score.score_over_ceiling:.2f}", "1 is as good as retraining"),
+        ("of the ceiling", f"{score.quality_over_ceiling:.2f}", "forgetting quality / ceiling; 1 is as retraining"),
         *_projected(score),
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
         ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
+        *_forgotten(score),
         *beyond_rows(score),
     ]
     lines = [f"{submission} on {task}, N = {score.runs}"]
@@ -56,6 +58,23 @@ def table(score: Score, submission: str, task: str) -> str:
 def _ceiling(score: Score) -> str:
     low, high = score.ceiling_interval
     return f"90 % interval {low:.4f} to {high:.4f}: retrained against retrained, N = {score.ceiling_runs}; not 1"
+
+
+def _forgotten(score: Score) -> list[tuple[str, str, str]]:
+    """Test accuracies by kind of class, where a whole class is to be forgotten; of the validation set without them."""
+    if (found := score.forgotten) is None:
+        return []
+    split = "test" if found.oracles["test"]["forgotten"] is not None else "validation"
+    rows = []
+    for kind in ("forgotten", "kept"):
+        ours, theirs = found.unlearned[split][kind], found.oracles[split][kind]
+        before = "" if found.original is None else f", original {_share(found.original[split][kind])}"
+        rows.append((f"{split}, {kind} classes", _share(ours), f"oracles {_share(theirs)}{before}"))
+    return rows
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def projected_score(score: Score) -> tuple[float, float, float]:
@@ -80,6 +99,8 @@ def notes(score: Score) -> list[str]:
     found = []
     if score.runs < OFFICIAL_RUNS:
         found.append(f"N = {score.runs} is not the official {OFFICIAL_RUNS}; compare it only with scores at the same N")
+    if score.forgotten is not None:
+        found.append(_about_forgotten(score.forgotten))
     if score.missing:
         found.append(
             f"{len(score.missing)} failed runs are left out of this score: {', '.join(map(str, score.missing[:8]))}"
@@ -90,6 +111,17 @@ def notes(score: Score) -> list[str]:
         shown = ", ".join(map(str, score.over_budget[:8]))
         found.append(f"{len(score.over_budget)} runs took longer than their share of the limit: {shown}")
     return found + list(score.warnings)
+
+
+def _about_forgotten(found: ForgottenClasses) -> str:
+    """What accuracies mean where no oracle knows a class."""
+    named = ", ".join(map(str, found.classes[:8])) + (" ..." if len(found.classes) > 8 else "")
+    named = f"class {named} is" if len(found.classes) == 1 else f"classes {named} are"
+    return (
+        f"{named} in the forget set alone. Oracles never predict what they never saw, and a method that never does "
+        "looks right by accuracy, whatever it still knows; one that does gains by the test accuracy ratio, over all of "
+        "them. Judge by forgetting quality and by the accuracies on forgotten and on kept classes"
+    )
 
 
 def save_score(score: Score, folder: Path, submission: str, task: str, about: dict) -> Path:
@@ -119,6 +151,7 @@ def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
         "ceiling": score.ceiling,
         "ceiling_interval": list(score.ceiling_interval),
         "ceiling_runs": score.ceiling_runs,
+        "quality_over_ceiling": score.quality_over_ceiling,
         "score_over_ceiling": score.score_over_ceiling,
         "retain_accuracy": score.retain_accuracy,
         "retain_accuracy_ratio": score.retain_accuracy_ratio,
@@ -127,6 +160,7 @@ def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
         "oracles": {"retain_accuracy": score.oracle_retain_accuracy, "test_accuracy": score.oracle_test_accuracy},
         "projected": score.projected and asdict(score.projected) | {"score": projected_score(score)[0]},
         "not_projected": score.not_projected,
+        "forgotten_classes": score.forgotten and asdict(score.forgotten) | {"classes": list(score.forgotten.classes)},
         "share_at_epsilon_cap": score.share_at_cap,
         "seconds_per_run": None if math.isnan(score.seconds_per_run) else score.seconds_per_run,
         "within_budget": score.within_budget,
@@ -149,6 +183,11 @@ def standard_errors(score: Score) -> dict[str, float | None]:
     found = score.drawn_again
     parts = {name: getattr(found, name) if found else None for name in ("runs", "oracles", "models", "persons")}
     return {name: None if error is None else error * score.utility for name, error in parts.items()}
+
+
+def of_ceiling(content: dict) -> float:
+    """Forgetting quality as a share of the ceiling, of a score.json of any version; nan without a ceiling."""
+    return content["forgetting_quality"] / content["ceiling"] if content["ceiling"] else math.nan
 
 
 def checksum(content: dict) -> str:

@@ -162,9 +162,11 @@ def _is_a_tasks_file(module: ModuleType) -> bool:
 
 def _kept(thing: Any) -> dict[str, Any]:
     """The variables of the function around it that a function keeps, by name."""
-    code = getattr(thing, "__code__", None)
+    if inspect.isclass(thing):
+        return {}
+    made = inspect.unwrap(thing)  # what a decorator keeps is written with the decorator
     try:
-        return {n: cell.cell_contents for n, cell in zip(code.co_freevars, thing.__closure__ or ())} if code else {}
+        return {name: cell.cell_contents for name, cell in zip(made.__code__.co_freevars, made.__closure__ or ())}
     except ValueError:
         raise TaskError(f"the task cannot be saved: {thing.__name__} keeps a variable without a value; {WAY}") from None
 
@@ -173,7 +175,8 @@ def _session_of(thing: Any, module: ModuleType | None) -> dict[str, Any]:
     """The global names that a function or class sees."""
     if isinstance(thing, FunctionType):
         return inspect.unwrap(thing).__globals__
-    methods = [m for m in vars(thing).values() if isinstance(m, FunctionType)]
+    family = [one for one in thing.__mro__ if one.__module__ == thing.__module__]
+    methods = [m for one in family for m in vars(one).values() if isinstance(m, FunctionType)]
     return methods[0].__globals__ if methods else vars(module or sys.modules["__main__"])
 
 
@@ -181,7 +184,7 @@ def source_of(thing: Any) -> tuple[str, CodeType | None, bool]:
     """The text of a function, class or lambda; its code, where there is one; and whether it is a lambda."""
     code = _code_in(thing)
     try:
-        lines = linecache.getlines(code.co_filename) if code else inspect.findsource(thing)[0]
+        lines = linecache.getlines(code.co_filename) if code else _lines_of_class(thing)
         tree = ast.parse("".join(lines))
     except (OSError, TypeError, SyntaxError):
         lines, tree = [], ast.Module([], [])
@@ -197,6 +200,16 @@ def source_of(thing: Any) -> tuple[str, CodeType | None, bool]:
         what = "a lambda" if is_lambda else thing.__name__
         raise TaskError(f"the task cannot be saved: the source of {what} cannot be had; {WAY}")
     return found[0], code, is_lambda
+
+
+def _lines_of_class(thing: type) -> list[str]:
+    """The lines around a class without a method, which alone says where it stands. Raises OSError."""
+    try:
+        return inspect.findsource(thing)[0]
+    except (OSError, TypeError):
+        cells = [entry[2] for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]  # notebooks'
+        there = [cell for cell in cells if any(line.startswith(f"class {thing.__name__}") for line in cell)]
+        return there[-1] if there else []
 
 
 def _first(node: ast.stmt) -> int:

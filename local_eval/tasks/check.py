@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from local_eval.tasks.check_data import check_data, check_images, check_numbers
+from local_eval.tasks.check_data import check_data, check_images, check_numbers, check_seen_as
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.names import TaskError
 from local_eval.tasks.own_code import Coded
@@ -37,6 +37,7 @@ def _check_split(name: str, split: Split, task: Task, path: Path) -> None:
         raise TaskError(f"{path}: the {name} set is empty")
     check_images(name, split, path)
     check_numbers(name, split, path)
+    check_seen_as(name, split, path)
     if split.images.dtype != torch.uint8 or split.images.ndim != 4 or split.images.shape[1] != 3:
         found = f"{split.images.dtype} {tuple(split.images.shape)}"
         raise TaskError(f"{path}: {name} images must be uint8 [n, 3, H, W], got {found}")

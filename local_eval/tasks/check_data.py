@@ -3,7 +3,7 @@
 A network learns from images of nothing but 0 and 1, or from mean and std in the wrong unit, and answers with numbers;
 only the scores make no sense then. So that is looked for in every task, however its splits were made.
 
-How it is used: `check_images`, `check_numbers` and `check_data` by check.py when a task loads.
+How it is used: `check_images`, `check_numbers`, `check_seen_as` and `check_data` by check.py when a task loads.
 """
 
 from __future__ import annotations
@@ -63,6 +63,17 @@ def check_numbers(name: str, split: Split, path: Path | str) -> None:
         raise TaskError(f"{path}: {column} of the {name} set must be int64 [n], got {found}; try {advice}")
 
 
+def check_seen_as(name: str, split: Split, path: Path | str) -> None:
+    """Raise TaskError for mean and std of one split that are no tuples of a number for each channel, or for all."""
+    channels = split.images.shape[1] if split.images.ndim == 4 else 1
+    for title, values in (("mean", split.mean), ("std", split.std)):
+        plain = isinstance(values, tuple) and all(isinstance(one, Real) for one in values)
+        if (plain and len(values) in (1, channels)) or (split.mean is None and split.std is None):
+            continue
+        told = f"it must be a tuple of {channels} numbers, one a channel, in pixels; mean and std go together"
+        raise TaskError(f"{path}: {title} of {name} is {values!r}; {told}")
+
+
 def _channels_last(shape: tuple[int, ...]) -> bool:
     """Does [n, a, b, c] look like [n, H, W, channels]? Nobody's pictures are three pixels wide and many high."""
     _, first, middle, last = shape
@@ -72,7 +83,7 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
 def check_data(task: Task, path: Path | str) -> None:
     """Raise TaskError for mean and std that do not fit the pixels, and for splits that hold the same pictures."""
     for name, split in task.splits.items():
-        _check_seen_as(name, split, path)
+        _check_units(name, split, path)
         if (split.mean, split.std) != (task.retain.mean, task.retain.std):
             theirs = f"mean {split.mean} and std {split.std}, retain {task.retain.mean} and {task.retain.std}"
             raise TaskError(f"{path}: {name} has {theirs}; a network must see all splits alike: give them one of each")
@@ -89,16 +100,11 @@ def check_data(task: Task, path: Path | str) -> None:
             )
 
 
-def _check_seen_as(name: str, split: Split, path: Path | str) -> None:
-    """mean and std are numbers a channel, in pixels."""
+def _check_units(name: str, split: Split, path: Path | str) -> None:
+    """mean and std are in pixels."""
     if split.mean is None and split.std is None:
         return
     channels = split.images.shape[1]
-    for title, values in (("mean", split.mean), ("std", split.std)):
-        plain = isinstance(values, tuple) and all(isinstance(one, Real) for one in values)
-        if not plain or len(values) not in (1, channels):
-            told = f"it must be a tuple of {channels} numbers, one a channel, in pixels; mean and std go together"
-            raise TaskError(f"{path}: {title} of {name} is {values!r}; {told}")
     mean, std = (torch.tensor(v, dtype=torch.float64).expand(channels) for v in (split.mean, split.std))
     if not torch.isfinite(mean + std).all() or (std <= 0).any():
         raise TaskError(f"{path}: mean {split.mean} and std {split.std} of {name}: std must be above 0, both finite")

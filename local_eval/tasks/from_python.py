@@ -166,9 +166,9 @@ def _of_columns(split: str, columns: dict[str, Any]) -> Given:
     if not len(images):
         raise TaskError(f"{WHO}: the {split} set is empty")
     numbers = {
-        key: class_numbers(columns[key], len(images), f"{WHO}: {split} {key}")
+        key: _numbers(columns[key], len(images), f"{WHO}: {split} {key}")
         for key in ("image_id", "age")
-        if columns.get(key) is not None
+        if key in columns
     }
     found, note = pixel_bytes(images, f"{WHO}: {split} images")
     found = channels_first(found, f"{WHO}: {split} images")
@@ -176,6 +176,16 @@ def _of_columns(split: str, columns: dict[str, Any]) -> Given:
     persons = None if persons is None else np.asarray(persons).ravel().tolist()
     labels = class_numbers(labels, len(images), f"{WHO}: {split} labels")
     return Given(found, labels, persons=persons, notes=(note,) if note else (), **numbers)
+
+
+def _numbers(values: Any, count: int, who: str) -> Tensor | None:
+    """int64 [n]; None for texts, such as names of files, since images are then numbered."""
+    if values is None or any(isinstance(one, str) for one in values):
+        return None
+    found = as_tensor(values, who).flatten().long()
+    if len(found) != count:
+        raise TaskError(f"{who}: {len(found)} for {count} images")
+    return found
 
 
 def _one_key(who: str, columns: Mapping, keys: tuple[str, ...]) -> str:

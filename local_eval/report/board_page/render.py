@@ -13,6 +13,7 @@ from local_eval.metric.interval import LEVEL
 from local_eval.report import leaderboard
 from local_eval.report.board_page.figure import score_against_cost
 from local_eval.report.leaderboard import Board
+from local_eval.report.table import of_ceiling
 
 FOLDER = Path(__file__).with_name("templates")
 
@@ -33,5 +34,6 @@ def page(board: Board) -> str:
         said=leaderboard.said(board),
         drawing=score_against_cost(board),
         longest=max(row.content["interval"][1] for row in board.rows) or 1.0,
+        of_ceiling=of_ceiling,
         level=f"{100 * LEVEL:.0f} %",
     )

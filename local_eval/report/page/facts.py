@@ -68,16 +68,20 @@ class Facts:
 
     @property
     def shares(self) -> tuple[float, float, float]:
-        """The score and the ends of its interval as shares of the ceiling; nan without a ceiling."""
+        """Forgetting quality and the ends of its interval as shares of the ceiling, which is forgetting quality, too.
+
+        Nan without a ceiling; ends are nan where nothing is left of accuracy, since score.json has those of the score.
+        """
+        ends = (value / self.utility if self.utility else float("nan") for value in self.score["interval"])
         ceiling = self.score["ceiling"] or float("nan")
-        return tuple(value / ceiling for value in (self.score["score"], *self.score["interval"]))
+        return tuple(value / ceiling for value in (self.score["forgetting_quality"], *ends))
 
     @property
     def projected_shares(self) -> tuple[float, float, float] | None:
         """The same, projected to the official N; None where it is that already or cannot be told."""
         if not (found := self.score["projected"]) or not self.score["ceiling"]:
             return None
-        return tuple(found[key] * self.utility / self.score["ceiling"] for key in ("value", "low", "high"))
+        return tuple(found[key] / self.score["ceiling"] for key in ("value", "low", "high"))
 
     def ranked(self) -> np.ndarray:
         """int [E]: examples from the easiest, of the smallest epsilon, to the hardest."""

@@ -32,7 +32,7 @@ class Hold:
 def held_back(facts: Facts) -> list[Hold]:
     """What holds it back, the most important first; empty where nothing does, or nothing can be told."""
     gap = facts.gap
-    if gap is None or gap.now >= DONE * facts.score["ceiling"] or gap.repaired <= gap.now:
+    if gap is None or _done(facts) or gap.repaired <= gap.now:
         return []
     told = [r for r in gap.repairs if gap.share(r.key) >= WORTH_SAYING]
     return [Hold(_title(r.key, facts), f"{_text(r.key, facts)} {_gain(r, facts)}", gap.share(r.key)) for r in told]
@@ -42,9 +42,19 @@ def nothing_holds(facts: Facts) -> str:
     """Why `held_back` is empty."""
     if facts.gap is None:
         return "All runs are identical, or cannot be scored when changed, so no repair can be tried."
-    if facts.gap.now >= DONE * facts.score["ceiling"]:
+    if _done(facts):
         return f"Nothing that {facts.models} runs can show: the score is about the ceiling."
+    if facts.utility > 1 and facts.gap.repaired <= facts.gap.now:
+        return (
+            f"The accuracy ratios multiply the score by {facts.utility:.2f}, which hides what repairs would bring; by "
+            f"forgetting quality alone it reaches {percent(facts.shares[0])} of the ceiling."
+        )
     return "No repair of centre, spread, stray runs or accuracy would help: the shapes of the distributions differ."
+
+
+def _done(facts: Facts) -> bool:
+    """Is it about the ceiling, by forgetting quality as by the score? Accuracies above the oracles' forget nothing."""
+    return min(facts.score["forgetting_quality"], facts.gap.now) >= DONE * facts.score["ceiling"]
 
 
 def _gain(repair: Repair, facts: Facts) -> str:

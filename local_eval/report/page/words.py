@@ -69,9 +69,10 @@ def explained(facts: Facts) -> str:
     told = next((words for bound, words in TOLD_APART if quality_share(facts) >= bound), "An attacker may or may not")
     first = f"{told} tell its models from models that never saw the forgotten data."
     if projected is None:
-        return f"{first} Its score is {here} of what such retraining itself gets, with {facts.models} models a side."
+        where = f"with {facts.models} models a side"
+        return f"{first} Its forgetting quality is {here} of what such retraining itself gets, {where}."
     said = (
-        f"{first} With the official {OFFICIAL_RUNS} models on each side its score would be about "
+        f"{first} With the official {OFFICIAL_RUNS} models on each side its forgetting quality would be about "
         f"{percent(projected[0])} of what such retraining itself gets. The {facts.models} graded here give {here}"
     )
     if projected[0] < FLATTERED * facts.shares[0]:
@@ -125,9 +126,25 @@ def cost(facts: Facts) -> list[str]:
         ours, theirs = percent(s[key], 1), percent(s["oracles"][key], 1)
         said.append(f"{name}: {ours} right, retrained models {theirs}.")
     said.append(f"As ratios, both together multiply the score by {facts.utility:.2f}.")
+    said += forgotten(s)
     seconds = s["seconds_per_run"]
     if seconds is not None:
         said.append(f"{seconds:.3g} s a run here; Kaggle allowed {BUDGET_SECONDS:g} s on its GPU.")
+    return said
+
+
+def forgotten(score: dict) -> list[str]:
+    """Where a whole class is to be forgotten: accuracies on it and on the kept classes; score.json says if it is."""
+    if not (found := score.get("forgotten_classes")):
+        return []
+    said = []
+    for split in ("test", "validation"):
+        for kind in ("forgotten", "kept"):
+            each = [found[side] and found[side][split][kind] for side in ("unlearned", "oracles", "original")]
+            if each[0] is not None and each[1] is not None:
+                before = "" if each[2] is None else f", the original {percent(each[2], 1)}"
+                numbers = f"{percent(each[0], 1)} right, retrained models {percent(each[1], 1)}{before}"
+                said.append(f"{split.capitalize()} set, {kind} classes: {numbers}.")
     return said
 
 

@@ -49,12 +49,14 @@ def test_shift_and_spread_are_read_as_they_were_made(made):
     assert np.median(np.exp(facts.log_ratio)) == pytest.approx(0.7, abs=0.1)
 
 
-def test_shares_of_the_ceiling_are_those_of_score_and_projection(made):
+def test_shares_of_the_ceiling_are_those_of_forgetting_quality_and_its_projection(made):
     facts, s = gather(made), made.score
-    assert facts.shares[0] == s["score_over_ceiling"] and facts.projected_shares is None
+    assert facts.shares[0] == s["quality_over_ceiling"] == s["forgetting_quality"] / s["ceiling"]
+    assert facts.shares[1] == pytest.approx(s["interval"][0] / facts.utility / s["ceiling"])
+    assert facts.projected_shares is None
     projected = {"value": 0.01, "low": 0.005, "high": 0.02}
     facts = replace(facts, score=s | {"projected": projected})
-    assert facts.projected_shares[0] == pytest.approx(0.01 * facts.utility / s["ceiling"])
+    assert facts.projected_shares[0] == pytest.approx(0.01 / s["ceiling"])
 
 
 def test_accuracies_are_counted_and_what_was_not_kept_is_unknown(made):
