@@ -50,6 +50,7 @@ import torch
 from torch import nn
 
 from local_eval.runs.imported import execute, told
+from local_eval.runs.misread import misread
 from local_eval.runs.signature import SIGNATURE, check_signature, functions_named
 from local_eval.runs.submissions import COMMON, ROOT, Submission, SubmissionError, source_files
 
@@ -97,7 +98,7 @@ def _execute(submission: Submission, module: object) -> None:
 
 
 def load_telling(submission: Submission) -> Callable:
-    """As `load_submission`; a package that the function misses only when it runs is told in one sentence, too."""
+    """As `load_submission`; a missing package, or a batch taken for something else, is one sentence in a run, too."""
     function = load_submission(submission)
 
     @functools.wraps(function)
@@ -106,6 +107,10 @@ def load_telling(submission: Submission) -> Callable:
             return function(*arguments)
         except ModuleNotFoundError as error:
             raise told(submission, error, importing=False) or error from error
+        except Exception as error:
+            if text := misread(submission.path, error):
+                raise SubmissionError(text) from error
+            raise
 
     return unlearning
 
