@@ -35,7 +35,8 @@ AN_EXAMPLE = (
     "age and person_id"
 )
 RELABEL = (
-    f"which no batch is made of: {A_BATCH}, made of its rows; change rows of a copy: mine = copy.deepcopy(loader.dataset), mine.examples[i]['age_group'] = label for every i, "
+    f"which no batch is made of: {A_BATCH}, made of its rows; change rows of a copy: "
+    "mine = copy.deepcopy(loader.dataset), mine.examples[i]['age_group'] = label for every i, "
     "and DataLoader(mine, batch_size=64, shuffle=True)"
 )
 OF_IMAGES = {"data", "images", "imgs", "samples", "tensors"}  # what other data sets call them
