@@ -54,7 +54,8 @@ class Seen:
         over = f"the {self.over} set" if self.over else "a data set"
         how = f"batch_size={self.batch}" if self.batch is not None else "a sampler of its own"
         how += ", drop_last=True" if self.drop_last else ""
-        return f"a DataLoader over {over} ({self.examples} examples) with {how} gives no batch"
+        here = "" if self.grows else ", and the task has no more"
+        return f"a DataLoader over {over} ({self.examples} examples{here}) with {how} gives no batch"
 
 
 class Asked:

@@ -42,15 +42,15 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import inspect
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from local_eval.runs.imported import execute, told
+from local_eval.runs.misread import misread
+from local_eval.runs.returned import check_returned
 from local_eval.runs.signature import SIGNATURE, check_signature, functions_named
 from local_eval.runs.submissions import COMMON, ROOT, Submission, SubmissionError, source_files
 
@@ -98,7 +98,7 @@ def _execute(submission: Submission, module: object) -> None:
 
 
 def load_telling(submission: Submission) -> Callable:
-    """As `load_submission`; a package that the function misses only when it runs is told in one sentence, too.
+    """As `load_submission`; a missing package, or a batch taken for something else, is one sentence in a run, too.
 
     So is what `common` raises in words of its own: that a method means nothing on this network.
     """
@@ -113,6 +113,8 @@ def load_telling(submission: Submission) -> Callable:
         except Exception as error:
             if type(error).__module__.partition(".")[0] == "common":
                 raise SubmissionError(f"{submission.path}: {error}") from error
+            if text := misread(submission.path, error):
+                raise SubmissionError(text) from error
             raise
 
     return unlearning
@@ -124,7 +126,7 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
     Raises:
         SubmissionError: another net was returned, names or shapes changed, or a value is not finite.
     """
-    _check_returned(net, returned)
+    check_returned(net, returned, original)
     state = net.state_dict()
     wrong = sorted(state.keys() ^ original.keys())
     for name in sorted(state.keys() & original.keys()):
@@ -142,57 +144,3 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
         raise SubmissionError(
             f"the net holds NaN or infinite values in {', '.join(broken[:4])}: lower the learning rate?"
         )
-
-
-def _check_returned(net: nn.Module, returned: object) -> None:
-    """Raise SubmissionError if the result is in a net or a state dict that was returned, and not in `net`."""
-    if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
-        raise SubmissionError(
-            f"unlearning() returned a {type(returned).__name__}, which nobody runs, here or on Kaggle; do the work "
-            "before it returns"
-        )
-    for part in _parts(returned):
-        if isinstance(part, nn.Module) and not _shares(net, part) and not _holds(net, part.state_dict()):
-            text, mend = "another module", "net.load_state_dict(new.state_dict())"
-        elif isinstance(part, Mapping) and _names_fit(net, part) and not _holds(net, part):
-            text, mend = "a state dict that `net` does not hold", "net.load_state_dict(state)"
-        else:
-            continue
-        raise SubmissionError(
-            f"unlearning() returned {text}. Only the net passed in is graded, here and on Kaggle, so the result would "
-            f"be lost: end with {mend}"
-        )
-
-
-def _shares(net: nn.Module, other: nn.Module) -> bool:
-    """Is one inside the other, by their parameters? So is a net in DataParallel or torch.compile."""
-    ours, theirs = ({id(p) for p in module.parameters()} for module in (net, other))
-    return ours <= theirs or theirs <= ours
-
-
-def _parts(returned: object) -> Iterator[object]:
-    """What was returned, and what is in it if it is a list, tuple or dict of things."""
-    yield returned
-    inside = returned if isinstance(returned, tuple | list) else ()
-    inside = returned.values() if isinstance(returned, Mapping) else inside
-    for part in inside:
-        if isinstance(part, nn.Module | tuple | list | Mapping):
-            yield from _parts(part)
-
-
-def _names_fit(net: nn.Module, state: Mapping[object, object]) -> bool:
-    """Are these names of the net's tensors, some or all, perhaps with a wrapper's prefix?"""
-    return bool(state) and {_plain_name(name) for name in state} <= net.state_dict().keys()
-
-
-def _holds(net: nn.Module, state: Mapping[object, object]) -> bool:
-    """Does the net hold these very values?"""
-    own, state = net.state_dict(), {_plain_name(name): value for name, value in state.items()}
-    return state.keys() <= own.keys() and all(
-        isinstance(value, torch.Tensor) and value.shape == own[k].shape and torch.equal(value.to(own[k]), own[k])
-        for k, value in state.items()
-    )
-
-
-def _plain_name(name: object) -> str:
-    return re.sub(r"^((module|_orig_mod)\.)+", "", str(name))

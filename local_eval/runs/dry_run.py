@@ -37,6 +37,7 @@ TWO_BATCHES = 128  # examples of each loader
 TIME_LIMIT = 300.0  # seconds for the dry runs together; a laptop needs most of a minute for a full resnet18
 LONGER = 100.0  # seconds that larger dry runs may take, as far as that can be foreseen
 IN_A_ROW = "the second of two runs in a row failed, on the net that the first one left, as on Kaggle: "
+UNCHANGED = "the net was not changed at all"
 CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
 HANDED = ("retain", "forget", "validation")
 
@@ -63,7 +64,9 @@ class Attempt:
     told: dict = field(default_factory=dict)  # beside the weights of the first run
     failure: Failure | None = None
     stopped: bool = False  # out of time
+    settled: bool = False  # a larger attempt showed the same
     remarks: list[str] = field(default_factory=list)  # on what came out
+    looks: tuple[bool, bool] = (False, False)  # did two seeds give one net; was it not changed at all
 
     @property
     def empty(self) -> list[Seen]:
@@ -73,11 +76,10 @@ class Attempt:
     @property
     def in_doubt(self) -> bool:
         """Would more examples perhaps show something else? A broken contract stays one, unless a loader was empty."""
-        if self.whole or self.stopped:
+        if self.whole or self.stopped or self.settled:
             return False
-        if self.failure is not None:
-            return bool(self.failure.traceback) or any(loader.grows for loader in self.empty)
-        return any(loader.grows for loader in self.empty) or bool(self.remarks)
+        failed = self.failure is not None and bool(self.failure.traceback)
+        return failed or any(self.looks) or any(loader.grows for loader in self.empty)
 
 
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
@@ -88,10 +90,13 @@ def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
         rows = _more(found, _largest(task))
         if time.monotonic() - start + (_foreseen(found, rows) or 0.0) > LONGER:
             break
-        larger = _attempt(plan, task, rows)
+        larger = _attempt(plan, task, rows, found.looks if found.failure is None and not found.empty else None)
         if larger.stopped:
             break
-        found = larger
+        if larger.settled:
+            found.settled = True
+        else:
+            found = larger
     return _judged(task, found)
 
 
@@ -111,7 +116,8 @@ def _foreseen(attempt: Attempt, rows: int) -> float | None:
     return 5 * max(seconds) * rows / attempt.rows if seconds else None
 
 
-def _attempt(plan: CheckPlan, task: Task, rows: int) -> Attempt:
+def _attempt(plan: CheckPlan, task: Task, rows: int, looks: tuple[bool, bool] | None = None) -> Attempt:
+    """Dry runs on so many examples; only two of them if these look as those of a smaller attempt did, `looks`."""
     whole = _largest(task) <= rows
     found = Attempt(rows, whole)
     part = task if whole else replace(task, **{n: split[slice(0, rows)] for n, split in task.splits.items()})
@@ -138,10 +144,16 @@ def _attempt(plan: CheckPlan, task: Task, rows: int) -> Attempt:
         found.told = found.told or told
         if any(loader.grows for loader in found.empty) and not whole:
             return found  # more examples first
+        if len(found.states) == 2:
+            first, second = found.states
+            found.looks = same(first, second), same(first, original)
+            found.settled = found.looks == looks
+            if found.settled:
+                return found
     exact = torch.device(plan.device).type == "cpu"
     found.remarks = on_seeds(plan.submission, *found.states, exact=exact)
-    if same(found.states[0], original):
-        found.remarks.append("the net was not changed at all")
+    if found.looks[1]:
+        found.remarks.append(UNCHANGED)
     return found
 
 
@@ -152,12 +164,14 @@ def _judged(task: Task, found: Attempt) -> list[str] | Failure:
     if found.failure is not None:
         if not found.in_doubt and not empty:
             return found.failure
-        why = f"the dry run had {of}" if found.in_doubt else "with all examples of the task"
-        return replace(found.failure, reason="; ".join([found.failure.reason, why, *empty]))
-    remarks = [f"{text}, with all examples of the task" if found.whole else text for text in empty]
+        why = [f"the dry run had {of}"] if found.in_doubt else []
+        return replace(found.failure, reason="; ".join([found.failure.reason, *empty, *why]))
+    remarks = list(empty)
     if found.in_doubt:
         remarks.append(f"the dry run had {of}, which may be too few to tell; more would have taken too long")
-    if not (found.in_doubt and empty):  # what rests on an empty loader is not remarked
+    if empty and found.looks[1]:  # the loader is the reason, for what two seeds give too
+        remarks += [] if found.in_doubt else [f"{UNCHANGED}, for want of batches"]
+    elif not (found.in_doubt and empty):  # what rests on an empty loader is not remarked
         remarks += found.remarks
     remarks += [left_behind(str(name)) for name in found.told.get("kept", ())]
     remarks += [*found.told.get("notes", []), *_on_printed(found.answers[0])]
