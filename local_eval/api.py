@@ -14,7 +14,7 @@ from pathlib import Path
 from local_eval.engine.device import usable_device
 from local_eval.engine.errors import InputError, WorkError
 from local_eval.engine.failure import Failure
-from local_eval.grade_checkpoints import grade_checkpoints
+from local_eval.given_sides import AgainstGiven, grade_given, path_of
 from local_eval.grader import Grader
 from local_eval.metric.score import Score, check_runs
 from local_eval.runs.callables import file_of
@@ -30,7 +30,7 @@ class RunsFailed(WorkError):
 
 
 def grade(
-    submission: str | os.PathLike | Callable,
+    submission: str | os.PathLike | Callable | None = None,
     task: str | os.PathLike = "digits",
     runs: int = 64,
     out: str | os.PathLike = "outputs",
@@ -40,6 +40,8 @@ def grade(
     workers: int | None = None,
     timeout: float = 900.0,
     allow_missing: bool = False,
+    retrained: str | os.PathLike | object = None,
+    unlearned: str | os.PathLike | object = None,
 ) -> Score:
     """Check a submission, make what is missing of oracles and runs, and score it, as `python -m local_eval grade` does.
 
@@ -55,6 +57,10 @@ def grade(
         workers: processes; None for one per core, on a GPU for what is measured to be best.
         timeout: seconds after which a run counts as hanging.
         allow_missing: score without the runs that failed; the score says so.
+        retrained: models that were made elsewhere, in place of the task's oracles: a folder or zip of checkpoints, a
+            .npz or .npy file of logits or confidences, or from Python an array of logits [N, E, C] or confidences
+            [N, E], or a dict of arrays by the names that a file has (docs/bring-your-own.md).
+        unlearned: the same of unlearned models, in place of a submission.
     Returns:
         The score; score.json lies in the folder for results, where `graded` finds it.
     Raises:
@@ -64,19 +70,30 @@ def grade(
     _check_guarded()
     check_runs(runs)
     out = Path(out)
-    name = _name_of(submission, out)
+    name = _name_of(_one_of(submission, unlearned, out), out)
     if not looks_like_checkpoints(name):
         Submission.find(name)  # a typo should not wait for the task
     grader = Grader(os.fspath(task), out, runs, seed, usable_device(device), workers, timeout)
     _tell("task", grader.task.notes)
+    if retrained is not None:
+        grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
     if looks_like_checkpoints(name):
-        return grade_checkpoints(grader, Path(name))[0]
+        return grade_given(grader, Path(name))[0]
     _tell("check", check_submission(name, grader.task_spec, grader.device))
     grader.finish_oracles()
     failures = grader.finish_runs(name)[1]
     if failures and not allow_missing:
         raise RunsFailed(_in_words(failures, runs))
     return grader.score(name, allow_missing)[0]
+
+
+def _one_of(submission: object, unlearned: object, out: Path) -> object:
+    """The submission, or the path of unlearned models that were given in its place."""
+    if unlearned is None:
+        return submission
+    if submission is not None:
+        raise InputError("unlearned= gives the models that a submission would make; leave one of them out")
+    return path_of(unlearned, out / WRITTEN, "unlearned")
 
 
 def _name_of(submission: str | os.PathLike | Callable, out: Path) -> str:

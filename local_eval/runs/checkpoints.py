@@ -95,17 +95,18 @@ class Checkpoints:
     said: str = ""  # how unusual names were read
 
     @classmethod
-    def find(cls, path: Path, net: nn.Module) -> Checkpoints:
+    def find(cls, path: Path, net: nn.Module, retrained: bool = False) -> Checkpoints:
         """Check names, numbers, kinds and sizes of what `path` holds, without reading contents.
 
         Args:
             net: whose state dict the checkpoints must fit; it bounds their size.
+            retrained: are these retrained models? Their files may be called so.
         Raises:
             CheckpointError: anything but N regular files of plausible size, numbered 0..N-1.
         """
         limit = 2 * sum(value.numel() * max(value.element_size(), 4) for value in net.state_dict().values()) + OVERHEAD
         entries = _folder_entries(path) if path.is_dir() else _zip_entries(path)
-        names = sorted_out([name for name, _, _ in entries], path)
+        names = sorted_out([name for name, _, _ in entries], path, retrained)
         sha, taken = hashlib.sha256(), set(names.found.values())
         for name, size, mark in entries:
             if name not in taken:
