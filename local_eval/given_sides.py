@@ -40,8 +40,8 @@ from local_eval.runs.confined import Sandbox
 
 WEIGHTS = "weights"
 UNSEEN = {  # of either side, what models do not show of themselves
-    "retrained": "that they never saw the forget set, that they follow the task's recipe, that each is a draw of its own",
-    "unlearned": "that they started from the task's original model, that one method made them all",
+    "retrained": ("that they never saw the forget set", "follow the task's recipe", "are each a draw of their own"),
+    "unlearned": ("that they started from the task's original model", "were all made by one method"),
 }
 SURE, CHANCE = 0.6, 0.5  # share of models that agree on an example; how near to chance, in parts of it, is suspicious
 EASIER = 0.1  # by how much the forget set may be easier than the test set
@@ -73,14 +73,14 @@ class Given:
 
     def unverified(self) -> str:
         """What could not be verified, in one sentence."""
-        unseen = [UNSEEN[self.role]]
+        unseen = list(UNSEEN[self.role])
         if self.kind != WEIGHTS:
-            order = {"": "that they are in the forget set's order", "labels": "their order within a class"}
+            order = {"": "their order of examples", "labels": "their order of examples within a class"}
             unseen += [order[self.ordered]] if self.ordered in order else []
             unseen += ["their accuracies"] if self.has_accuracies else []
         what = f"{len(self.records)} {self.role} models were given ({self.path.name}, {self.kind})"
         unknown = "" if self.has_accuracies else ". Their retain and test accuracies are not known"
-        return f"{what}; {' and '.join([', '.join(unseen[:-1]), unseen[-1]] if unseen[1:] else unseen)} could not be verified{unknown}"
+        return f"{what}; {', '.join(unseen[:-1])} and {unseen[-1]} could not be verified{unknown}"
 
     def about(self) -> dict:
         """For score.json."""
@@ -259,11 +259,11 @@ def _odd_order(seen: list[Evaluation], labels: np.ndarray) -> str:
     if not seen[0].forget_logits.shape[1] or len(np.unique(labels)) < 2:
         return ""
     answers = np.stack([one.forget_logits.argmax(axis=1) for one in seen])
-    classes = np.arange(max(answers.max(), labels.max()) + 1)
-    votes = (answers[..., None] == classes).mean(axis=0)  # [E, C]
-    right = (answers == labels).mean()
-    chance = float(votes.mean(axis=0) @ (labels[:, None] == classes).mean(axis=0))
-    near = abs(right - chance) < max(CHANCE * chance, 1 / np.sqrt(len(labels))) if chance < SURE else False
+    classes = int(max(answers.max(), labels.max())) + 1
+    votes = np.stack([np.bincount(column, minlength=classes) for column in answers.T]) / len(answers)  # [E, C]
+    right = float((answers == labels).mean())
+    chance = float(votes.mean(axis=0) @ np.bincount(labels, minlength=classes)) / len(labels)
+    near = chance < SURE and abs(right - chance) < max(CHANCE * chance, 1 / math.sqrt(len(labels)))
     if votes.max(axis=1).mean() < SURE or not near or right > SURE:
         return ""
     return (
@@ -280,9 +280,8 @@ def _saw_it(seen: list[Evaluation], labels: np.ndarray) -> str:
     retain, test = (float(np.mean([getattr(one, f"{name}_accuracy") for one in seen])) for name in ("retain", "test"))
     if not (forget >= retain and forget > test + EASIER):
         return ""
-    return (
-        f"are right on {forget:.0%} of the forget set, {retain:.0%} of retain and {test:.0%} of test: did they see it?"
-    )
+    others = f"{retain:.0%} of the retain and {test:.0%} of the test set"
+    return f"are right on {forget:.0%} of the forget set, {others}: did they see it?"
 
 
 def write_given(values: object, folder: Path, role: str) -> Path:

@@ -48,7 +48,8 @@ def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints, folder: Path)
     """
     plan, wrong = CheckpointPlan(grader.task_spec, checkpoints, grader.device), []
     with locked(folder):
-        records = kept_evaluations(grader, checkpoints, folder)
+        kept = kept_evaluations(grader, checkpoints, folder)
+        records = {k: record for k, record in kept.items() if _is_of(record, checkpoints, k)}
         missing = [index for index in range(len(checkpoints.names)) if index not in records]
         with closing(run_jobs(one_checkpoint, plan, missing, grader.workers, grader.timeout, "checkpoints")) as results:
             for index, result in results:
@@ -71,6 +72,11 @@ def kept_evaluations(grader: Grader, checkpoints: Checkpoints, folder: Path) -> 
     return read_records(folder, identity, len(checkpoints.names), shape)
 
 
+def _is_of(record: Record, checkpoints: Checkpoints, index: int) -> bool:
+    """Is it the evaluation of what the file holds now? A folder knows only sizes and times, which can be set."""
+    return checkpoints.path.is_file() or record.facts.get("content") == checkpoints.content(index)
+
+
 def evaluation_identity(grader: Grader, checkpoints: Checkpoints, index: int) -> dict:
     """What the evaluation of one checkpoint belongs to."""
     return {"kind": "checkpoint", "task": grader.fingerprint, "checkpoints": checkpoints.digest, "index": index}
@@ -90,10 +96,10 @@ def one_checkpoint(plan: CheckpointPlan, index: int) -> Record | Failure:
     task = _task(plan.task, plan.device)
     net = task.make_net().to(plan.device)
     try:
-        form = plan.checkpoints.load(index, net)
+        form, content = plan.checkpoints.load(index, net)
     except CheckpointError as error:
         return Failure(str(error))
-    facts = {"seconds": math.nan, "form": form, **versions(plan.device)}
+    facts = {"seconds": math.nan, "form": form, "content": content, **versions(plan.device)}
     return Record(evaluate(net, task), {"kind": "checkpoint", "index": index}, facts)
 
 

@@ -117,8 +117,11 @@ class Checkpoints:
         _check_numbers(path, set(names.found))
         return cls(path, tuple(names.found[k] for k in range(len(taken))), limit, sha.hexdigest()[:12], names.said)
 
-    def load(self, index: int, net: nn.Module) -> str:
-        """Load checkpoint `index` into a net of the task; returns in words what was unusual about it, if anything.
+    def load(self, index: int, net: nn.Module) -> tuple[str, str]:
+        """Load checkpoint `index` into a net of the task.
+
+        Returns:
+            In words what was unusual about it, if anything; and the sha256 of its content.
 
         Raises:
             CheckpointError: damaged, hostile, or not this network's state dict with finite values.
@@ -130,7 +133,11 @@ class Checkpoints:
         state, said = plain_state(loaded, fitting, where)
         check_state(state, fitting, where)
         net.load_state_dict(state)  # other precisions become the network's here
-        return said
+        return said, hashlib.sha256(content).hexdigest()
+
+    def content(self, index: int) -> str:
+        """sha256 of checkpoint `index`, in hex. Raises CheckpointError."""
+        return hashlib.sha256(self._read(index)).hexdigest()
 
     def _read(self, index: int) -> bytes:
         name = self.names[index]
