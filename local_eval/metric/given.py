@@ -21,6 +21,7 @@ import numpy as np
 from local_eval.engine.errors import WorkError
 
 MODELS_FIRST, EXAMPLES_FIRST = ORDERS = ("models, examples", "examples, models")
+ALIKE = 0.8  # of the rows' correlation: sides that share models go together both ways
 USABLE = 16  # models a side of a usable score; fewer rows than this may be examples
 CERTAIN, LIKELY = 5.0, 3.0  # standard deviations from chance
 SCALE = 0.1  # least to median, and median to largest: losses span orders of magnitude and stop at 0
@@ -179,7 +180,7 @@ def _look_at_order(sides: dict[str, np.ndarray], persons: object, hints: int) ->
 def _told_by_means(unlearned: np.ndarray, retrained: np.ndarray) -> str:
     """'right', 'exchanged' or 'unknown': an example that is hard for one side is hard for the other, models differ."""
     (rows, far), (columns, near) = _alike(unlearned, retrained, 1), _alike(unlearned, retrained, 0)
-    if far > CERTAIN and columns < rows / 2 and unlearned.shape == retrained.shape and retrained.shape[1] >= USABLE:
+    if far > CERTAIN and columns < ALIKE * rows and unlearned.shape == retrained.shape and retrained.shape[1] >= USABLE:
         return "exchanged"
     return "right" if near > LIKELY else "unknown"
 
