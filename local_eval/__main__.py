@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
     try:
         _find_data(options)
         _find_changes(options)
+        _take_sides(options)
         _want_names(options)
         _find_settings(options)
         _check_names(options)
@@ -92,6 +93,21 @@ def _download(options: argparse.Namespace) -> None:
         from local_eval.tasks.load import download_task
 
         download_task(options.task)
+
+
+def _take_sides(options: argparse.Namespace) -> None:
+    """--unlearned takes a submission's place. Raises SubmissionError for paths that cannot be meant."""
+    forms = "give a folder or zip of checkpoints, or a .npz or .npy of logits or confidences"
+    for side in ("retrained", "unlearned"):
+        path = getattr(options, side, None)
+        if path and not path.exists():
+            raise SubmissionError(f"--{side} {path} does not exist; {forms}")
+        if path and not looks_like_checkpoints(str(path)):
+            raise SubmissionError(f"--{side} {path} is neither weights nor numbers; {forms}")
+    if getattr(options, "unlearned", None):
+        if options.submissions:
+            raise SubmissionError(f"--unlearned stands in place of a submission; leave {options.submissions[0]} out")
+        options.submissions = [str(options.unlearned)]
 
 
 def _want_names(options: argparse.Namespace) -> None:

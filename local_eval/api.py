@@ -21,7 +21,7 @@ from local_eval.engine.device import usable_device
 from local_eval.engine.errors import InputError, WorkError
 from local_eval.engine.failure import Failure
 from local_eval.engine.files import write_atomically
-from local_eval.grade_checkpoints import grade_checkpoints
+from local_eval.given_sides import AgainstGiven, grade_given, path_of
 from local_eval.grader import Grader
 from local_eval.metric.score import Score, check_runs
 from local_eval.runs.callables import file_of
@@ -41,7 +41,7 @@ class RunsFailed(WorkError):
 
 
 def grade(
-    submission: str | os.PathLike | Callable,
+    submission: str | os.PathLike | Callable | None = None,
     task: str | os.PathLike | Task = "digits",
     runs: int = 64,
     out: str | os.PathLike = "outputs",
@@ -57,6 +57,8 @@ def grade(
     epochs: int | None = None,
     lr: float | None = None,
     recipe: Mapping[str, object] | None = None,
+    retrained: str | os.PathLike | object = None,
+    unlearned: str | os.PathLike | object = None,
 ) -> Score:
     """Check a submission, make what is missing of oracles and runs, and score it, as `python -m local_eval grade` does.
 
@@ -78,6 +80,10 @@ def grade(
         start: pretrained weights that original and oracles start from, given as `original` is.
         epochs, lr: of the task's recipe.
         recipe: further fields of it, such as {"optimizer": "sgd", "momentum": 0.9}; docs/tasks.md lists them.
+        retrained: models that were made elsewhere, in place of the task's oracles: a folder or zip of checkpoints, a
+            .npz or .npy file of logits or confidences, or from Python an array of logits [N, E, C] or confidences
+            [N, E], or a dict of arrays by the names that a file has (docs/bring-your-own.md).
+        unlearned: the same of unlearned models, in place of a submission.
     Returns:
         The score; score.json lies in the folder for results, where `graded` finds it.
     Raises:
@@ -87,7 +93,7 @@ def grade(
     _check_guarded()
     check_runs(runs)
     out = Path(out)
-    name = _name_of(submission, out)
+    name = _name_of(_one_of(submission, unlearned, out), out)
     given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
     spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
     spec = with_given(spec, {key: value for key, value in given.items() if value is not None}, out)
@@ -95,8 +101,10 @@ def grade(
         Submission.find(name)  # a typo should not wait for the task
     grader = Grader(spec, out, runs, seed, usable_device(device), workers, timeout)
     _tell("task", grader.task.notes)
+    if retrained is not None:
+        grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
     if looks_like_checkpoints(name):
-        return grade_checkpoints(grader, Path(name))[0]
+        return grade_given(grader, Path(name))[0]
     _tell("check", check_submission(name, grader.task_spec, grader.device))
     grader.finish_oracles()
     failures = grader.finish_runs(name)[1]
@@ -147,6 +155,15 @@ def _file_and_name(function: Callable) -> str:
     if not (name.isidentifier() and file.endswith(".py") and os.path.isfile(file)):
         raise InputError(f"net is {function!r}; give a name such as 'resnet34', or a function at a file's top level")
     return f"{file}:{name}"
+
+
+def _one_of(submission: object, unlearned: object, out: Path) -> object:
+    """The submission, or the path of unlearned models that were given in its place."""
+    if unlearned is None:
+        return submission
+    if submission is not None:
+        raise InputError("unlearned= gives the models that a submission would make; leave one of them out")
+    return path_of(unlearned, out / WRITTEN, "unlearned")
 
 
 def _name_of(submission: str | os.PathLike | Callable, out: Path) -> str:

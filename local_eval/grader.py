@@ -257,7 +257,7 @@ class Grader:
         """
         check_runs(self.runs)
         plan = self.run_plan(submission)
-        folder = self.folder / plan.folder_name
+        folder = self.score_folder(plan.folder_name)
         done = self.finished_runs(submission)
         missing = [i for i in range(self.runs) if i not in done]
         if missing and not allow_missing:
@@ -270,7 +270,7 @@ class Grader:
         score = self.with_further(score, done, pool)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
-        identity = plan.made_from() | {"out": str(folder)}
+        identity = plan.made_from() | self.made_against() | {"out": str(folder)}
         about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
         about["kaggle"] = as_json(self.predicted(score, submission))
         about["repeats"] = repeats_fields(repeated)
@@ -281,6 +281,14 @@ class Grader:
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
         score = replace(score, warnings=score.warnings + self.other_original())
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def score_folder(self, name: str) -> Path:
+        """Where the score of what is kept in the folder `name` goes."""
+        return self.folder / name
+
+    def made_against(self) -> dict:
+        """What a score was made from besides its runs and the task's own oracles: nothing."""
+        return {}
 
     def predicted(self, score: Score, submission: str = "") -> Prediction | str:
         """What Kaggle would have given, or why that is not known."""
@@ -300,7 +308,7 @@ class Grader:
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
         originals = self.original_records()
-        retain, test = mean_accuracies(originals)
+        retain, test = mean_accuracies(originals) if originals else (None, None)
         facts = {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "repeats": None}
         told = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
         if len(originals) == 1:

@@ -22,6 +22,8 @@ def announce(options: argparse.Namespace, names: list[str]) -> None:
     task = split_spec(options.task)[0].stem
     labels = found[0].label if len(found) == 1 else f"{len(found)} submissions"
     what = f"grading {labels} on {task}: {options.runs} runs{' each' if len(found) > 1 else ''} against as many oracles"
+    if given := getattr(options, "retrained", None):
+        what = what.replace("as many oracles", f"retrained models from {given}")
     print(f"{what}; {expected_time(found, task, options)}; results in {options.out}", flush=True)
 
 

@@ -16,7 +16,7 @@ from local_eval.tasks.names import task_names
 PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
 BOARD_TASKS = ("competition_small", "digits")  # the first that there is
 SUBMISSION = "name in submissions/, or path to a .py or .ipynb file"
-ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), which sets N"
+ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), or a .npz of logits, which sets N"
 
 
 def add_set(sub: argparse.ArgumentParser) -> None:
@@ -51,6 +51,16 @@ def add_changes(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sides(sub: argparse.ArgumentParser, both: bool = False) -> None:
+    """Models that were made elsewhere."""
+    form = "a folder or zip of checkpoints, or a .npz or .npy of logits or confidences"
+    sub.add_argument(
+        "--retrained", type=Path, metavar="PATH", help=f"retrained models of your own in place of oracles: {form}"
+    )
+    if both:
+        sub.add_argument("--unlearned", type=Path, metavar="PATH", help="the same in place of a submission; it sets N")
+
+
 def add_sandbox(sub: argparse.ArgumentParser) -> None:
     """Whether runs are confined."""
     sub.add_argument(
@@ -74,6 +84,7 @@ def add_options_of_report(report: argparse.ArgumentParser) -> None:
     add_set(report)
     report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
     report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
+    add_sides(report)
     report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 
 

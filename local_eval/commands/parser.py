@@ -91,9 +91,11 @@ def _add_grading(command: Command) -> dict[str, argparse.ArgumentParser]:
     several = "Several are graded one after the other; none lists them"
     grade.add_argument("submissions", nargs="*", help=f"{options.SUBMISSION}{options.ALSO}. {several}")
     options.add_set(grade)
+    options.add_sides(grade, both=True)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
     quick = command("quick", "quick:quick", "Look at a few runs while you tune: accuracies, shift, spread; no score.")
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
+    options.add_sides(score)
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
     options.add_options_of_pools(oracles)
     text = "Is a task worth grading? Score originals that forgot nothing, beside the ceiling."

@@ -21,6 +21,7 @@ import numpy as np
 from local_eval.engine.errors import WorkError
 
 MODELS_FIRST, EXAMPLES_FIRST = ORDERS = ("models, examples", "examples, models")
+ALIKE = 0.8  # of the rows' correlation: sides that share models go together both ways
 USABLE = 16  # models a side of a usable score; fewer rows than this may be examples
 CERTAIN, LIKELY = 5.0, 3.0  # standard deviations from chance
 SCALE = 0.1  # least to median, and median to largest: losses span orders of magnitude and stop at 0
@@ -81,20 +82,20 @@ def _stacked(values: Sequence, what: str) -> np.ndarray:
     return np.stack(parts)
 
 
-def as_classes(targets: object, examples: int, classes: int | None = None) -> np.ndarray:
+def as_classes(targets: object, examples: int, classes: int | None = None, what: str = "targets") -> np.ndarray:
     """True classes as int64 [E]; whole floats, a column [E, 1] and one-hot rows [E, C] are taken, too.
 
     Raises:
         MetricError: their number or their values do not fit.
     """
-    found = _plain(targets, "targets")
+    found = _plain(targets, what)
     if found.dtype.kind not in "biuf":
         kind = KINDS_OF_NUMBERS.get(found.dtype.kind, str(found.dtype)[:SHOWN])
-        raise MetricError(f"targets hold {kind}; give the number of each example's class, from 0")
+        raise MetricError(f"{what} hold {kind}; give the number of each example's class, from 0")
     if found.ndim == 2 and found.shape[0] == examples:
         found = found[:, 0] if found.shape[1] == 1 else _not_one_hot(found, classes)
     if found.shape != (examples,):
-        raise MetricError(f"{examples} examples need targets of shape {(examples,)}, got {found.shape}")
+        raise MetricError(f"{examples} examples need {what} of shape {(examples,)}, got {found.shape}")
     if not np.isfinite(found).all() or (found != np.floor(found)).any():
         odd = int(np.flatnonzero(~np.isfinite(found) | (found != np.floor(found)))[0])
         raise MetricError(f"target of example {odd} is {found[odd]}; give the number of its class, from 0")
@@ -179,7 +180,7 @@ def _look_at_order(sides: dict[str, np.ndarray], persons: object, hints: int) ->
 def _told_by_means(unlearned: np.ndarray, retrained: np.ndarray) -> str:
     """'right', 'exchanged' or 'unknown': an example that is hard for one side is hard for the other, models differ."""
     (rows, far), (columns, near) = _alike(unlearned, retrained, 1), _alike(unlearned, retrained, 0)
-    if far > CERTAIN and columns < rows / 2 and unlearned.shape == retrained.shape and retrained.shape[1] >= USABLE:
+    if far > CERTAIN and columns < ALIKE * rows and unlearned.shape == retrained.shape and retrained.shape[1] >= USABLE:
         return "exchanged"
     return "right" if near > LIKELY else "unknown"
 

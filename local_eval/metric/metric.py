@@ -13,9 +13,11 @@ How to time it: python -m local_eval bench
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
+from local_eval.engine.evaluation import Evaluation
 from local_eval.metric.attacks import best_interval, best_threshold
 from local_eval.metric.given import (
     MODELS_FIRST,
@@ -120,7 +122,7 @@ def _look_which_is_which(values: np.ndarray, targets: np.ndarray) -> None:
         return
     answers = values.argmax(axis=-1)
     here, there = (answers == targets).mean(), (answers == targets[:, None]).mean()
-    clear = 2 / np.sqrt(len(targets))
+    clear = 1.5 / np.sqrt(len(targets))  # over three standard errors of either share
     how = "say order='models, examples' or order='examples, models'"
     if there > here + clear:
         raise MetricError(f"logits {values.shape}: {there:.0%} are right if the first axis has the examples; {how}")
@@ -164,6 +166,13 @@ def _of_true_class(values: np.ndarray, kind: str) -> np.ndarray:
 def confidences_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """`logit_scaled_confidence` of what is known to be logits [N, E, C], such as a network's own outputs."""
     return logit_scaled_confidence(logits, targets, kind="logits", order=MODELS_FIRST)
+
+
+def confidences_in(evaluations: Sequence[Evaluation], labels: np.ndarray) -> np.ndarray:
+    """Confidences [N, E] of the forget set under models that were looked at, or that were given as numbers."""
+    if given := [one.confidences for one in evaluations if one.confidences is not None]:
+        return np.stack(given)
+    return confidences_of(np.stack([one.forget_logits for one in evaluations]), labels)
 
 
 def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:

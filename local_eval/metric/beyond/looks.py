@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from local_eval.engine.records import Record
-from local_eval.metric.metric import confidences_of
+from local_eval.metric.metric import confidences_in, confidences_of
 from local_eval.tasks.evaluate import control_sample
 from local_eval.tasks.task import Task
 
@@ -49,9 +49,10 @@ class Looks:
         """Of these models. Raises MetricError for logits that are not finite."""
         seen = [r.evaluation for r in records]
         logits = np.stack([e.forget_logits for e in seen])
-        right = (logits.argmax(axis=-1) == labels.forget).mean(axis=1)
+        known = logits.shape[-1] > 0  # not of models that were given as confidences
+        right = (logits.argmax(axis=-1) == labels.forget).mean(axis=1) if known else np.full(len(seen), np.nan)
         accuracies = np.array([(e.retain_accuracy, share, e.test_accuracy) for e, share in zip(seen, right)])
-        forget = confidences_of(logits, labels.forget)
+        forget = confidences_in(seen, labels.forget)
         if not all(e.controls for e in seen):
             return cls(forget, accuracies, *np.empty((2, len(seen), 0)))
         retain = confidences_of(np.stack([e.controls.retain_logits for e in seen]), labels.retain)

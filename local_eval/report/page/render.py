@@ -136,6 +136,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         ("command", facts.results.command),
         ("task", f"{s['task']} ({s.get('made_from', {}).get('task', 'fingerprint unknown')})"),
         ("N", f"{s['runs']} unlearned and {s['runs']} retrained models"),
+        *((f"{role} models", s[role]["unverified"]) for role in ("unlearned", "retrained") if s.get(role)),
         ("forget set", f"{len(facts.labels)} examples of {len(np.unique(facts.persons))} persons"),
         ("seed of the runs", "unknown, made elsewhere" if s.get("seed") is None else str(s["seed"])),
         ("original models", str(s.get("originals", 1))),
