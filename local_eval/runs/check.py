@@ -84,7 +84,7 @@ def foreign_imports(submission: Submission) -> list[str]:
 
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     """Runs with two seeds, one of them twice, and both in one process as on Kaggle; returns remarks."""
-    task = _two_batches(load_task(plan.task))
+    task = _two_batches(load_task(plan.task, tried=True))
     original = initial_net(task, seed=0).state_dict()
     jobs = [partial(_dry_once, plan, task, original, (k,)) for k in (0, 1)]
     apart = partial(run_confined, plan.sandbox, plan.submission, plan.device, timeout=TIME_LIMIT / 4)
