@@ -105,4 +105,4 @@ def one_checkpoint(plan: CheckpointPlan, index: int) -> Record | Failure:
 
 @lru_cache(maxsize=1)
 def _task(spec: str, device: str) -> Task:
-    return load_task(spec).to(device)
+    return load_task(spec, tried=True).to(device)

@@ -51,7 +51,7 @@ def oracle_bench(task_spec: str, task: Task, device: str) -> dict:
     """Steps of one network per second on the whole machine, and oracles per minute."""
     workers = default_workers(device)
     rates = _sum_of_jobs(run_jobs(oracle_rates, (task_spec, device), list(range(workers)), workers, TIMEOUT, "rates"))
-    mflop = flop_per_image(task.make_net(), tuple(task.retain.images.shape[2:])) / 1e6
+    mflop = flop_per_image(task.make_net(), tuple(task.retain.images.shape[2:]), task.retain.images.shape[1]) / 1e6
     steps = task.recipe.epochs * -(-len(task.retain) // task.recipe.batch_size)
     found = {
         "oracle_workers": workers,
@@ -132,9 +132,9 @@ def plain_steps_per_second(task: Task) -> float:
     return taken / (time.perf_counter() - start)
 
 
-def flop_per_image(net: nn.Module, size: tuple[int, int]) -> float:
+def flop_per_image(net: nn.Module, size: tuple[int, int], channels: int = 3) -> float:
     """Floating-point operations of one image's forward and backward pass, counted by torch; padding included."""
-    batch = torch.zeros(2, 3, *size)  # batch norm needs two
+    batch = torch.zeros(2, channels, *size)  # batch norm needs two
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(copy.deepcopy(net).train()(batch), torch.zeros(2, dtype=torch.long)).backward()
     return counter.get_total_flops() / 2

@@ -161,7 +161,7 @@ def report(name: str, cost: Cost, projection: Projection) -> str:
 def one_timing(plan: TimingPlan, index: int) -> Work | Failure:
     """Job `index` of a measurement: stock epoch and submission in turn, the first of each a short warm-up."""
     submission = plan.submission if index % 2 else Submission.find(STOCK)
-    task = resized(load_task(plan.task), dict.fromkeys(SIZES, WARM_UP) if index < 2 else SIZES)
+    task = resized(load_task(plan.task, tried=True), dict.fromkeys(SIZES, WARM_UP) if index < 2 else SIZES)
     net = task.make_net()  # untrained: a step costs the same; here, where relative paths mean what they do for the user
     answer = run_apart(partial(_work_of, submission, plan.device, task, net, index), plan.timeout)
     if isinstance(answer.content, Failure):

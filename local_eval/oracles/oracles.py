@@ -164,5 +164,5 @@ def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
 @lru_cache(maxsize=1)
 def trainer_of(spec: str, device: str, forget_too: bool = False, tf32: bool = False) -> Trainer:
     """This process's trainer for a task, on its retain set or on retain and forget set; what it measured is kept."""
-    task = load_task(spec).to(device)
+    task = load_task(spec, tried=True).to(device)
     return Trainer(task, task.retain + task.forget if forget_too else task.retain, tf32=tf32)

@@ -14,8 +14,9 @@ What you get
     val_loader      examples never trained on.
                     They are handed over by place: other names are fine, unless a name is known for another place.
                     Shuffled, batches of 64, dicts with `image` (float32 [B, 3, H, W], raw 0-255 pixels in the
-                    competition), `image_id`, `age_group` (the class, int64), `age`, `person_id`. Wrap
-                    `loader.dataset` in a DataLoader of your own for another batch size, sampler or collation.
+                    competition; other tasks may have other channels), `image_id`, `age_group` (the class, int64),
+                    `age`, `person_id`. Wrap `loader.dataset` in a DataLoader of your own for another batch size,
+                    sampler or collation.
                     `loader.dataset.examples` is the list of rows, as in the competition, with uint8 images;
                     `.targets` is the list of classes, which the official data set lacks and an exported notebook has.
 

@@ -84,7 +84,7 @@ class Attempt:
 
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     """Runs with two seeds, one of them twice, and both in one process as on Kaggle; returns remarks."""
-    task, start = load_task(plan.task), time.monotonic()
+    task, start = load_task(plan.task, tried=True), time.monotonic()
     found = _attempt(plan, task, TWO_BATCHES)
     while found.in_doubt:
         rows = _more(found, _largest(task))

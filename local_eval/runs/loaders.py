@@ -83,7 +83,7 @@ class Examples(Dataset):
 
     @property
     def examples(self) -> list[dict]:
-        """The rows: image (uint8 [3, H, W]), image_id, age_group, age, person_id. They may be changed in a copy."""
+        """The rows: image (uint8 [C, H, W]), image_id, age_group, age, person_id. They may be changed in a copy."""
         if self._rows is None:
             split = self.home  # so that workers can read the rows too
             columns = [split.image_id.tolist(), split.labels.tolist(), split.age.tolist(), split.person_id.tolist()]

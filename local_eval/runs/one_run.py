@@ -185,7 +185,7 @@ def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Ten
 
 @lru_cache(maxsize=1)
 def _task_and_digests(spec: str) -> tuple[Task, dict[str, str]]:
-    task = load_task(spec)
+    task = load_task(spec, tried=True)
     return task, {name: split.digest() for name, split in task.splits.items()}
 
 

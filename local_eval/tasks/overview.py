@@ -20,8 +20,9 @@ TITLES = 16, 32  # characters of the rows' titles, at least and at most
 
 def overview(task: Task) -> str:
     """Images, sizes, classes, persons, forget share and duplicates of a task, and what comes of them."""
-    height, width = task.retain.images.shape[2:]
-    lines = [f"{task.name}: images of {width}x{height} pixels (width x height), {task.num_classes} classes", ""]
+    channels, height, width = task.retain.images.shape[1:]
+    size = f"{width}x{height} pixels (width x height)" + ("" if channels == 3 else f" and {channels} channel(s)")
+    lines = [f"{task.name}: images of {size}, {task.num_classes} classes", ""]
     lines += _table(task)
     lines += ["", *_duplicates(task), *(f"note: {note}" for note in task.notes), "", *_what_comes(task)]
     return "\n".join(line.rstrip() for line in lines)

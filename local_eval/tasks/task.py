@@ -32,7 +32,7 @@ TRAINING_VERSION = 2  # raise it when training changes its results: cached origi
 class Split:
     """Examples of one part of the data, all on one device."""
 
-    images: Tensor  # uint8 [n, 3, H, W], raw pixels
+    images: Tensor  # uint8 [n, C, H, W], raw pixels; three channels unless the task says otherwise
     labels: Tensor  # int64 [n], the class: `age_group` in a batch
     image_id: Tensor  # int64 [n]
     person_id: Tensor  # int64 [n]; examples of one person are resampled together
@@ -59,11 +59,11 @@ class Split:
         return replace(self, **{name: torch.cat([tensor, theirs[name]]) for name, tensor in self.tensors().items()})
 
     def pixels(self, index: Tensor | slice) -> Tensor:
-        """float32 [k, 3, H, W]: a fresh copy of some images as the network is to see them."""
+        """float32 [k, C, H, W]: a fresh copy of some images as the network is to see them."""
         return self.seen(self.images[index])
 
     def seen(self, raw: Tensor) -> Tensor:
-        """float32 [..., 3, H, W]: raw pixels, of any images, as the network is to see them; a fresh copy."""
+        """float32 [..., C, H, W]: raw pixels, of any images, as the network is to see them; a fresh copy."""
         images = raw.float()
         if self.mean is None:
             return images
@@ -143,4 +143,5 @@ def structure(shown: str) -> str:
 
     Newer ones say of normalisations whether they have a bias; older ones do not, and there it goes with `affine`.
     """
+    shown = re.sub(r" at 0x[0-9a-f]+", "", shown)  # where something lies in memory says nothing of what it is
     return re.sub(r"affine=(True|False), track_running_stats", r"affine=\1, bias=\1, track_running_stats", shown)
