@@ -17,8 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from local_eval.engine.errors import InputError
 from local_eval.engine.files import user_path
+from local_eval.engine.randomness import seeded
 from local_eval.tasks.beside import builtins_for, forget_modules_of, is_own
 from local_eval.tasks.changes import changed
 from local_eval.tasks.check import check_task
@@ -26,7 +29,7 @@ from local_eval.tasks.check_network import said
 from local_eval.tasks.names import TaskError, split_changes, split_spec
 from local_eval.tasks.own_code import Coded
 from local_eval.tasks.task import Task
-from local_eval.tasks.weights import task_with_plain_weights
+from local_eval.tasks.weights import name_of, original_state, read_given, start_state
 
 
 def load_task(spec: str | os.PathLike, tried: bool = False) -> Task:
@@ -49,7 +52,7 @@ def ready(task: Task, path: Path, place: Path, tried: bool = False) -> Task:
     """A task with its own weights and functions as all stages take them, checked.
 
     Args:
-        path: the task's file, from whose folder relative paths in it count.
+        path: the task's file; relative paths in it count from its folder.
         place: what errors name: a person's data rather than our module.
         tried: as in `load_task`.
     Raises:
@@ -57,9 +60,42 @@ def ready(task: Task, path: Path, place: Path, tried: bool = False) -> Task:
     """
     if task.train is not None:
         task = replace(task, train=Coded.of(task.train, f"{place}: Task.train"))
-    task = task_with_plain_weights(task, path, place)
+    task = _with_plain_weights(task, path.parent, place)
     check_task(task, place, tried)
     return task
+
+
+def _with_plain_weights(task: Task, folder: Path, place: Path) -> Task:
+    """The task with its `original` and `start` as checked state dicts, and notes on how they were read.
+
+    Raises:
+        TaskError, CheckpointError: they cannot be read, or do not fit the task's network.
+    """
+    if task.original is None and task.start is None:
+        return task
+    net, notes = _any_net(task, place), list(task.notes)
+    if task.original is not None:
+        name = name_of(task.original, f"{place}: Task.original")
+        original, how = original_state(read_given(task.original, name, folder), net, name)
+        notes += [f"the original model, {name}: {how}"] if how else []
+        task = replace(task, original=original)
+    if task.start is not None:
+        name = name_of(task.start, f"{place}: Task.start")
+        start, how = start_state(read_given(task.start, name, folder), net, name, task.num_classes)
+        notes += [f"networks start from {name}: {how}"] if how else []
+        task = replace(task, start=start)
+    return replace(task, notes=tuple(dict.fromkeys(notes)))
+
+
+def _any_net(task: Task, place: Path) -> nn.Module:
+    try:
+        with seeded(0):  # looking must not draw
+            net = task.make_net()
+    except Exception as error:  # whatever the owner's code raises
+        raise TaskError(f"{place}: make_net fails with {type(error).__name__}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise TaskError(f"{place}: make_net gives a {type(net).__name__}, no network (torch.nn.Module)")
+    return net
 
 
 def _call(function: Callable, spec: str, path: Path, where: str | None) -> Any:

@@ -61,16 +61,16 @@ def _of_torchvision(name: str, classes: int, size: tuple[int, int]) -> nn.Module
 def _of_timm(name: str, classes: int, known: list[str], text: str) -> Callable[[], nn.Module]:
     """A network of timm's, which is an optional package; `known` are torchvision's names, of which it is none."""
     try:
-        import timm
+        from timm import list_models  # a folder that happens to be called timm has none
     except ImportError:
         if text.startswith("timm:"):
             raise TaskError(f"--net {text}: the package timm is not installed; pip install timm") from None
         missing = ", and timm, which has more, is not installed"
         raise TaskError(f"--net {text}: torchvision has no such network{missing}{nearest(name, known)}") from None
-    theirs = timm.list_models()
+    theirs = list_models()
     if name.partition(".")[0] not in theirs:
         names = "neither torchvision nor timm has" if known else "timm does not have"
-        raise TaskError(f"--net {text}: {names} such a network{nearest(name, [*known, *theirs])}")
+        raise TaskError(f"--net {text}: {names} such a network{nearest(name, sorted({*known, *theirs}))}")
     # structure alone does not tell two of its networks apart for sure, so the name is part of the fingerprint
     return Coded(partial(_made_by_timm, name, classes), f"timm:{name}")
 
@@ -123,4 +123,7 @@ def _named(function: Callable, classes: int, where: str) -> dict[str, int]:
 
 
 def _called(function: Callable, named: dict[str, int]) -> nn.Module:
-    return function(**named)
+    net = function(**named)
+    if not isinstance(net, nn.Module):
+        raise TaskError(f"--net: {function.__name__} gives a {type(net).__name__}, no network (torch.nn.Module)")
+    return net

@@ -4,7 +4,7 @@ They are given as a path, a network or a state dict. Files go through the reader
 executed; what people's code packs around a state dict is taken off (engine/state_forms.py); and names, shapes and
 values are checked against the task's network when the task loads, long before anything is trained.
 
-How it is used: `task_with_plain_weights(task, where)` in load.py.
+How it is used: `original_state(read_given("model.pth", name, folder), net, name)` in load.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from local_eval.engine.files import user_path
@@ -25,53 +22,22 @@ from local_eval.engine.state_files import SAFETENSORS, check_state, read_safeten
 from local_eval.engine.state_forms import plain_state
 from local_eval.tasks.names import TaskError
 
-if TYPE_CHECKING:
-    from local_eval.tasks.task import Task
-
 State = dict[str, Tensor]
 Weights = State | nn.Module | str | os.PathLike | dict  # what a task may be given; a State once it is loaded
 SHOWN = 3  # names in a message
 
 
-def task_with_plain_weights(task: Task, file: Path, where: Path) -> Task:
-    """The task with its `original` and `start` as checked state dicts on the CPU, and notes on how they were read.
-
-    Args:
-        file: the task's; relative paths in it count from its folder, or else from the working directory.
-        where: the task's file or data, for messages.
-    Raises:
-        TaskError, CheckpointError: they cannot be read, or do not fit the task's network.
-    """
-    if task.original is None and task.start is None:
-        return task
-    notes, net = list(task.notes), _any_net(task, where)
-    if task.original is not None:
-        name = _name_of(task.original, f"{where}: Task.original")
-        original, said = original_state(_read(task.original, name, file), net, name)
-        notes += [f"the original model, {name}: {said}"] if said else []
-        task = replace(task, original=original)
-    if task.start is not None:
-        name = _name_of(task.start, f"{where}: Task.start")
-        start, said = start_state(_read(task.start, name, file), net, name, task.num_classes)
-        notes += [f"networks start from {name}: {said}"] if said else []
-        task = replace(task, start=start)
-    return replace(task, notes=tuple(dict.fromkeys(notes)))
-
-
-def _any_net(task: Task, where: Path) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # as drawn by others: looking must not draw
-        net = task.make_net()
-    if not isinstance(net, nn.Module):
-        raise TaskError(f"{where}: make_net gives a {type(net).__name__}, no network (torch.nn.Module)")
-    return net
-
-
-def _name_of(given: Weights, otherwise: str) -> str:
+def name_of(given: Weights, otherwise: str) -> str:
+    """How messages name weights: by their file, if they are given as one."""
     return os.fspath(given) if isinstance(given, str | os.PathLike) else otherwise
 
 
-def _read(given: Weights, name: str, file: Path) -> object:
-    """The object that was given, or that a file holds."""
+def read_given(given: Weights, name: str, folder: Path) -> object:
+    """The object that was given, or that a file holds; a relative path counts from `folder`, or from where we are.
+
+    Raises:
+        TaskError, CheckpointError, DamagedFile: it is no such thing, or cannot be read.
+    """
     if isinstance(given, nn.Module):
         return given.state_dict()
     if isinstance(given, dict):
@@ -80,7 +46,7 @@ def _read(given: Weights, name: str, file: Path) -> object:
         text = "give the path of a file of weights, a network, or its state_dict()"
         raise TaskError(f"{name} is a {type(given).__name__}; {text}")
     path = user_path(os.fspath(given))
-    beside = file.parent / path
+    beside = folder / path
     return read_file(beside if not path.is_absolute() and beside.exists() else path)
 
 
