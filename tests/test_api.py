@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 import local_eval
 from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
-from tests.conftest import TINY
+from local_eval.report.table import table
+from tests.conftest import TINY, work_here
 from tests.metric.test_score import score as made_up_score
 from tests.runs.test_written_out import session
 
@@ -127,3 +130,71 @@ def test_a_notebook_without_a_file_is_no_script(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", main)
     with pytest.raises(local_eval.InputError, match="no submission 'nobody'"):
         exec(compile("grade('nobody')", "<cell 1>", "exec"), vars(main))
+
+
+@pytest.fixture(scope="module")
+def graded_task(tmp_path_factory):
+    """A task of arrays, graded: class 2 is to be forgotten, and its original is far better than its oracles."""
+    classes = np.arange(240) % 3
+    rng = np.random.default_rng(0)
+    images = np.clip(rng.integers(40, 215, (3, 3, 6, 6))[classes] + rng.normal(0, 60, (240, 3, 6, 6)), 0, 255).round()
+    gone = np.flatnonzero(classes == 2)[:40]
+    kept = np.setdiff1d(np.arange(160), np.flatnonzero(classes == 2))
+    rest = np.arange(160, 240)
+    parts = [(images[k], classes[k]) for k in (kept, gone, rest[:40], rest[40:])]
+    make_net = session("import torch", "from torch import nn", NET)["net"]
+    torch.manual_seed(0)
+    original, everything = make_net(), torch.tensor(images, dtype=torch.float32)
+    optimiser = torch.optim.Adam(original.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(original(everything), torch.tensor(classes)).backward()
+        optimiser.step()
+    task = local_eval.task_from(
+        *parts, make_net=make_net, recipe=local_eval.Recipe(1, 1e-5, 0.0), name="gone", original=original
+    )
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        work_here(patch)
+        score = local_eval.grade(session(HERE)["mine"], task=task, runs=16, out=out, device="cpu", workers=1)
+    return task, score, out
+
+
+NET = """
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.ReLU(), nn.Linear(8, 3))
+"""
+
+
+def test_a_task_of_arrays_is_graded_from_a_file_that_the_command_line_takes_too(graded_task):
+    task, score, out = graded_task
+    (path,) = (out / "from_python").glob("*/gone.py")
+    (folder,) = out.glob("gone-*")
+    assert folder.name == f"gone-{local_eval.load_task(path).fingerprint()}" and score.runs == 16
+    assert len(list((folder / "oracles").glob("*.npz"))) >= 16
+    assert local_eval.load_task(path).notes == task.notes
+
+
+def test_an_original_that_is_better_than_its_oracles_is_told_and_lifts_no_share_of_the_ceiling(graded_task):
+    _, score, out = graded_task
+    ahead = {one.data["who"]: set(one.data["sets"]) for one in score.cautions if one.kind == "ahead"}
+    assert ahead == {"original": {"retain", "test"}, "submission": {"retain", "test"}}
+    assert score.utility > 1.3
+    assert score.quality_over_ceiling == score.forgetting_quality / score.ceiling
+    assert score.score_over_ceiling == pytest.approx(score.quality_over_ceiling * score.utility)
+    (row,) = local_eval.graded(out)
+    assert row["quality_over_ceiling"] == score.quality_over_ceiling
+    text = table(score, "mine", "gone")
+    assert f"of the ceiling {score.quality_over_ceiling:18.2f}  forgetting quality / ceiling" in text and "clearly better than the oracles" in text
+
+
+def test_a_forgotten_class_stands_in_the_table_in_score_json_and_in_the_notes(graded_task):
+    _, score, out = graded_task
+    (row,) = local_eval.graded(out)
+    kept = local_eval.read_score(row["path"])["forgotten_classes"]
+    assert kept["classes"] == [2] and kept["unlearned"]["test"] == score.forgotten.unlearned["test"]
+    assert kept["unlearned"]["retain"]["forgotten"] is None and 0 <= kept["oracles"]["test"]["forgotten"] <= 1
+    text = table(score, "mine", "gone")
+    for kind in ("forgotten", "kept"):
+        assert f"test, {kind} classes" in text and f"original {kept['original']['test'][kind]:.4f}" in text
+    assert "class 2 is in the forget set alone" in text

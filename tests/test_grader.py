@@ -139,8 +139,8 @@ def test_help_and_list_teach(capsys):
 @pytest.mark.usefixtures("without_a_pool")
 def test_headroom_scores_originals_that_saw_the_forget_set(tmp_path):
     grader = Grader(TINY, tmp_path, runs=16, workers=2)
-    found = grader.headroom()
-    assert found.runs == 16
+    found, verdict = grader.headroom()
+    assert found.runs == 16 and verdict.share == found.quality_over_ceiling
     saw, not_saw = (record_path(grader.folder / kind, 0) for kind in ("originals", "oracles"))
     with np.load(saw) as one, np.load(not_saw) as other:
         assert not np.array_equal(one["forget_logits"], other["forget_logits"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from local_eval.engine.evaluation import Evaluation
-from local_eval.metric.cautions import cautions, costly_strays, far_original, weak_original
+from local_eval.metric.cautions import ahead, cautions, costly_strays, far_original, weak_original
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.projection_families import family
 
@@ -82,3 +82,26 @@ def test_an_original_that_holds_every_method_down():
     weak = weak_original(Evaluation(logits, 0.9, 0.6), 0.92, 0.8)
     assert weak.data == {"split": "test", "ratio": pytest.approx(0.75)}
     assert weak_original(Evaluation(logits, 0.99, 0.78), 0.92, 0.8) is None
+
+
+def test_a_model_that_is_clearly_better_than_the_oracles_is_told_with_its_numbers():
+    oracles = 0.6 + 0.02 * RNG(1).standard_normal(64)
+    found = ahead("original", {"retain": (0.81, oracles, 5000), "test": (0.62, oracles, 500)})
+    assert set(found.data["sets"]) == {"retain"} and found.data["sets"]["retain"]["accuracy"] == 0.81
+    assert "retain accuracy 0.810, oracles 0.599" in found.text and "not trained alike" in found.text
+    both = ahead("submission", {"retain": (0.81, oracles, 5000), "test": (0.8, oracles, 500)})
+    assert set(both.data["sets"]) == {"retain", "test"} and "runs are" in both.text
+
+
+@pytest.mark.parametrize(
+    "ours, spread, examples",
+    [
+        (0.63, 0.02, 5000),  # within two spreads
+        (0.66, 0.001, 100),  # within the counting noise of few examples
+        (0.605, 1e-4, 10**7),  # sure, and without weight
+        (0.4, 0.02, 5000),  # worse, which is another caution
+    ],
+)
+def test_a_model_that_is_better_by_luck_or_by_little_is_not_told(ours, spread, examples):
+    oracles = 0.6 + spread * RNG(1).standard_normal(64)
+    assert ahead("submission", {"retain": (ours, oracles, examples)}) is None
