@@ -211,4 +211,4 @@ def _dry_once(
             returned = unlearning(net, *loaders)
         check_result(net, returned, original)
         check_data(task, digests, loaders)
-    return pack(net.state_dict(), original, {"notes": notes})
+    return pack(net.state_dict(), original, {"notes": [*notes, *unlearning.told]})
