@@ -45,14 +45,17 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from local_eval.runs.eager import Uncompiled
 from local_eval.runs.imported import execute, told
 from local_eval.runs.misread import misread
 from local_eval.runs.returned import check_returned
 from local_eval.runs.signature import SIGNATURE, check_signature, functions_named
+from local_eval.runs.spawned import told_at_once
 from local_eval.runs.submissions import COMMON, ROOT, Submission, SubmissionError, source_files
 
 
@@ -64,7 +67,7 @@ def load_submission(submission: Submission) -> Callable:
     """
     path = submission.path
     _import_common(submission)
-    spec = importlib.util.spec_from_loader(f"submission_{path.stem}", loader=None, origin=str(path))
+    spec = importlib.util.spec_from_loader(module_name(path), loader=None, origin=str(path))
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
     sys.modules[spec.name] = module  # dataclasses look their module up there
@@ -74,6 +77,11 @@ def load_submission(submission: Submission) -> Callable:
         raise SubmissionError(f"{path}: no function {SIGNATURE}; {functions_named(submission.tree())}")
     check_signature(function, path)
     return function
+
+
+def module_name(path: Path) -> str:
+    """What the module that is made of a submission's file is called."""
+    return f"submission_{path.stem}"
 
 
 def _import_common(submission: Submission) -> None:
@@ -99,16 +107,21 @@ def _execute(submission: Submission, module: object) -> None:
 
 
 def load_telling(submission: Submission) -> Callable:
-    """As `load_submission`; a missing package, or a batch taken for something else, is one sentence in a run, too.
+    """As `load_submission`, for a run: what goes wrong in it, and is known, is told in one sentence.
 
-    So is what `common` raises in words of its own: that a method means nothing on this network.
+    That is a missing package, a batch taken for something else, a class of its own sent to a spawned process, and what
+    `common` raises in words of its own: that a method means nothing on this network. torch.compile is passed over;
+    `told`, an attribute of the function, is a list that says so if it was called.
     """
-    function = load_submission(submission)
+    uncompiled = Uncompiled()
+    with uncompiled:
+        function = load_submission(submission)
 
     @functools.wraps(function)
     def unlearning(*arguments: object) -> object:
         try:
-            return function(*arguments)
+            with uncompiled, told_at_once(module_name(submission.path)):
+                return function(*arguments)
         except ModuleNotFoundError as error:
             raise told(submission, error, importing=False) or error from error
         except Exception as error:
@@ -117,6 +130,8 @@ def load_telling(submission: Submission) -> Callable:
             if text := misread(submission.path, error):
                 raise SubmissionError(text) from error
             raise
+        finally:
+            unlearning.told = uncompiled.told
 
     return unlearning
 

@@ -222,4 +222,4 @@ def _dry_once(
     check_at_rest(net, state)
     told = trace.as_json()
     trace.remove_made()  # else the runs of a grading would find what was made from two batches
-    return pack(state, original, {**told, "notes": notes})
+    return pack(state, original, {**told, "notes": [*notes, *unlearning.told]})
