@@ -29,8 +29,9 @@ def submission_parcel(path: Path, reads: dict) -> Parcel:
     Raises:
         SubmissionError: that is too much to be sent.
     """
-    files = [path, *(Path(name) for name in sorted(reads.get("files", {})))]
-    files = [file for file in files if file.is_file()]
+    named = {Path(name) for key in ("files", "looked") for name in reads.get(key, {})}
+    named |= {file for folder in map(Path, reads.get("listed", {})) if folder.is_dir() for file in folder.iterdir()}
+    files = [file for file in (path, *sorted(named - {path})) if file.is_file()]
     if (size := sum(file.stat().st_size for file in files)) > LARGEST:
         raise SubmissionError(
             f"{path} reads {size / 1e9:.1f} GB, too much to be sent; put the files at the same place on every node "
