@@ -133,6 +133,10 @@ def _check_state(net: nn.Module, path: Path) -> None:
                 f"{path}: {name}, {value.dtype} on {value.device}, cannot be kept: {said(error)}"
             ) from error
     try:
+        net.load_state_dict(dict(net.state_dict()))  # as it is read from a file
+    except Exception as error:
+        raise TaskError(f"{path}: the network does not take its own state dict: {said(error)}") from error
+    try:
         copy.deepcopy(net)
     except Exception as error:
         raise TaskError(f"{path}: the network cannot be copied with copy.deepcopy: {said(error)}") from error

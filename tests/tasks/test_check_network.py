@@ -62,6 +62,16 @@ def with_state(self):
     type(self).get_extra_state = lambda self: {"steps": 0}
 
 
+def strict_version(self):
+    """As torchvision's MNASNet: it asks for what a file of arrays does not keep."""
+
+    def load(self, state, prefix, metadata, *rest):
+        if metadata.get("version") is None:
+            raise ValueError("version should be set to 1 or 2 instead of None")
+
+    type(self)._load_from_state_dict = load
+
+
 def frozen(self):
     self.requires_grad_(False)
 
@@ -138,6 +148,7 @@ REFUSED = {
     "detached": (variant(forward=lambda self, x: logits(self, x).detach()), "cannot be trained"),
     "half precision that cannot be kept": (lambda: Flat().bfloat16(), "bfloat16 on cpu, cannot be kept"),
     "state that is no tensor": (variant(with_state), "_extra_state in the network's state dict is a dict"),
+    "a state dict that it does not take": (variant(strict_version), "does not take its own state dict: ValueError"),
     "a lock": (variant(lock), "cannot be copied"),
     "weights from a source that no seed governs": (variant(own_source), "head.weight differently each time"),
     "another structure each time": (of_any_width, "different structures"),
