@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,13 @@ def check_network(task: Task, path: Path) -> None:
 def _known(make_net: object) -> bool:
     """Is it this kit's or torchvision's, which give fresh networks that are all in their state dict?"""
     while isinstance(make_net, partial):
+        if any(callable(value) or isinstance(value, Tensor) for value in (*make_net.args, *make_net.keywords.values())):
+            return False  # such as a layer that all networks would share
         make_net = make_net.func
-    file = getattr(sys.modules.get(getattr(make_net, "__module__", "")), "__file__", None)
+    if isinstance(make_net, type):
+        file = getattr(sys.modules.get(make_net.__module__), "__file__", None)
+    else:  # by its code: what is wrapped around a function, such as a cache, takes over its name
+        file = make_net.__code__.co_filename if isinstance(make_net, FunctionType) else None
     return file is not None and any(Path(file).is_relative_to(place) for place in KNOWN)
 
 
