@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from local_eval.engine.randomness import drawn_so_far
 from local_eval.oracles.blueprint import CannotStack, blueprint, kind_of
 
-BATCHES = (4, 3)  # of two sizes, as the last batch of an epoch has another; with two, batch norms leave only signs
+PIXELS, FEWEST, MOST = 16384, 4, 16  # in a batch; few images of one pixel make batch norms blow rounding up
 CLOSE = 1e-7  # of a tensor's largest value; float64 keeps about 1e-13 through a deep network
 NOISE = 1e-10  # of a layer's largest gradient: a bias before a batch norm has a gradient of zero, but for rounding
 TRIES = 8  # draws of weights; narrow networks die of some, and then nothing would be compared
@@ -77,12 +77,18 @@ def _prove_statement(net: nn.Module, shape: tuple[int, int, int], generator: tor
         return
     own = redrawn(net, generator)
     stated = as_stated(copy.deepcopy(own))
-    images = _images(BATCHES[0], 1, shape, generator)[:, 0]
+    images = _images(_batches(shape)[0], 1, shape, generator)[:, 0]
     for training in (True, False):
         found, expected = (each.train(training)(images) for each in (stated, own))
         _compare("outputs of layers as they are stacked", found, expected)
     for name, value in own.state_dict().items():
         _compare(name, stated.state_dict()[name], value)
+
+
+def _batches(shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Sizes of the two batches; they differ, as the last batch of an epoch does."""
+    images = min(max(PIXELS // (shape[1] * shape[2]), FEWEST), MOST)
+    return images, images * 3 // 4
 
 
 def _images(batch: int, count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -103,18 +109,19 @@ class _Comparison:
         self.plain, self.stacked, self.unstack = plain, stacked, unstack
         self.shape, self.generator = shape, generator
         self.written = copy.deepcopy(plain)  # what the stack gives back
-        self.first = [{name: value.clone() for name, value in net.state_dict().items()} for net in plain]
+        self.first = [copy.deepcopy(net.state_dict()) for net in plain]
 
     def run(self) -> None:
         for net in (*self.plain, self.stacked):
             net.train()
-        for batch in BATCHES:
+        batches = _batches(self.shape)
+        for batch in batches:
             self._compare_passes(batch, "in train mode", NOISE)
             self._take_steps()
             self._compare_states()
         for net in (*self.plain, self.stacked):
             net.eval()
-        self._compare_passes(BATCHES[-1], "in eval mode", 0.0)
+        self._compare_passes(batches[-1], "in eval mode", 0.0)
         self._compare_states()
 
     def _compare_passes(self, batch: int, mode: str, noise: float) -> None:

@@ -8,7 +8,7 @@ readable one; `bundle.py` takes the same steps for many networks at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -21,14 +21,15 @@ from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.task import Split, Task
 
 
-def train(task: Task, examples: Split, seed: int) -> nn.Module:
+def train(task: Task, examples: Split, seed: int, stepped: Callable[[], None] = lambda: None) -> nn.Module:
     """Train a fresh network on `examples`, which may lie on any device; returns it in eval mode.
 
+    `stepped` is called with each step.
     What the network draws while it trains (dropout) starts from `seed` too.
     """
     with exact_convolutions(same_shapes=True), seeded(seed, examples.images.device):
         for net in training_steps(task, examples, seed):  # noqa: B007
-            pass
+            stepped()
     return net.eval()
 
 

@@ -175,7 +175,7 @@ class Trainer:
             try:
                 nets = self._train_at_once(at_once, stepped)
             except CannotStack:
-                nets = [train(self.task, self.examples, seed) for seed in at_once]
+                nets = [train(self.task, self.examples, seed, stepped) for seed in at_once]
             except RuntimeError as error:
                 if self.layout.networks == 1 or not memory_was_full(str(error)):
                     raise

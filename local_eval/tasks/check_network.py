@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,16 @@ def check_network(task: Task, path: Path) -> None:
 
 def _known(make_net: object) -> bool:
     """Is it this kit's or torchvision's, which give fresh networks that are all in their state dict?"""
-    while isinstance(make_net, partial | Coded):
-        make_net = make_net.func if isinstance(make_net, partial) else make_net.function
-    file = getattr(sys.modules.get(getattr(make_net, "__module__", "")), "__file__", None)
+    if isinstance(make_net, Coded):  # a function with the hash of its code
+        make_net = make_net.function
+    while isinstance(make_net, partial):
+        if any(callable(value) or isinstance(value, Tensor) for value in (*make_net.args, *make_net.keywords.values())):
+            return False  # such as a layer that all networks would share
+        make_net = make_net.func
+    if isinstance(make_net, type):
+        file = getattr(sys.modules.get(make_net.__module__), "__file__", None)
+    else:  # by its code: what is wrapped around a function, such as a cache, takes over its name
+        file = make_net.__code__.co_filename if isinstance(make_net, FunctionType) else None
     return file is not None and any(Path(file).is_relative_to(place) for place in KNOWN)
 
 
@@ -133,6 +141,10 @@ def _check_state(net: nn.Module, path: Path) -> None:
             raise TaskError(
                 f"{path}: {name}, {value.dtype} on {value.device}, cannot be kept: {said(error)}"
             ) from error
+    try:
+        net.load_state_dict(dict(net.state_dict()))  # as it is read from a file
+    except Exception as error:
+        raise TaskError(f"{path}: the network does not take its own state dict: {said(error)}") from error
     try:
         copy.deepcopy(net)
     except Exception as error:

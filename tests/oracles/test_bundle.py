@@ -10,6 +10,7 @@ from local_eval.engine.device import exact_convolutions
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.score import confidences, pool_ceiling
 from local_eval.oracles.bundle import Bundle, GraphBundle
+from local_eval.oracles.stacked import CannotStack
 from local_eval.oracles.steps import learning_rates
 from local_eval.oracles.train import train, training_steps
 from local_eval.oracles.train_many import (
@@ -22,7 +23,7 @@ from local_eval.oracles.train_many import (
 )
 from local_eval.tasks.evaluate import evaluate, initial_net
 from local_eval.tasks.load import load_task
-from tests.oracles.kinds_of_networks import STACKED
+from tests.oracles.kinds_of_networks import REFUSED, STACKED
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="replays CUDA graphs, so it needs a GPU")
 
@@ -108,6 +109,16 @@ def test_networks_that_cannot_be_stacked_are_trained_one_by_one(tiny):
     for net, seed in zip(Trainer(task, task.retain, Layout(2)).train([1, 2, 3]), (1, 2, 3), strict=True):
         assert torch.equal(net.fc.weight, train(task, task.retain, seed).fc.weight)
     assert model_steps_per_second(task, task.retain, Layout(2)) == 0
+    for kind in (Bundle, GraphBundle):
+        with pytest.raises(CannotStack):
+            kind(task, task.retain, [1, 2])
+
+
+def test_steps_of_networks_that_are_trained_one_by_one_are_told_too(tiny):
+    taken = []
+    task = replace(tiny, make_net=REFUSED["F.dropout"][0])
+    list(Trainer(task, task.retain, Layout(1)).train([1], lambda: taken.append(1)))
+    assert len(taken) == 2
 
 
 def test_learning_rates_fall_along_a_cosine(tiny):

@@ -3,6 +3,7 @@
 import re
 import threading
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import resnet18
 
 from local_eval.engine.randomness import drawn_so_far
-from local_eval.tasks.check_network import check_network
+from local_eval.tasks.check_network import _known, check_network
+from local_eval.tasks.load import load_task
 from local_eval.tasks.names import TaskError
 
 PATH = Path("my_task.py")
@@ -62,6 +65,16 @@ def with_state(self):
     type(self).get_extra_state = lambda self: {"steps": 0}
 
 
+def strict_version(self):
+    """As torchvision's MNASNet: it asks for what a file of arrays does not keep."""
+
+    def load(self, state, prefix, metadata, *rest):
+        if metadata.get("version") is None:
+            raise ValueError("version should be set to 1 or 2 instead of None")
+
+    type(self)._load_from_state_dict = load
+
+
 def frozen(self):
     self.requires_grad_(False)
 
@@ -92,7 +105,7 @@ def own_source(self):
     self.head.weight.data = torch.from_numpy(np.random.default_rng().normal(size=(3, 768))).float()
 
 
-ONE, SHARED = Flat(), nn.Linear(768, 3)
+ONE, SHARED, NORM = Flat(), nn.Linear(768, 3), nn.BatchNorm2d(64)
 POOL = [Flat(), Flat()]
 
 
@@ -111,6 +124,8 @@ REFUSED = {
     "two in turn": (from_a_pool, "one and the same network again"),
     "a shared layer": (variant(lambda self: setattr(self, "head", SHARED)), "share head.weight"),
     "a copy that shares": (lambda: nn.Sequential(ONE), "share 0.head.weight"),
+    "a cached function of torchvision's": (lru_cache(partial(resnet18, num_classes=3)), "one and the same"),
+    "torchvision's with a shared layer": (partial(resnet18, num_classes=3, norm_layer=lambda _: NORM), "share bn1"),
     "a network for a function": (Flat(), "make_net is a network; make_net must make a fresh"),
     "a class's name": ("Flat", "make_net is a str"),
     "nothing": (lambda: None, r"make_net\(\) gives a NoneType"),
@@ -138,6 +153,7 @@ REFUSED = {
     "detached": (variant(forward=lambda self, x: logits(self, x).detach()), "cannot be trained"),
     "half precision that cannot be kept": (lambda: Flat().bfloat16(), "bfloat16 on cpu, cannot be kept"),
     "state that is no tensor": (variant(with_state), "_extra_state in the network's state dict is a dict"),
+    "a state dict that it does not take": (variant(strict_version), "does not take its own state dict: ValueError"),
     "a lock": (variant(lock), "cannot be copied"),
     "weights from a source that no seed governs": (variant(own_source), "head.weight differently each time"),
     "another structure each time": (of_any_width, "different structures"),
@@ -205,6 +221,14 @@ TAKEN = {
     "an index": variant(lambda self: self.register_buffer("index", torch.arange(3), persistent=False)),
     "batch norms, two images": lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(768), nn.Linear(768, 3)),
 }
+
+
+def test_the_kits_own_networks_and_torchvisions_are_made_once_others_three_times(tiny):
+    digits, small = load_task("digits"), load_task("competition_small")
+    known = [task.make_net for task in (digits, small)] + [resnet18, partial(resnet18, num_classes=3)]
+    assert [_known(make) for make in known] == [True] * 4
+    others = [tiny.make_net, Flat, lru_cache(resnet18), partial(resnet18, norm_layer=nn.BatchNorm2d), lambda: Flat()]
+    assert [_known(make) for make in others] == [False] * 5
 
 
 def test_what_can_be_graded_is_taken_and_nothing_is_drawn_from_others_generators(tiny):
