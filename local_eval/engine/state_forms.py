@@ -63,11 +63,21 @@ def _is_state(value: object) -> bool:
 
 
 def _without_prefixes(state: dict, fitting: dict[str, Tensor], said: list[str]) -> dict:
-    """The same without a prefix that all names have, unless the network's own names have it."""
+    """The same without a prefix that all names have, unless the network's own names have it.
+
+    A prefix that somebody chose, such as 'model.' of a module around the network, goes where what is left is names of
+    the network's alone.
+    """
     for _ in range(4):  # compiled and wrapped, each once or twice
         prefix = next((p for p in PREFIXES if state and all(str(name).startswith(p) for name in state)), None)
         if prefix is None or all(name.startswith(prefix) for name in fitting):
             break
         said.append(f"prefix {prefix!r} taken off")
         state = {name.removeprefix(prefix): value for name, value in state.items()}
+    prefix = str(next(iter(state), "")).partition(".")[0] + "."
+    short = {str(name).removeprefix(prefix): value for name, value in state.items()}
+    shared = state and all(str(name).startswith(prefix) for name in state)
+    if shared and short.keys() <= fitting.keys() and not state.keys() & fitting.keys():
+        said.append(f"prefix {prefix!r} taken off")
+        return short
     return state

@@ -120,7 +120,7 @@ def _wrong_together(r: Recipe, size: tuple[int, int]) -> str:
     stepped = r.schedule == "steps"
     if not stepped and (r.milestones or r.changed("gamma")):
         name = "milestones" if r.milestones else "gamma"
-        return f"{name} goes with schedule='steps', but schedule is {r.schedule!r}; change one of them"
+        return f"schedule is {r.schedule!r}, which has no {name}; leave {name} out, or take schedule='steps'"
     if stepped and not r.milestones:
         return "schedule 'steps' needs milestones: epochs from which on lr is multiplied by gamma, such as (91, 136)"
     if list(r.milestones) != sorted(set(r.milestones)):

@@ -77,7 +77,7 @@ def original_state(loaded: object, net: nn.Module, where: str) -> tuple[State, s
     """
     fitting = net.state_dict()
     state, said = plain_state(loaded, fitting, where)
-    if isinstance(state, dict):
+    if _is_state(state):  # else check_state says so
         _check_names(state, fitting, where)
         for name in (n for n in fitting if _shape(state[n]) != tuple(fitting[n].shape)):
             raise TaskError(_other_shape(where, name, state[name], fitting[name]))
@@ -96,8 +96,8 @@ def start_state(loaded: object, net: nn.Module, where: str, classes: int) -> tup
     """
     fitting, heads = net.state_dict(), heads_of(net, classes)
     state, said = plain_state(loaded, fitting, where)
-    if not isinstance(state, dict):
-        check_state(state, fitting, where)
+    if not _is_state(state):
+        check_state(state, fitting, where)  # says so
     anew = set()
     for head in heads:
         own = [name for name in fitting if name.startswith(f"{head}.")]
@@ -128,6 +128,10 @@ def _sequence_around(net: nn.Module, name: str) -> str:
     """The name of the sequence in which a layer stands, if it is one: a head may be more than a layer."""
     around = name.rpartition(".")[0]
     return around if around and isinstance(net.get_submodule(around), nn.Sequential) else ""
+
+
+def _is_state(loaded: object) -> bool:
+    return isinstance(loaded, dict) and all(isinstance(value, Tensor) for value in loaded.values())
 
 
 def _shape(value: object) -> tuple[int, ...] | None:
