@@ -19,7 +19,7 @@ from local_eval.engine.errors import InputError, WorkError, said_by_the_machine
 from local_eval.engine.interrupt import EndsOnSignals, Stopped
 from local_eval.runs.settings import with_settings
 from local_eval.runs.submissions import Submission, SubmissionError, looks_like_checkpoints, submission_names
-from local_eval.tasks.names import split_spec
+from local_eval.tasks.names import OPTIONS, read_fields, split_changes, split_spec, whole_paths, with_changes
 
 
 def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = None) -> int:
@@ -32,6 +32,8 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
     options = make_parser().parse_args(arguments)
     try:
         _find_data(options)
+        _find_changes(options)
+        _take_sides(options)
         _want_names(options)
         _find_settings(options)
         _check_names(options)
@@ -73,7 +75,17 @@ def _function(command: str):
 def _find_data(options: argparse.Namespace) -> None:
     """Write --data-dir into the task's spec, which travels to workers."""
     if getattr(options, "data_dir", None):
-        options.task = f"{options.task}:{options.data_dir}"
+        spec, changes = split_changes(options.task)
+        options.task = with_changes(f"{spec}:{options.data_dir}", changes)
+
+
+def _find_changes(options: argparse.Namespace) -> None:
+    """Write --original, --net and so on into the task's spec too; raises TaskError for a file that is not there."""
+    given = {name: getattr(options, name, None) for name in OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= read_fields(getattr(options, "recipe", None) or [])
+    if given:
+        options.task = with_changes(options.task, whole_paths(given))
 
 
 def _download(options: argparse.Namespace) -> None:
@@ -81,6 +93,21 @@ def _download(options: argparse.Namespace) -> None:
         from local_eval.tasks.load import download_task
 
         download_task(options.task)
+
+
+def _take_sides(options: argparse.Namespace) -> None:
+    """--unlearned takes a submission's place. Raises SubmissionError for paths that cannot be meant."""
+    forms = "give a folder or zip of checkpoints, or a .npz or .npy of logits or confidences"
+    for side in ("retrained", "unlearned"):
+        path = getattr(options, side, None)
+        if path and not path.exists():
+            raise SubmissionError(f"--{side} {path} does not exist; {forms}")
+        if path and not looks_like_checkpoints(str(path)):
+            raise SubmissionError(f"--{side} {path} is neither weights nor numbers; {forms}")
+    if getattr(options, "unlearned", None):
+        if options.submissions:
+            raise SubmissionError(f"--unlearned stands in place of a submission; leave {options.submissions[0]} out")
+        options.submissions = [str(options.unlearned)]
 
 
 def _want_names(options: argparse.Namespace) -> None:

@@ -6,15 +6,22 @@ How it is used: `import local_eval; local_eval.grade("my_method.py", runs=64)`, 
 from __future__ import annotations
 
 import ast
+import contextlib
+import hashlib
+import inspect
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import torch
 
 from local_eval.engine.device import usable_device
 from local_eval.engine.errors import InputError, WorkError
 from local_eval.engine.failure import Failure
-from local_eval.grade_checkpoints import grade_checkpoints
+from local_eval.engine.files import write_atomically
+from local_eval.given_sides import AgainstGiven, grade_given, path_of
 from local_eval.grader import Grader
 from local_eval.metric.score import Score, check_runs
 from local_eval.runs.callables import file_of
@@ -22,7 +29,9 @@ from local_eval.runs.check import check_submission
 from local_eval.runs.submissions import Submission, looks_like_checkpoints
 from local_eval.runs.task_files import keep_task
 from local_eval.runs.written_out import write_out
+from local_eval.tasks.names import CHANGES, FILES, NET, nearest, whole_paths, with_changes
 from local_eval.tasks.task import Task
+from local_eval.tasks.weights import Weights
 
 WRITTEN = "from_python"  # folder, in the one for results, of functions and tasks that were written out
 
@@ -32,7 +41,7 @@ class RunsFailed(WorkError):
 
 
 def grade(
-    submission: str | os.PathLike | Callable,
+    submission: str | os.PathLike | Callable | None = None,
     task: str | os.PathLike | Task = "digits",
     runs: int = 64,
     out: str | os.PathLike = "outputs",
@@ -42,6 +51,14 @@ def grade(
     workers: int | None = None,
     timeout: float = 900.0,
     allow_missing: bool = False,
+    original: Weights | None = None,
+    net: str | Callable | None = None,
+    start: Weights | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    recipe: Mapping[str, object] | None = None,
+    retrained: str | os.PathLike | object = None,
+    unlearned: str | os.PathLike | object = None,
 ) -> Score:
     """Check a submission, make what is missing of oracles and runs, and score it, as `python -m local_eval grade` does.
 
@@ -58,6 +75,15 @@ def grade(
         workers: processes; None for one per core, on a GPU for what is measured to be best.
         timeout: seconds after which a run counts as hanging.
         allow_missing: score without the runs that failed; the score says so.
+        original: another original model to unlearn from: the path of its weights, a network, or its state dict.
+        net: another network for the task: as --net takes it, or a function of a file that makes one.
+        start: pretrained weights that original and oracles start from, given as `original` is.
+        epochs, lr: of the task's recipe.
+        recipe: further fields of it, such as {"optimizer": "sgd", "momentum": 0.9}; docs/tasks.md lists them.
+        retrained: models that were made elsewhere, in place of the task's oracles: a folder or zip of checkpoints, a
+            .npz or .npy file of logits or confidences, or from Python an array of logits [N, E, C] or confidences
+            [N, E], or a dict of arrays by the names that a file has (docs/bring-your-own.md).
+        unlearned: the same of unlearned models, in place of a submission.
     Returns:
         The score; score.json lies in the folder for results, where `graded` finds it.
     Raises:
@@ -67,20 +93,77 @@ def grade(
     _check_guarded()
     check_runs(runs)
     out = Path(out)
-    name = _name_of(submission, out)
+    name = _name_of(_one_of(submission, unlearned, out), out)
+    given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
+    spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
+    spec = with_given(spec, {key: value for key, value in given.items() if value is not None}, out)
     if not looks_like_checkpoints(name):
         Submission.find(name)  # a typo should not wait for the task
-    spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
     grader = Grader(spec, out, runs, seed, usable_device(device), workers, timeout)
     _tell("task", grader.task.notes)
+    if retrained is not None:
+        grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
     if looks_like_checkpoints(name):
-        return grade_checkpoints(grader, Path(name))[0]
+        return grade_given(grader, Path(name))[0]
     _tell("check", check_submission(name, grader.task_spec, grader.device))
     grader.finish_oracles()
     failures = grader.finish_runs(name)[1]
     if failures and not allow_missing:
         raise RunsFailed(_in_words(failures, runs))
     return grader.score(name, allow_missing)[0]
+
+
+def with_given(spec: str, given: Mapping[str, object], out: Path) -> str:
+    """A task's spec with changes; weights and functions that are given themselves are written out, or named.
+
+    Raises:
+        InputError: a change that no task has, a file that is not there, or what cannot be named.
+    """
+    if unknown := sorted(given.keys() - set(CHANGES)):
+        raise InputError(f"a recipe has no {unknown[0]!r}{nearest(unknown[0], CHANGES)}")
+    changes = dict(given)
+    for key in (key for key in FILES if key in changes):
+        if not isinstance(changes[key], str | os.PathLike):
+            changes[key] = _written(changes[key], key, out / WRITTEN)
+    if NET in changes and not isinstance(changes[NET], str):
+        changes[NET] = _file_and_name(changes[NET])
+    return with_changes(spec, whole_paths(changes)) if changes else spec
+
+
+def _written(weights: object, key: str, folder: Path) -> str:
+    """The file into which a network's weights, or a state dict, are written."""
+    if not isinstance(weights, torch.nn.Module | dict):
+        kind = type(weights).__name__
+        raise InputError(f"{key} is a {kind}; give the path of a file of weights, a network, or its state_dict()")
+    buffer = io.BytesIO()
+    try:
+        torch.save(weights.state_dict() if isinstance(weights, torch.nn.Module) else weights, buffer)
+    except Exception as error:  # pickle has no common base for what it cannot take
+        raise InputError(f"{key} cannot be written to a file ({error}); give net.state_dict()") from error
+    path = folder / f"{key}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:12]}.pth"
+    if not path.exists():
+        write_atomically(path, buffer.getvalue())
+    return str(path)
+
+
+def _file_and_name(function: Callable) -> str:
+    """FILE.py:function for a function, or a class of networks, at the top level of a file."""
+    name, file = getattr(function, "__qualname__", ""), ""
+    if inspect.isfunction(function) or inspect.isclass(function):
+        with contextlib.suppress(OSError, TypeError):
+            file = inspect.getsourcefile(function) or ""
+    if not (name.isidentifier() and file.endswith(".py") and os.path.isfile(file)):
+        raise InputError(f"net is {function!r}; give a name such as 'resnet34', or a function at a file's top level")
+    return f"{file}:{name}"
+
+
+def _one_of(submission: object, unlearned: object, out: Path) -> object:
+    """The submission, or the path of unlearned models that were given in its place."""
+    if unlearned is None:
+        return submission
+    if submission is not None:
+        raise InputError("unlearned= gives the models that a submission would make; leave one of them out")
+    return path_of(unlearned, out / WRITTEN, "unlearned")
 
 
 def _name_of(submission: str | os.PathLike | Callable, out: Path) -> str:

@@ -1,7 +1,7 @@
-"""Grade checkpoints that someone else made: a submission.zip from Kaggle, or a folder of them.
+"""Look at checkpoints that someone else made: a submission.zip from Kaggle, or a folder of them.
 
 One checkpoint is in memory at a time, in a process of its own, so 512 of 45 MB grade in well under 2 GB and a file
-that crashes torch does not take the grader along.
+that crashes torch does not take the grader along. What was looked at is kept: the same command goes on from there.
 
 How to run it: python -m local_eval grade submission.zip --task digits
 """
@@ -16,14 +16,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from local_eval.engine.failure import Failure
+from local_eval.engine.files import locked
 from local_eval.engine.pool import run_jobs
 from local_eval.engine.provenance import versions
 from local_eval.engine.records import Record, read_records, record_path, save_record
 from local_eval.engine.state_files import CheckpointError
 from local_eval.grader import Grader
-from local_eval.metric.score import Score, check_runs, compute_score
-from local_eval.report.prediction import as_json
-from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import Checkpoints
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.load import load_task
@@ -41,71 +39,52 @@ class CheckpointPlan:
     device: str
 
 
-def grade_checkpoints(grader: Grader, path: Path) -> tuple[Score, Path]:
-    """Score the checkpoints in a zip or folder; their number is N. Returns the score and the path of score.json.
+def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints, folder: Path) -> dict[int, Record]:
+    """Every checkpoint as the grader sees it, kept in a folder as soon as it is looked at; what is there is taken.
 
     Raises:
-        CheckpointError: wrong names, numbers or contents; the message names the file.
-        ScoreError: fewer than 16.
-        OutputError: the output folder cannot be used.
+        CheckpointError: with the first few that cannot be used; the others are kept.
+        OutputError: the folder cannot be used.
     """
-    checkpoints = Checkpoints.find(path, grader.task.make_net())
-    grader = replace(grader, runs=len(checkpoints.names))
-    check_runs(grader.runs)
-    grader.finish_oracles()
-    folder = _folder(grader, checkpoints)
-    records = evaluate_checkpoints(grader, checkpoints)
-    for index, record in records.items():  # the report draws from them
-        save_record(record_path(folder, index), replace(record, identity=_identity(grader, checkpoints, index)))
-    if said := how_read(checkpoints, records):
-        print(f"checkpoints: {said}")
-    oracles = grader.cached_oracles()
-    score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
-    score = grader.with_further(score, records, oracles)
-    about = grader.about() | {"kaggle": as_json(grader.predicted(score)), "seed": None}
-    about |= {"made_from": _identity(grader, checkpoints) | {"out": str(folder)}}
-    return score, save_score(score, folder, path.name, grader.task.name, about)
-
-
-def kept_evaluations(grader: Grader, path: Path) -> tuple[Path, dict[int, Record]]:
-    """The folder of a zip's or folder's grading, and the evaluations that it kept; raises CheckpointError."""
-    checkpoints = Checkpoints.find(path, grader.task.make_net())
-    folder, shape = _folder(grader, checkpoints), (len(grader.task.forget), grader.task.num_classes)
-    identity = partial(_identity, grader, checkpoints)
-    return folder, read_records(folder, identity, len(checkpoints.names), shape)
-
-
-def _folder(grader: Grader, checkpoints: Checkpoints) -> Path:
-    return grader.folder / f"checkpoints-{checkpoints.digest}"
-
-
-def _identity(grader: Grader, checkpoints: Checkpoints, index: int | None = None) -> dict:
-    """What a grading of checkpoints, or the evaluation of one of them, belongs to."""
-    kind = "checkpoints" if index is None else "checkpoint"
-    identity = {"kind": kind, "task": grader.fingerprint, "checkpoints": checkpoints.digest}
-    return identity if index is None else identity | {"index": index}
-
-
-def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints) -> dict[int, Record]:
-    """Every checkpoint as the grader sees it; raises CheckpointError with the first few that cannot be used."""
-    plan, records, wrong = CheckpointPlan(grader.task_spec, checkpoints, grader.device), {}, []
-    indices = list(range(len(checkpoints.names)))
-    with closing(run_jobs(one_checkpoint, plan, indices, grader.workers, grader.timeout, "checkpoints")) as results:
-        for index, result in results:
-            if isinstance(result, Failure):
-                wrong.append(f"checkpoint {index}: {result.reason}")
-            else:
-                records[index] = result
-            if len(wrong) == TOLD:
-                break
+    plan, wrong = CheckpointPlan(grader.task_spec, checkpoints, grader.device), []
+    with locked(folder):
+        kept = kept_evaluations(grader, checkpoints, folder)
+        records = {k: record for k, record in kept.items() if _is_of(record, checkpoints, k)}
+        missing = [index for index in range(len(checkpoints.names)) if index not in records]
+        with closing(run_jobs(one_checkpoint, plan, missing, grader.workers, grader.timeout, "checkpoints")) as results:
+            for index, result in results:
+                if isinstance(result, Failure):
+                    wrong.append(f"checkpoint {index}: {result.reason}")
+                else:
+                    records[index] = replace(result, identity=evaluation_identity(grader, checkpoints, index))
+                    save_record(record_path(folder, index), records[index])
+                if len(wrong) == TOLD:
+                    break
     if wrong:
         raise CheckpointError("\n".join(sorted(wrong)))
     return dict(sorted(records.items()))
 
 
+def kept_evaluations(grader: Grader, checkpoints: Checkpoints, folder: Path) -> dict[int, Record]:
+    """The evaluations of these very checkpoints that a folder holds."""
+    shape = (len(grader.task.forget), grader.task.num_classes)
+    identity = partial(evaluation_identity, grader, checkpoints)
+    return read_records(folder, identity, len(checkpoints.names), shape)
+
+
+def _is_of(record: Record, checkpoints: Checkpoints, index: int) -> bool:
+    """Is it the evaluation of what the file holds now? A folder knows only sizes and times, which can be set."""
+    return checkpoints.path.is_file() or record.facts.get("content") == checkpoints.content(index)
+
+
+def evaluation_identity(grader: Grader, checkpoints: Checkpoints, index: int) -> dict:
+    """What the evaluation of one checkpoint belongs to."""
+    return {"kind": "checkpoint", "task": grader.fingerprint, "checkpoints": checkpoints.digest, "index": index}
+
+
 def how_read(checkpoints: Checkpoints, records: dict[int, Record]) -> str:
     """What was unusual about names and contents, in one line; empty if all was as the competition has it."""
-    forms = Counter(form for record in records.values() if (form := record.facts["form"]))
+    forms = Counter(form for record in records.values() if (form := record.facts.get("form")))
     some = [
         form + (f" (in {count} of {len(records)})" if count < len(records) else "") for form, count in forms.items()
     ]
@@ -117,13 +96,13 @@ def one_checkpoint(plan: CheckpointPlan, index: int) -> Record | Failure:
     task = _task(plan.task, plan.device)
     net = task.make_net().to(plan.device)
     try:
-        form = plan.checkpoints.load(index, net)
+        form, content = plan.checkpoints.load(index, net)
     except CheckpointError as error:
         return Failure(str(error))
-    facts = {"seconds": math.nan, "form": form, **versions(plan.device)}
+    facts = {"seconds": math.nan, "form": form, "content": content, **versions(plan.device)}
     return Record(evaluate(net, task), {"kind": "checkpoint", "index": index}, facts)
 
 
 @lru_cache(maxsize=1)
 def _task(spec: str, device: str) -> Task:
-    return load_task(spec).to(device)
+    return load_task(spec, tried=True).to(device)

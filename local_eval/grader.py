@@ -1,6 +1,6 @@
 """Grade a submission: the stages in order, each going on from what the one before left on disk.
 
-    <out>/<task>-<fingerprint>/original.npz                        the original model
+    <out>/<task>-<fingerprint>/original.npz                        the original model; original-<hash>.npz another one
                                oracles/0000.npz ...               shared by all submissions
                                originals/0000.npz ... weights/     further original models, where they are asked for
                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
@@ -40,8 +40,8 @@ from local_eval.metric.score import (
 )
 from local_eval.oracles.oracle_file import load_pool, unpack_pool
 from local_eval.oracles.oracles import OraclePlan, finish_oracles
-from local_eval.oracles.original import finish_original, original_record
-from local_eval.oracles.train_many import networks_per_job
+from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
+from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
 from local_eval.report.repeats import repeats_fields
 from local_eval.report.table import save_score
@@ -51,7 +51,9 @@ from local_eval.runs.plan import RunPlan
 from local_eval.runs.room import room_needed
 from local_eval.runs.runs import finish_runs, finished_runs
 from local_eval.tasks.load import load_task
+from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
+from local_eval.tasks.weights import digest_of
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,21 @@ class Grader:
         """Everything that belongs to this task, in this exact form."""
         return Path(self.out).resolve() / f"{self.task.name}-{self.fingerprint}"
 
+    @cached_property
+    def original_file(self) -> Path:
+        """The original model from which runs start; with --original another than the task's own."""
+        return original_file(self.task, self.fingerprint, self.folder, apart=self._given_original is not None)
+
+    @property
+    def _given_original(self) -> str | None:
+        """The file that --original names."""
+        return split_changes(self.task_spec)[1].get(ORIGINAL)
+
+    @property
+    def _workers_spec(self) -> str:
+        """The task for those who are handed its original model as a file, or need none: the same for all originals."""
+        return without_original(self.task_spec)
+
     @property
     def _shape(self) -> tuple[int, int]:
         return len(self.task.forget), self.task.num_classes
@@ -88,7 +105,7 @@ class Grader:
     @cached_property
     def _oracle_plan(self) -> OraclePlan:
         together = networks_per_job(self.task, self.device)
-        return OraclePlan(self.task_spec, self.fingerprint, self.device, together)
+        return OraclePlan(self._workers_spec, self.fingerprint, self.device, together)
 
     def headroom(self) -> tuple[Score, Verdict]:
         """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing.
@@ -105,11 +122,11 @@ class Grader:
 
     def finish_originals(self) -> None:
         """Train the original model, or take the task's own, unless it is there."""
-        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
+        finish_original(self.task, self.fingerprint, self.original_file, self.device)
 
     def original_records(self) -> list[Record]:
         """How the original model does; it must be on disk."""
-        return [original_record(self.task, self.fingerprint, self.folder / "original.npz", self.device)]
+        return [original_record(self.task, self.fingerprint, self.original_file, self.device)]
 
     def original(self) -> Evaluation | None:
         """How the one original model does on the task; None where runs start from several."""
@@ -124,15 +141,20 @@ class Grader:
 
     def run_plan(self, submission: str) -> RunPlan:
         """What the runs of a submission are made from; raises SubmissionError if there is none."""
-        original = self.folder / "original.npz"
-        return RunPlan.of(submission, self.task_spec, self.fingerprint, original, self.seed, self.device)
+        where = self._workers_spec, self.fingerprint, self.original_file
+        return RunPlan.of(submission, *where, self.seed, self.device)
 
     def finish_oracles(self, count: int | None = None) -> list[Record]:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
-        finish_original(self.task, self.fingerprint, self.folder / "original.npz", self.device)
+        Grader.finish_originals(self)  # the one, also where runs start from several
         count, folder = count or self.runs, self.folder / "oracles"
         self._take_the_tasks_own(folder)
-        return finish_oracles(self._oracle_plan, folder, count, self._shape, self.workers, self.engine)
+        how = (self._shape, self.workers, self.engine, self._tell_if_slow)
+        return finish_oracles(self._oracle_plan, folder, count, *how)
+
+    def _tell_if_slow(self) -> None:
+        if remark := remark_on_training(self.task, self.device):
+            print(remark, file=sys.stderr, flush=True)
 
     def _take_the_tasks_own(self, folder: Path) -> None:
         """Put the oracles that come with the task there, unless they are there or do not fit this task any more."""
@@ -235,7 +257,7 @@ class Grader:
         """
         check_runs(self.runs)
         plan = self.run_plan(submission)
-        folder = self.folder / plan.folder_name
+        folder = self.score_folder(plan.folder_name)
         done = self.finished_runs(submission)
         missing = [i for i in range(self.runs) if i not in done]
         if missing and not allow_missing:
@@ -248,7 +270,7 @@ class Grader:
         score = self.with_further(score, done, pool)
         if budget_hours is not None:
             score = held_to_budget(score, {i: run.facts["seconds"] for i, run in done.items()}, budget_hours)
-        identity = plan.made_from() | {"out": str(folder)}
+        identity = plan.made_from() | self.made_against() | {"out": str(folder)}
         about = self.about() | {"settings": dict(plan.submission.settings), "made_from": identity}
         about["kaggle"] = as_json(self.predicted(score, submission))
         about["repeats"] = repeats_fields(repeated)
@@ -257,10 +279,21 @@ class Grader:
         )
         if confined := Counter(run.facts["sandbox"]["level"] for run in done.values() if "sandbox" in run.facts):
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
+        score = replace(score, warnings=score.warnings + self.other_original())
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def score_folder(self, name: str) -> Path:
+        """Where the score of what is kept in the folder `name` goes."""
+        return self.folder / name
+
+    def made_against(self) -> dict:
+        """What a score was made from besides its runs and the task's own oracles: nothing."""
+        return {}
 
     def predicted(self, score: Score, submission: str = "") -> Prediction | str:
         """What Kaggle would have given, or why that is not known."""
+        if self.other_original():
+            return "published scores are of runs from the task's own original model"
         try:
             return predict(score, self.fingerprint, read_fit(), Path(submission.partition("[")[0]).stem)
         except FitError as error:  # a damaged file costs the prediction, not the score
@@ -275,10 +308,26 @@ class Grader:
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
         originals = self.original_records()
-        retain, test = mean_accuracies(originals)
+        retain, test = mean_accuracies(originals) if originals else (None, None)
         facts = {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "repeats": None}
-        accuracies = {"retain_accuracy": retain, "test_accuracy": test}
-        return facts | {"original": accuracies, "originals": len(originals)}
+        told = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
+        if len(originals) == 1:
+            told["hash"] = self.original_hash()
+            told["file"] = self._given_original and Path(self._given_original).name
+        return facts | {"original": told, "originals": len(originals)}
+
+    def original_hash(self) -> str:
+        """Short hash of the weights from which runs start; empty while nobody has trained them."""
+        if self.original_file.exists():
+            return original_digest(self.original_file)
+        return "" if self.task.original is None else digest_of(self.task.original)
+
+    def other_original(self) -> tuple[str, ...]:
+        """A note on runs that start from a model that --original names, unless it is the task's own after all."""
+        if self._given_original is None or self.original_file.name == USUAL:
+            return ()
+        name = Path(self._given_original).name
+        return (f"runs start from another original model, {name}; compare with scores from the same one only",)
 
 
 def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:

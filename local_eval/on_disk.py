@@ -23,12 +23,12 @@ from local_eval.grader import Grader
 from local_eval.metric.metric import MetricError
 from local_eval.metric.score import ScoreError, compute_score, confidences
 from local_eval.oracles.oracle_file import load_pool
-from local_eval.oracles.original import original_digest
 from local_eval.report.leaderboard import Entry, LeftOut
 from local_eval.report.table import content_of, read_score
 from local_eval.runs.identity import Reads
 from local_eval.runs.runs import finished_runs
 from local_eval.runs.submissions import Submission
+from local_eval.tasks.names import split_changes, told_changes
 
 OTHER_SEED = "its runs have another seed: "
 NEW = "interval_level"  # a field that score.json has since intervals cover another draw
@@ -55,7 +55,8 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     if len(oracles) < grader.runs:
         raise ScoreError(
             f"{len(oracles)} oracles are in {grader.folder / 'oracles'}, the board at N = {grader.runs} needs as many: "
-            f"python -m local_eval oracles --task {grader.task_spec} --runs {grader.runs}"
+            f"python -m local_eval oracles --task {split_changes(grader.task_spec)[0]}"
+            f"{told_changes(grader.task_spec)} --runs {grader.runs}"
         )
     found = list(_of_one_device(_newest(list(_look(grader)))))
     rows, left_out = [], _told_once([LeftOut(one.name, one.reason) for one in found if one.reason])
@@ -132,9 +133,11 @@ def _verified(grader: Grader, folder: Path, content: dict) -> Found:
     """Its runs, read and checked, or the reason why they cannot be compared."""
     name, made_from = str(content.get("submission", folder.name)), dict(content.get("made_from", {}))
     found = Found(name, folder, content, {})
-    if made_from.get("kind") == "checkpoints":
+    if made_from.get("kind") in ("checkpoints", "given"):
         return replace(found, reason="checkpoints that were made elsewhere leave no records to compare")
-    expected = {"task": grader.fingerprint, "original": original_digest(grader.folder / "original.npz")}
+    if content.get("retrained"):
+        return replace(found, reason="it was graded against retrained models that were given, not the task's oracles")
+    expected = {"task": grader.fingerprint, "original": grader.original_hash()}
     for key, value in expected.items():
         if made_from.get(key) != value:
             return replace(found, reason=f"it was graded with another {key}")

@@ -21,9 +21,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from common.loaders import only_classes
 from common.losses import soft_cross_entropy, temperature_kl
 from common.reinit import reset_layers
+from common.roles import find_roles
 from common.training import inputs, step
 
-RESET = ("conv1", "fc")
+RESET = ("stem", "head")  # in resnet18 `conv1` and `fc`; names of layers are understood too
 WARM_UP_CLASSES = (0, 1)  # () for all
 WARM_UP_EPOCHS = 3
 WARM_UP_LR = 9e-4
@@ -37,7 +38,7 @@ TEMPERATURE = 5.0
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place; reads the retain and the validation set."""
     teacher = copy.deepcopy(net).eval()
-    reset_layers(net, RESET)
+    reset_layers(net, find_roles(net, retain_loader).layers(RESET))
     net.train()
 
     optimizer = torch.optim.SGD(net.parameters(), lr=WARM_UP_LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)

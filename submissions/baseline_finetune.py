@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from common.loaders import all_labels, rebatch
+from common.roles import find_roles
 from common.training import one_epoch
 
 EPOCHS = 1
@@ -46,5 +47,6 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
 
 def class_weights(net, loader):
     """1 / count of every class that the network knows, [C]; a class without examples counts as one example."""
-    counts = torch.bincount(all_labels(loader), minlength=net.fc.out_features).clamp(min=1)
-    return 1 / counts.to(net.fc.weight)
+    classes = find_roles(net, loader).classes
+    counts = torch.bincount(all_labels(loader), minlength=classes).clamp(min=1)
+    return 1 / counts.to(next(net.parameters()))

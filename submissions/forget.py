@@ -24,11 +24,12 @@ from torchvision.transforms import RandomCrop, RandomErasing, RandomVerticalFlip
 
 from common.losses import logit_mse
 from common.reinit import redraw_random_layers
+from common.roles import find_roles, is_in, learning
 from common.training import inputs, step
 
 CYCLES = (1, 2, 2)  # epochs of each
 REDRAWN = 6  # layers a cycle, drawn with replacement
-EXCLUDED = ("fc", "downsample")
+EXCLUDED = ("head", "shortcuts")  # in resnet18 `fc` and `downsample`; parts of names are understood too
 IMAGE_NOISE = 0.01
 LR = 1e-3
 T_MAX = 2
@@ -44,7 +45,7 @@ CHOICES = {"momentum": 0.9, "weight_decay": 5e-4}
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place; only the retain set is read."""
     teacher = copy.deepcopy(net).eval()
-    pool = [name for name, _ in net.named_parameters() if not any(part in name for part in EXCLUDED)]
+    pool = names_to_redraw(net, find_roles(net, retain_loader))
     net.train()
     for cycle, epochs in enumerate(CYCLES):
         redraw_random_layers(net, pool, REDRAWN)
@@ -54,6 +55,13 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
             remember(net, teacher, retain_loader, optimizer)
             schedule.step()
     net.eval()
+
+
+def names_to_redraw(net, roles):
+    """The parameters that learn, by name, without what EXCLUDED says."""
+    spared = roles.layers(word for word in EXCLUDED if word in ("head", "shortcuts"))
+    parts = [word for word in EXCLUDED if word not in ("head", "shortcuts")]
+    return [name for name in learning(net) if not is_in(name, spared) and not any(part in name for part in parts)]
 
 
 def schedule_from(optimizer, epoch):

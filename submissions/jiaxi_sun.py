@@ -12,11 +12,14 @@ Uncertain: all constants are from the code. The write-up says the first epoch tr
           loader, and the list of fine learning rates has six entries for four epochs, so the ranked notebook may have
           been another version. The pool is every parameter without "bn" in its name, so the six affine tensors of
           the shortcuts' batch norms (`downsample.1`) are in it.
+Elsewhere: on other networks than resnet18 the pool is what learns outside of norms, of whatever kind, and what is in
+          projection shortcuts.
 """
 
 import torch
 
 from common.reinit import add_noise, reset_layers
+from common.roles import find_roles, is_in, learning, norms
 from common.training import one_epoch
 
 EPOCHS = 9
@@ -32,9 +35,11 @@ WEIGHT_DECAY = 5e-4
 
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place; only the retain set is read."""
-    reset_layers(net, ("fc",))
-    parameters = dict(net.named_parameters())
-    pool = [name for name in parameters if "bn" not in name]
+    roles = find_roles(net, retain_loader)
+    reset_layers(net, roles.heads)
+    parameters = learning(net)
+    always = norms(net) - roles.shortcuts  # in resnet18 the layers with "bn" in their names
+    pool = [name for name in parameters if not is_in(name, always)]
     trained_before = set()
     net.train()
     for epoch in range(EPOCHS):
@@ -45,7 +50,7 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
                 inject_noise(parameters, selected, trained_before)
             trained_before.update(selected)
         for name, parameter in parameters.items():
-            parameter.requires_grad_(fine >= 0 or name in selected or "bn" in name)
+            parameter.requires_grad_(fine >= 0 or name in selected or is_in(name, always))
         trainable = [p for p in parameters.values() if p.requires_grad]
         lr = FINE_LR[fine] if fine >= 0 else LR
         net.zero_grad()

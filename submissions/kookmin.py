@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from common.loaders import random_subset
-from common.reinit import convolutions, redraw_smallest_gradients
+from common.reinit import learning_convolutions, redraw_smallest_gradients
 from common.schedules import triangle
 from common.training import inputs, one_epoch
 
@@ -32,10 +32,11 @@ WEIGHT_DECAY = 5e-4
 
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place."""
+    convolutions, hooks = learning_convolutions(net), []
     collect_gradients(net, random_subset(retain_loader, len(forget_loader.dataset)), forget_loader)
-    hooks = []
-    for convolution in convolutions(net).values():
-        weight = convolution.weight
+    for weight in (convolution.weight for convolution in convolutions.values()):
+        if weight.grad is None:  # of an auxiliary head: it takes no part in the outputs
+            continue
         redrawn = redraw_smallest_gradients(weight, weight.grad, REDRAWN)
         scale = torch.where(redrawn, 1.0, KEPT_SCALE)
         # A hook scales the loss gradient before the optimiser adds weight decay, as the original's backward does.

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from common.loaders import all_labels, endless
 from common.losses import entropy_matching
 from common.reinit import prune_and_redraw
+from common.roles import find_roles
 from common.training import inputs, step
 
 PRUNED = 0.99
@@ -36,8 +37,9 @@ COUNT_EXPONENT = -0.1  # class weight = count ** COUNT_EXPONENT
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place; only the retain set is read."""
     teacher = copy.deepcopy(net).eval()
-    counts = torch.bincount(all_labels(retain_loader), minlength=net.fc.out_features).clamp(min=1)
-    weights = counts.to(net.fc.weight.device) ** COUNT_EXPONENT
+    classes = find_roles(net, retain_loader).classes
+    counts = torch.bincount(all_labels(retain_loader), minlength=classes).clamp(min=1)
+    weights = counts.to(next(net.parameters()).device) ** COUNT_EXPONENT
     prune_and_redraw(net, PRUNED)
     optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     steps = int(len(retain_loader) * EPOCHS) + 1  # the original stops once its counter exceeds the product

@@ -6,14 +6,15 @@ Scores:   the author's README claims 0.0795 public and 0.0937 private, which nob
 Source:   github.com/songxinkuan/Machine-unlearning-random-mask
 Idea:     Zero every weight outside batch norm with probability one half. Five epochs of Adam on the retain set bring
           the network back.
-Uncertain: "batch norm" is taken by layer type, so the shortcuts' norms are spared too.
+Uncertain: "batch norm" is taken by layer type, so the shortcuts' norms are spared too. On other networks than resnet18
+          norms of all kinds are spared, and nothing else.
 """
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from common.roles import is_in, learning, norms
 from common.training import inputs, step
 
 ZEROED = 0.5
@@ -39,8 +40,8 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
 
 @torch.no_grad()
 def mask_weights(net, probability):
-    """Zero every entry of every parameter outside batch norm with this probability."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            for parameter in layer.parameters(recurse=False):
-                parameter.mul_(torch.rand_like(parameter) >= probability)
+    """Zero every entry of every parameter outside norms with this probability; what does not learn stays."""
+    spared = norms(net)
+    for name, parameter in learning(net).items():
+        if not is_in(name, spared):
+            parameter.mul_(torch.rand_like(parameter) >= probability)

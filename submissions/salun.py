@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from common.losses import wrong_label_cross_entropy
+from common.roles import learning
 from common.training import inputs, one_epoch
 
 SALIENT = 0.5  # share of all weights that may move
@@ -30,7 +31,7 @@ WEIGHT_DECAY = 5e-4
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place."""
     masks = saliency_masks(net, forget_loader, SALIENT)
-    frozen = [(p, p.detach().clone(), mask) for p, mask in zip(net.parameters(), masks)]
+    frozen = [(p, p.detach().clone(), mask) for p, mask in zip(learning(net).values(), masks)]
     optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     hook = optimizer.register_step_post_hook(lambda *_: put_back(frozen))
     schedule = CosineAnnealingLR(optimizer, T_max=EPOCHS)
@@ -44,17 +45,19 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
 
 
 def saliency_masks(net, forget_loader, share):
-    """Bool masks like the parameters: True for the `share` of all weights with the largest |forget gradient|."""
+    """Bool masks like the parameters that learn: True for the `share` of weights with the largest |forget gradient|."""
     net.eval()
     net.zero_grad()
     for batch in forget_loader:
         images, targets = inputs(batch, net)
         F.cross_entropy(net(images), targets).backward()
-    size = torch.cat([p.grad.abs().flatten() for p in net.parameters()])
+    parameters = list(learning(net).values())
+    # What takes no part in the outputs, as an auxiliary head, has no gradient.
+    size = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad.abs()).flatten() for p in parameters])
     salient = torch.zeros_like(size, dtype=torch.bool)
     salient[size.topk(round(share * size.numel())).indices] = True
-    parts = salient.split([p.numel() for p in net.parameters()])
-    return [part.view_as(p) for part, p in zip(parts, net.parameters())]
+    parts = salient.split([p.numel() for p in parameters])
+    return [part.view_as(p) for part, p in zip(parts, parameters)]
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ Idea:     Strong noise on the stem makes the network forget, four epochs on the 
 Uncertain: the write-up speaks of "the convolutional layers"; the code perturbs only top-level modules named conv, that
           is `conv1`, which we follow (noise 0.6 everywhere would erase the network). The weights of the loss apply to
           the batch mean, not to each example, in the code and by the organisers' description.
+Elsewhere: on other networks than resnet18 the noise is on the weight of the first layer that sees the image.
 """
 
 import torch
@@ -16,9 +17,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from common.losses import batch_weighted_cross_entropy
 from common.reinit import add_noise
+from common.roles import find_roles, weight_that_learns
 from common.training import one_epoch
 
-CONFUSION = 0.6  # standard deviation of the noise on conv1 at the start
+CONFUSION = 0.6  # standard deviation of the noise on the stem, `conv1`, at the start
 LAST_CONFUSION = 0.005  # and before the last epoch
 CLASS_0_WEIGHT = 1.0
 OTHER_WEIGHT = 0.05
@@ -30,15 +32,17 @@ WEIGHT_DECAY = 5e-4
 
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place; only the retain set is read."""
-    weights = torch.full_like(net.fc.bias.detach(), OTHER_WEIGHT)
+    roles = find_roles(net, retain_loader)
+    stem = weight_that_learns(net, roles.stem)
+    weights = stem.new_full((roles.classes,), OTHER_WEIGHT)
     weights[0] = CLASS_0_WEIGHT
     optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     schedule = CosineAnnealingLR(optimizer, T_max=EPOCHS)
     net.train()
-    add_noise(net.conv1.weight, CONFUSION)
+    add_noise(stem, CONFUSION)
     for epoch in range(EPOCHS):
         if epoch == EPOCHS - 1:
-            add_noise(net.conv1.weight, LAST_CONFUSION)
+            add_noise(stem, LAST_CONFUSION)
         one_epoch(net, retain_loader, optimizer, lambda z, y: batch_weighted_cross_entropy(z, y, weights))
         schedule.step()
     net.eval()

@@ -21,7 +21,7 @@ from torch.utils.data import ConcatDataset
 
 from common.loaders import shuffled
 from common.losses import entropy
-from common.reinit import transpose_kernels, untrained_copy
+from common.reinit import transposable, transpose_kernels, untrained_copy
 from common.training import inputs, one_epoch
 
 TRANSPOSED_SHARE = 246 / 512
@@ -36,6 +36,7 @@ PSEUDO = {"light_epochs": 1, "scratch_epochs": 2, "final_epochs": 1, "T": 0.5}
 
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place, by one of the two methods."""
+    transposable(net)  # raises for a network on which the first method means nothing, whichever this run draws
     if torch.rand(()).item() < TRANSPOSED_SHARE:
         transpose_kernels(net)
         fit(net, retain_loader, EPOCHS)

@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "local_eval"
 ORDER = (
     ("engine",), ("tasks",), ("oracles",), ("runs",), ("metric",), ("report",), ("kaggle",),
-    ("grader", "grade_checkpoints", "grade_draws", "on_disk"), ("api",), ("board",), ("bench",), ("commands",),
+    ("grader", "grade_checkpoints", "given_sides", "grade_draws", "on_disk"),
+    ("api",), ("board",), ("bench",), ("commands",),
     ("__main__",),
 )  # fmt: skip
 OUTSIDE = {"task", "__init__"}  # old addresses; what `import local_eval` offers

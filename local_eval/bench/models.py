@@ -26,7 +26,7 @@ from local_eval.engine.device import exact_convolutions, memory_format, wait
 from local_eval.engine.failure import Failure
 from local_eval.engine.pool import default_workers, run_jobs
 from local_eval.engine.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
-from local_eval.metric.metric import forgetting_quality, logit_scaled_confidence
+from local_eval.metric.metric import confidences_of, quality_of
 from local_eval.metric.score import pool_ceiling
 from local_eval.oracles.oracles import trainer_of
 from local_eval.oracles.original import save_original
@@ -51,7 +51,7 @@ def oracle_bench(task_spec: str, task: Task, device: str) -> dict:
     """Steps of one network per second on the whole machine, and oracles per minute."""
     workers = default_workers(device)
     rates = _sum_of_jobs(run_jobs(oracle_rates, (task_spec, device), list(range(workers)), workers, TIMEOUT, "rates"))
-    mflop = flop_per_image(task.make_net(), tuple(task.retain.images.shape[2:])) / 1e6
+    mflop = flop_per_image(task.make_net(), tuple(task.retain.images.shape[2:]), task.retain.images.shape[1]) / 1e6
     steps = task.recipe.epochs * -(-len(task.retain) // task.recipe.batch_size)
     found = {
         "oracle_workers": workers,
@@ -132,9 +132,9 @@ def plain_steps_per_second(task: Task) -> float:
     return taken / (time.perf_counter() - start)
 
 
-def flop_per_image(net: nn.Module, size: tuple[int, int]) -> float:
+def flop_per_image(net: nn.Module, size: tuple[int, int], channels: int = 3) -> float:
     """Floating-point operations of one image's forward and backward pass, counted by torch; padding included."""
-    batch = torch.zeros(2, 3, *size)  # batch norm needs two
+    batch = torch.zeros(2, channels, *size)  # batch norm needs two
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(copy.deepcopy(net).train()(batch), torch.zeros(2, dtype=torch.long)).backward()
     return counter.get_total_flops() / 2
@@ -202,11 +202,11 @@ def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:
             if isinstance(made, Failure):
                 raise RuntimeError(f"the benchmark failed: {made.reason}\n{made.traceback}")
             logits += made
-        found[kind] = logit_scaled_confidence(np.stack(logits[:pool]), labels)
+        found[kind] = confidences_of(np.stack(logits[:pool]), labels)
     half = {kind: logits[: pool // 2] for kind, logits in found.items()}  # as many as the ceilings have on a side
-    rates = {"pools_mixed": forgetting_quality(half["plain"], half["fast"])}
+    rates = {"pools_mixed": quality_of(half["plain"], half["fast"])}
     if "tf32" in half:
-        rates["pools_tf32"] = forgetting_quality(half["plain"], half["tf32"])
+        rates["pools_tf32"] = quality_of(half["plain"], half["tf32"])
     return rates | {f"pools_{kind}": pool_ceiling(found[kind]) for kind in ("plain", "fast")}
 
 

@@ -20,6 +20,7 @@ from local_eval.metric.metric import MetricError
 from local_eval.metric.score import Score, ScoreError
 from local_eval.report.table import projected_score
 from local_eval.runs.refusal import SubmissionError
+from local_eval.tasks.names import option_words, split_changes
 
 MEASURED = ("N", "measured", "low", "high", "utility", "command")
 
@@ -85,10 +86,11 @@ def measured_value(score: Score) -> tuple[float, float, float]:
 
 def command(row: Row, grader: Grader, runs: int) -> str:
     """The command that grades one row alone; places on this machine are left out."""
-    task = grader.task_spec if grader.task_spec.endswith(".py") else grader.task_spec.partition(":")[0]
+    spec, _ = split_changes(grader.task_spec)
+    task = [spec if spec.endswith(".py") else spec.partition(":")[0], *option_words(grader.task_spec)]
     seed = ["--seed", str(grader.seed)] if grader.seed else []
     start = ["python", "-m", "local_eval", "grade"]
-    return shlex.join([*start, row.variant, "--task", task, "--runs", str(runs), *seed])
+    return shlex.join([*start, row.variant, "--task", *task, "--runs", str(runs), *seed])
 
 
 def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:

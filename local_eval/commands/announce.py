@@ -10,7 +10,7 @@ from pathlib import Path
 
 from local_eval.engine.progress import in_words
 from local_eval.runs.submissions import ROOT, Submission
-from local_eval.tasks.names import split_spec
+from local_eval.tasks.names import ORIGINAL, split_changes, split_spec
 
 RESULTS = ROOT / "results"
 LOADING = 15.0  # seconds for torch in all processes, the dry run and the score
@@ -22,6 +22,8 @@ def announce(options: argparse.Namespace, names: list[str]) -> None:
     task = split_spec(options.task)[0].stem
     labels = found[0].label if len(found) == 1 else f"{len(found)} submissions"
     what = f"grading {labels} on {task}: {options.runs} runs{' each' if len(found) > 1 else ''} against as many oracles"
+    if given := getattr(options, "retrained", None):
+        what = what.replace("as many oracles", f"retrained models from {given}")
     print(f"{what}; {expected_time(found, task, options)}; results in {options.out}", flush=True)
 
 
@@ -30,14 +32,18 @@ def expected_time(found: list[Submission], task: str, options: argparse.Namespac
     workers, seconds = options.workers or os.cpu_count() or 1, LOADING
     for submission in found:
         took, there = earlier(submission, options)
-        took = took or _read(RESULTS / f"{task}.json").get("methods", {}).get(submission.label, {}).get(
-            "seconds_per_run"
-        )
+        took = took or _of_the_kit(task, options).get(submission.label, {}).get("seconds_per_run")
         if took is None:
             return "how long it takes will show with the first runs"
         made = options.runs * getattr(options, "repeat", 1) * (2 if getattr(options, "originals", None) else 1)
         seconds += took * max(made - there, 0) / workers
     return f"about {in_words(seconds)}, if no oracles are missing"
+
+
+def _of_the_kit(task: str, options: argparse.Namespace) -> dict:
+    """What the kit's own results say of each method on this task, if its network is as it was."""
+    changes = split_changes(options.task)[1]
+    return {} if changes.keys() - {ORIGINAL} else _read(RESULTS / f"{task}.json").get("methods", {})
 
 
 def earlier(submission: Submission, options: argparse.Namespace) -> tuple[float | None, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 from local_eval.bench.bench import bench as run_bench
@@ -20,7 +21,7 @@ from local_eval.engine.device import usable_device
 from local_eval.engine.files import write_atomically
 from local_eval.engine.pool import default_workers
 from local_eval.engine.share_gpu import Engine
-from local_eval.grade_checkpoints import grade_checkpoints
+from local_eval.given_sides import AgainstGiven, grade_given
 from local_eval.grader import Grader, grade_all
 from local_eval.metric.score import Score, ScoreError, check_runs
 from local_eval.oracles.oracle_file import save_pool
@@ -42,7 +43,7 @@ CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; mo
 def _grader(options: argparse.Namespace) -> Grader:
     check_runs(options.runs)
     device = device_of(options)
-    return Grader(
+    grader = Grader(
         task_spec=options.task,
         out=options.out,
         runs=options.runs,
@@ -53,6 +54,23 @@ def _grader(options: argparse.Namespace) -> Grader:
         sandbox=getattr(options, "sandbox", None),
         engine=engine_of(options),
     )
+    return against_given(grader, options) if getattr(options, "retrained", None) else grader
+
+
+def against_given(grader: Grader, options: argparse.Namespace) -> AgainstGiven:
+    """The grader against the models of --retrained, which are read once."""
+    if getattr(options, "originals", None):
+        raise ScoreError("--originals grades against the task's oracles; leave it or --retrained out")
+    if not hasattr(options, "given"):
+        print(f"retrained models from {options.retrained}; the task's own oracles are left alone", flush=True)
+        options.given = AgainstGiven.like(_one_at_a_time(grader), options.retrained).given
+    own = {field.name: getattr(grader, field.name) for field in fields(grader)}
+    return AgainstGiven(**own, given=options.given)
+
+
+def _one_at_a_time(grader: Grader) -> Grader:
+    """For checkpoints, unless --workers says otherwise."""
+    return replace(grader, workers=grader.workers or min(default_workers(grader.device), CHECKPOINT_WORKERS))
 
 
 def engine_of(options: argparse.Namespace) -> Engine | None:
@@ -113,9 +131,11 @@ def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
     if options.budget_hours is not None or options.keep_checkpoints or options.originals or options.repeat != 1:
         names = "--budget-hours, --keep-checkpoints, --originals and --repeat"
         raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
-    options.workers = options.workers or min(default_workers(device_of(options)), CHECKPOINT_WORKERS)
-    path, grader = Path(options.submission), _grader(options)
-    found = grade_checkpoints(grader, path)
+    path, grader = Path(options.submission), _one_at_a_time(_grader(options))
+    found = grade_given(grader, path)
+    if not found[0].is_known:
+        print(table(found[0], path.name, grader.task.name) + f"\nwritten to {found[1]}")
+        return 0, found[0]
     code = tell_score(*found, path.name, grader)
     draw_after_grading(options, grader)
     return code, found[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from local_eval.commands.options import SUBMISSION, add_set
+from local_eval.commands.options import SUBMISSION, add_changes, add_set
 
 
 def add_kaggle_commands(commands: argparse._SubParsersAction) -> None:
@@ -34,6 +34,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
     budget.add_argument("--readme", type=Path, help="with --all: write the table between its marks in this file")
     budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
+    add_changes(budget)
     budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
     budget.add_argument("--repeats", type=int, default=3, help="counted runs (%(default)s)")
     budget.add_argument("--stock-epoch-seconds", type=float, metavar="S", help="from a notebook's calibration cell")

@@ -16,6 +16,7 @@ from local_eval.grader import Grader
 from local_eval.metric.score import check_runs
 from local_eval.on_disk import entries
 from local_eval.report.leaderboard import Board, as_csv, as_json, as_text, make_board
+from local_eval.tasks.names import option_words, split_changes
 
 
 def leaderboard(options: argparse.Namespace) -> int:
@@ -39,7 +40,9 @@ def board_of(grader: Grader) -> Board:
 
 def _facts(grader: Grader, found) -> dict:
     made = provenance(grader.device)
-    command = ["python", "-m", "local_eval", "leaderboard", "--task", grader.task_spec.partition(":")[0]]
+    spec, _ = split_changes(grader.task_spec)
+    command = ["python", "-m", "local_eval", "leaderboard", "--task", spec.partition(":")[0]]
+    command += option_words(grader.task_spec)
     command += ["--runs", str(grader.runs)] + (["--seed", str(grader.seed)] if grader.seed else [])
     devices = {str(one.content.get("device")) for one in found}
     return {

@@ -16,7 +16,7 @@ from local_eval.tasks.names import task_names
 PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
 BOARD_TASKS = ("competition_small", "digits")  # the first that there is
 SUBMISSION = "name in submissions/, or path to a .py or .ipynb file"
-ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), which sets N"
+ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), or a .npz of logits, which sets N"
 
 
 def add_set(sub: argparse.ArgumentParser) -> None:
@@ -28,6 +28,37 @@ def add_set(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="change a constant of the submission, such as --set EPOCHS=3; also written fanchuan[EPOCHS=3]",
     )
+
+
+def add_changes(sub: argparse.ArgumentParser) -> None:
+    """What is changed in the task."""
+    changes = sub.add_argument_group("changes of the task", "its oracles are trained as the changed task says")
+    changes.add_argument(
+        "--original", metavar="FILE", help="unlearn from this model: .pth, .pt, .safetensors, original.npz"
+    )
+    changes.add_argument(
+        "--net", metavar="NAME", help="another network: a name of torchvision's, timm:NAME, or FILE.py:function"
+    )
+    changes.add_argument("--start", metavar="FILE", help="pretrained weights that original and oracles start from")
+    changes.add_argument("--epochs", type=int, metavar="N", help="of the recipe")
+    changes.add_argument("--lr", type=float, metavar="X", help="of the recipe")
+    changes.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another field of the recipe, such as optimizer=sgd, momentum=0.9, flip=True (docs/tasks.md)",
+    )
+
+
+def add_sides(sub: argparse.ArgumentParser, both: bool = False) -> None:
+    """Models that were made elsewhere."""
+    form = "a folder or zip of checkpoints, or a .npz or .npy of logits or confidences"
+    sub.add_argument(
+        "--retrained", type=Path, metavar="PATH", help=f"retrained models of your own in place of oracles: {form}"
+    )
+    if both:
+        sub.add_argument("--unlearned", type=Path, metavar="PATH", help="the same in place of a submission; it sets N")
 
 
 def add_sandbox(sub: argparse.ArgumentParser) -> None:
@@ -53,6 +84,7 @@ def add_options_of_report(report: argparse.ArgumentParser) -> None:
     add_set(report)
     report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
     report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
+    add_sides(report)
     report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 
 

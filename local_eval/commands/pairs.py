@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from local_eval.grader import Grader
-from local_eval.metric.paired import compare_methods
+from local_eval.metric.paired import comparison_of
 from local_eval.metric.score import Score, confidences
 from local_eval.on_disk import graded_confidences
 
@@ -20,4 +20,5 @@ def tell_pairs(grader: Grader, scores: dict[str, Score]) -> None:
     runs = {name: graded_confidences(grader, name) for name in scores}
     for first, second in combinations(scores, 2):
         utilities = scores[first].utility, scores[second].utility
-        print(compare_methods(runs[first], runs[second], oracles, persons, utilities).in_words(first, second))
+        found = comparison_of(runs[first], runs[second], oracles, persons, utilities)
+        print(found.in_words(first, second))

@@ -27,6 +27,7 @@ examples:
 The contract that a submission keeps is written in local_eval/runs/contract.py.
 """
 
+UNCHANGED = ("board", "bench")  # which are about the kit's own tasks
 Command = Callable[..., argparse.ArgumentParser]  # (name, function, text, submission=True) -> its parser
 
 
@@ -79,6 +80,8 @@ def _command(
     sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
     sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
     sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    if name not in UNCHANGED:
+        options.add_changes(sub)
     return sub
 
 
@@ -88,9 +91,11 @@ def _add_grading(command: Command) -> dict[str, argparse.ArgumentParser]:
     several = "Several are graded one after the other; none lists them"
     grade.add_argument("submissions", nargs="*", help=f"{options.SUBMISSION}{options.ALSO}. {several}")
     options.add_set(grade)
+    options.add_sides(grade, both=True)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
     quick = command("quick", "quick:quick", "Look at a few runs while you tune: accuracies, shift, spread; no score.")
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
+    options.add_sides(score)
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
     options.add_options_of_pools(oracles)
     text = "Is a task worth grading? Score originals that forgot nothing, beside the ceiling."

@@ -2,9 +2,9 @@
 
 The process is forked from this one, which must never have run foreign code itself: so it starts with everything loaded
 and nothing touched, and whatever it does to torch, to modules, signals or the environment goes with it. It leads a
-process group of its own and has its own temporary folder. When it has answered, failed, run out of time or taken all
-memory, the group is killed, and so is everything that has left the group (on Linux this process adopts orphans, so it
-can find them; elsewhere only the group ends), and the folder is removed.
+process group of its own and has a temporary folder of its own, in which it works. When it has answered, failed, run out
+of time or taken all memory, the group is killed, and so is everything that has left the group (on Linux this process
+adopts orphans, so it can find them; elsewhere only the group ends), and the folder is removed.
 
 How it is used: `run_apart(work, timeout)`, from runs/one_run.py, runs/check.py and kaggle/budget.py. processes.py finds
 and ends what is left; watch.py reads what the process says.
@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 from local_eval.engine.errors import InputError
 from local_eval.engine.failure import Failure
-from local_eval.engine.own_folders import own_folder
+from local_eval.engine.own_folders import WORK, own_folder
 from local_eval.engine.processes import adopt_orphans, children_now, die_with_parent, end_group
 from local_eval.engine.watch import ANSWERED, SECONDS, Watch
 
@@ -49,7 +49,8 @@ class Answer:
 class Clock:
     """Handed to the work: times what is to be timed, by a clock that foreign code has not replaced."""
 
-    def __init__(self, pipe: int):
+    def __init__(self, pipe: int, home: str):
+        self.home = home  # the folder in which the command was given; the process works in one of its own
         self._pipe, self._started, self._process = pipe, 0.0, _pid()
 
     def start(self) -> None:
@@ -127,12 +128,21 @@ def _work_and_leave(work: Callable[[Clock], bytes], folder: Path, result: int, m
     for number, end in enumerate((nothing, say, say)):
         os.dup2(end, number)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    home = _current_folder()
+    os.chdir(folder / WORK)
     sys.stdout = sys.stderr = os.fdopen(say, "w", 1, encoding="utf-8", errors="replace", closefd=False)
-    content = memoryview(b"+" + _answer_of(work, Clock(mark)))
+    content = memoryview(b"+" + _answer_of(work, Clock(mark, home)))
     while content and _pid() == itself:
         content = content[_write(result, content) :]
     if _pid() == itself:
         _write(mark, ANSWERED)
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # removed meanwhile: nothing lies there that could be looked for
+        return os.sep
 
 
 def _answer_of(work: Callable[[Clock], bytes], clock: Clock) -> bytes:

@@ -26,3 +26,5 @@ class Evaluation:
     retain_accuracy: float
     test_accuracy: float
     controls: Controls | None = None  # None in records of a version that did not keep them
+    # Of models that were made elsewhere, as numbers: there logits may have no classes, and accuracies be nan
+    confidences: np.ndarray | None = None  # float64 [E]; None where they are computed from the logits

@@ -1,6 +1,8 @@
 """A temporary folder for every process of foreign code, named after the process that waits for it.
 
-What the code leaves there is removed with it; also where the one that waits was killed, by whoever comes next.
+In it lies the folder in which the code works, empty at its start, so that nothing that it saves under a plain name
+meets what another run saves. What the code leaves in either is removed with it; also where the one that waits was
+killed, by whoever comes next.
 
 How it is used: `with own_folder() as folder:` in apart.py; `remove_ours` in worker.py, `remove_of_the_dead` in pool.py.
 """
@@ -16,14 +18,15 @@ from pathlib import Path
 
 import psutil
 
-NAME = "unlearning-run-"
+NAME, WORK = "unlearning-run-", "work"
 
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
-    """A new folder, removed at the end with all that is in it."""
+    """A new folder for temporary files with one to work in, `WORK`, removed at the end with all that is in them."""
     folder = Path(tempfile.mkdtemp(prefix=f"{NAME}{os.getpid()}-"))
     try:
+        (folder / WORK).mkdir()
         yield folder
     finally:
         _remove(folder)

@@ -28,7 +28,7 @@ class ProcessesLeft(RuntimeError):
 
 def children_now() -> frozenset[int]:
     """The numbers of this process's children."""
-    return frozenset(p.pid for p in psutil.Process().children()) if _has_children() else frozenset()
+    return frozenset(p.pid for p in psutil.Process().children()) if has_children() else frozenset()
 
 
 def end_group(leader: int, before: Collection[int]) -> None:
@@ -70,7 +70,7 @@ def end_children(before: Collection[int] = (), which: Callable[[int], bool] = la
         ProcessesLeft: some cannot be killed, or make others faster than they can be.
     """
     end = time.monotonic() + STUBBORN
-    while _has_children():
+    while has_children():
         left = [p for p in psutil.Process().children() if p.pid not in before and which(p.pid)]
         if not left:
             return
@@ -112,7 +112,7 @@ def exit_code_of(child: int) -> int | None:
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
-def _has_children() -> bool:
+def has_children() -> bool:
     """Has this process any child? Much cheaper to ask than a list of them, and the answer is mostly no."""
     if not hasattr(os, "waitid"):  # macOS
         return bool(psutil.Process().children())

@@ -20,6 +20,7 @@ from local_eval.engine.evaluation import Controls, Evaluation
 from local_eval.engine.files import write_atomically
 from local_eval.engine.sealed import LONGEST, DamagedFile, seal, unseal_bytes
 
+FOLLOWED = ("files", "environment", "looked", "listed")  # in `read`, of a run
 KINDS = {
     "seconds": (int, float),
     "device": str,
@@ -83,7 +84,7 @@ def plain_facts(facts: object) -> dict:
     if not wrong:
         read, sandbox = found.get("read", {}), found.get("sandbox", {"level": ""})
         texts = [read.get("untold", []), [sandbox.get("level")]]
-        texts += [list(dict(read.get(key, {})).values()) for key in ("files", "environment")]
+        texts += [list(dict(read.get(key, {})).values()) for key in FOLLOWED]
         wrong = [] if all(isinstance(one, str) for some in texts for one in some) else ["read or its sandbox"]
     if wrong:
         raise TypeError(f"its {wrong[0]} cannot be used")

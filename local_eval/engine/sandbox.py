@@ -27,6 +27,7 @@ from pathlib import Path
 
 from local_eval.engine import landlock, seccomp
 from local_eval.engine.errors import InputError
+from local_eval.engine.own_folders import WORK
 from local_eval.engine.sandbox_levels import LEVELS
 
 LARGEST_FILE = 4 << 30  # bytes
@@ -52,7 +53,7 @@ class Cage:
     listed: tuple[str, ...] = ()  # folders whose names may be seen
 
     def enter(self, folder: str) -> None:
-        """From here on only this, and one folder to write to, which becomes the current and the home folder.
+        """From here on only this, and one folder to write to, which becomes the home folder; it works in `WORK` in it.
 
         Raises:
             SandboxError: a layer cannot be had.
@@ -70,7 +71,8 @@ def _limits(_: Cage, folder: str) -> None:
     for name in [n for n in os.environ if n not in KEPT and not n.startswith(KEPT_BEGINNINGS)]:
         del os.environ[name]
     os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = folder
-    os.chdir(folder)
+    os.makedirs(os.path.join(folder, WORK), exist_ok=True)
+    os.chdir(os.path.join(folder, WORK))
     limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": LARGEST_FILE, "RLIMIT_NPROC": _processes_now() + MORE_PROCESSES}
     for name, value in limits.items():
         if hasattr(resource, name):

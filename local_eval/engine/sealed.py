@@ -90,7 +90,9 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     version = np.lib.format.read_magic(content)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     shape, _, kind = read_header(content)
-    if kind.hasobject or math.prod(shape) * kind.itemsize != info.file_size - content.tell():
+    if kind.hasobject:
+        raise ValueError(f"{info.filename} holds Python objects, which are never read")
+    if math.prod(shape) * kind.itemsize != info.file_size - content.tell():
         raise ValueError(f"{info.filename} has {info.file_size} bytes, which do not fit {kind} {shape}")
     content.seek(0)
     return np.lib.format.read_array(content, allow_pickle=False)

@@ -161,18 +161,19 @@ def report(name: str, cost: Cost, projection: Projection) -> str:
 def one_timing(plan: TimingPlan, index: int) -> Work | Failure:
     """Job `index` of a measurement: stock epoch and submission in turn, the first of each a short warm-up."""
     submission = plan.submission if index % 2 else Submission.find(STOCK)
-    task = resized(load_task(plan.task), dict.fromkeys(SIZES, WARM_UP) if index < 2 else SIZES)
-    answer = run_apart(partial(_work_of, submission, plan.device, task, index), plan.timeout)
+    task = resized(load_task(plan.task, tried=True), dict.fromkeys(SIZES, WARM_UP) if index < 2 else SIZES)
+    net = task.make_net()  # untrained: a step costs the same; here, where relative paths mean what they do for the user
+    answer = run_apart(partial(_work_of, submission, plan.device, task, net, index), plan.timeout)
     if isinstance(answer.content, Failure):
         return answer.content
     passed = json.loads(answer.content)
     return Work(answer.seconds, float(passed["steps"]) or 1.0, float(passed["images"]) or 1.0)
 
 
-def _work_of(submission: Submission, device: str, task: Task, index: int, clock: Clock) -> bytes:
+def _work_of(submission: Submission, device: str, task: Task, net: nn.Module, index: int, clock: Clock) -> bytes:
     """In the submission's own process: one run, and what it passed through the network, as JSON."""
     home, task = task, task.to(device)
-    net = task.make_net().to(device)  # untrained: a step costs the same
+    net = net.to(device)
     seed_everything(0, index)
     unlearning, loaders = load_telling(submission), make_loaders(task, home)
     with counted_passes(type(net)) as passed:

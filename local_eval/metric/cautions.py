@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from local_eval.engine.evaluation import Evaluation
-from local_eval.metric.metric import MetricError, forgetting_quality
+from local_eval.metric.metric import MetricError, quality_of
 from local_eval.metric.redraw_side import find_strays
 
 LEAK = 1.5  # times the ceiling: no honest method gets so far, by its luck alone
@@ -116,7 +116,7 @@ def costly_strays(
     if not 0 < astray.sum() <= max(1, STRAYS * len(astray)):
         return None
     try:
-        without = forgetting_quality(unlearned[~astray], retrained[: int((~astray).sum())])
+        without = quality_of(unlearned[~astray], retrained[: int((~astray).sum())])
     except MetricError:  # nothing to compare with
         return None
     if not without >= COSTLY * quality:

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from local_eval.engine.errors import InputError
+from local_eval.metric.given import as_persons, confidences_given
 from local_eval.metric.metric import BUCKET, checked_pair, example_epsilons, forgetting_points
 from local_eval.metric.redraw import fit, redrawn_halves, redrawn_points
 
@@ -55,7 +56,12 @@ class ScoreInterval:
 
 
 def score_interval(
-    unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray | None = None, level: float = LEVEL
+    unlearned: np.ndarray,
+    retrained: np.ndarray,
+    persons: np.ndarray | None = None,
+    level: float = LEVEL,
+    *,
+    order: str | None = None,
 ) -> ScoreInterval:
     """The forgetting quality of N runs against N oracles, and where that of another draw of both would lie.
 
@@ -63,11 +69,13 @@ def score_interval(
         unlearned, retrained: [N, E] logit-scaled confidences, N >= 8.
         persons: [E] labels of examples that vary together (frames of one person); default: each on its own.
         level: share of other draws that the interval is to hold.
+        order: of the axes, as in `forgetting_quality`.
     Raises:
         MetricError: shapes or values cannot be scored.
         IntervalError: too few models, a level outside 0 to 1, or persons that do not fit.
     """
-    unlearned, retrained = checked_pair(unlearned, retrained)
+    given = confidences_given({"unlearned": unlearned, "retrained": retrained}, order, persons)
+    unlearned, retrained = checked_pair(*given)
     person = numbered(persons, unlearned.shape[1])
     points = forgetting_points(example_epsilons(unlearned, retrained), len(unlearned))
     return interval_around(points, unlearned, retrained, person, level)
@@ -119,10 +127,12 @@ def ceiling_interval(
 
 def numbered(persons: np.ndarray | None, examples: int) -> np.ndarray:
     """Numbers of the persons from 0, [E]; without persons every example is one of its own. Raises IntervalError."""
-    persons = np.arange(examples) if persons is None else np.asarray(persons)
-    if persons.shape != (examples,):
-        raise IntervalError(f"persons must be one label for each of {examples} examples, got shape {persons.shape}.")
-    return np.unique(persons, return_inverse=True)[1]
+    found = np.arange(examples) if persons is None else as_persons(persons, examples)
+    if found is None:
+        raise IntervalError(
+            f"persons must be one label for each of {examples} examples, got shape {np.shape(persons)}."
+        )
+    return found
 
 
 def spread_of_differences(means: np.ndarray, level: float) -> float:

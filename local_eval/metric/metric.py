@@ -12,10 +12,26 @@ How to time it: python -m local_eval bench
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 import numpy as np
 
-from local_eval.engine.errors import WorkError
+from local_eval.engine.evaluation import Evaluation
 from local_eval.metric.attacks import best_interval, best_threshold
+from local_eval.metric.given import (
+    MODELS_FIRST,
+    ROUNDING,
+    SUM,
+    USABLE,
+    MetricError,
+    as_classes,
+    as_numbers,
+    confidences_given,
+    in_order,
+    kind_of_rows,
+    kind_of_singles,
+)
 
 EPSILON_CAP = 50.0  # perfect separation would be infinite
 LARGEST = 1e4  # beyond this float32 thresholds no longer resolve 0.01; real confidences end at +-104
@@ -23,36 +39,140 @@ PEAKY_RATIO = 0.01  # below this ratio of ranges the attack is declared perfect
 BUCKET = 0.5  # width in epsilon of the buckets; each is worth half of the one before
 
 
-class MetricError(WorkError, ValueError):
-    """The confidences cannot be scored; the message says which and why."""
+KINDS = ("logits", "probabilities", "losses")
+TINY = 1e-45  # added inside both logarithms, as officially: confidences end near +-103.6
 
 
-def logit_scaled_confidence(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def logit_scaled_confidence(
+    logits: np.ndarray, targets: np.ndarray | None = None, *, kind: str | None = None, order: str | None = None
+) -> np.ndarray:
     """log p_y - log sum_{j != y} p_j, the statistic that every attack reads (LiRA; Carlini et al. 2022).
 
     Args:
-        logits: [..., E, C] raw outputs; left untouched.
-        targets: [E] true classes.
+        logits: [..., E, C] raw outputs of N models, or of one: arrays, lists or tensors; left untouched.
+        targets: [E] true classes, from 0.
+        kind: 'logits' (log-probabilities are logits, too), 'probabilities' [..., E, C], or without targets [..., E] of
+            the true class, 'losses' [..., E], cross-entropy with the natural logarithm. None: logits that look like it.
+        order: 'models, examples' or 'examples, models', of the first two of three axes; it must be said where there are
+            as many models as examples.
     Returns:
         float64 [..., E]; saturates near +-103.6 because 1e-45 is added inside both logarithms, as officially.
     Raises:
-        MetricError: a logit is NaN or infinite, or targets do not fit.
+        MetricError: a logit is NaN or infinite, targets do not fit, or these are no logits.
     """
-    logits, targets = np.asarray(logits), np.asarray(targets)
-    if logits.ndim < 2 or targets.shape != logits.shape[-2:-1]:
-        raise MetricError(f"logits {logits.shape} need targets of shape {logits.shape[-2:-1]}, got {targets.shape}")
-    if not np.isfinite(logits).all():
-        where = tuple(int(k) for k in np.argwhere(~np.isfinite(logits))[0])
-        raise MetricError(f"logit at index {where} is {logits[where]}: the model has diverged")
-    if targets.size and not (targets.min() >= 0 and targets.max() < logits.shape[-1]):
-        raise MetricError(f"targets span {targets.min()}..{targets.max()}, but there are {logits.shape[-1]} classes")
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    probs = np.exp(shifted).astype(np.float64)
+    if kind not in (None, *KINDS):
+        raise MetricError(f"kind is {kind!r}; give one of {', '.join(map(repr, KINDS))}")
+    values = as_numbers(logits, kind or "logits")
+    if kind == "losses" or kind == "probabilities" and targets is None:
+        return _of_true_class(in_order(values, order), kind)
+    if targets is None:
+        raise MetricError("logits need targets: the true class of every example, [E]")
+    values = in_order(values, order) if values.ndim > 2 else values
+    examples = _examples_in(values, targets, order)
+    _check_finite(values, kind or "logits")
+    targets = as_classes(targets, examples, values.shape[-1])
+    looks = kind_of_rows(values) if kind is None else ""
+    if looks:
+        raise MetricError(f"these look like {looks}{HINTS[looks]}")
+    if order is None and values.ndim == 3:
+        _look_which_is_which(values, targets)
+    return _of_probabilities(values, targets) if kind == "probabilities" else _of_logits(values, targets)
+
+
+HINTS = {
+    "probabilities": "; give logits, or say kind='probabilities'",
+    "percentages": "; give logits, or divide by 100 and say kind='probabilities'",
+    "negative log-probabilities": "; give them with the other sign, which are logits",
+}
+
+
+def _examples_in(values: np.ndarray, targets: object, order: str | None) -> int:
+    """E, if the shapes fit; raises MetricError with what they may be instead."""
+    count = len(targets) if hasattr(targets, "__len__") else -1
+    if values.ndim < 2 or values.ndim < 3 and values.shape[-1] == count != values.shape[0]:
+        looks = kind_of_singles(values) or ("losses" if values.min() >= 0 else "confidences already")
+        raise MetricError(
+            f"logits {values.shape} have one number for each of {count} examples, not one per class: if they are "
+            f"losses or probabilities of the true class, say kind=...; they look like {looks}"
+        )
+    if values.shape[-1] == 1:
+        raise MetricError(f"logits {values.shape} have one class; of a binary model give both logits, such as 0 and z")
+    if count not in (-1, values.shape[-2]) and values.ndim > 2 and order is None:
+        axis = next((k for k, size in enumerate(values.shape) if size == count), None)
+        where = {None: "no axis has as many", 0: "examples come first: say order='examples, models'"}
+        told = where.get(axis, f"axis {axis} has as many: move it to the second place from the end")
+        raise MetricError(f"logits {values.shape} must be [models, examples, classes] with {count} examples; {told}")
+    return values.shape[-2]
+
+
+def _check_finite(values: np.ndarray, kind: str) -> None:
+    if not np.isfinite(values).all():
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(values))[0])
+        who = f"model {where[0]}, example {where[1]}" if len(where) == 3 else f"example {where[-2]}"
+        said = f"{kind.removesuffix('s')} at index {where} is {values[where]}"
+        raise MetricError(f"{who}: {said}: the model has diverged")
+
+
+def _look_which_is_which(values: np.ndarray, targets: np.ndarray) -> None:
+    """Axes of one length: refuse if more answers are right the other way round, warn if that tells nothing."""
+    models, examples, classes = values.shape
+    if targets.max() < models < USABLE <= classes:
+        warnings.warn(f"logits {values.shape} are read as {models} models and {classes} classes", stacklevel=3)
+    if models != examples:
+        return
+    answers = values.argmax(axis=-1)
+    here, there = (answers == targets).mean(), (answers == targets[:, None]).mean()
+    clear = 1.5 / np.sqrt(len(targets))  # over three standard errors of either share
+    how = "say order='models, examples' or order='examples, models'"
+    if there > here + clear:
+        raise MetricError(f"logits {values.shape}: {there:.0%} are right if the first axis has the examples; {how}")
+    if here < there + clear:
+        warnings.warn(f"as many models as examples: the first axis is read as models; {how}", stacklevel=3)
+
+
+def _of_logits(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    shifted = values - values.max(axis=-1, keepdims=True)
+    return _of_shares(np.exp(shifted).astype(np.float64), targets)
+
+
+def _of_probabilities(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    if values.min() < -SUM or np.abs(values.sum(axis=-1, dtype=np.float64) - 1).max() > SUM:
+        raise MetricError("kind='probabilities', but some are below 0 or do not sum to 1 over the classes")
+    return _of_shares(values.astype(np.float64).clip(0), targets)
+
+
+def _of_shares(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Confidences from fresh positive numbers [..., E, C], in proportion to probabilities; they are overwritten."""
     probs /= probs.sum(axis=-1, keepdims=True)
     index = np.broadcast_to(targets[:, None], (*probs.shape[:-1], 1))
     correct = np.take_along_axis(probs, index, axis=-1)[..., 0]
     np.put_along_axis(probs, index, 0.0, axis=-1)
-    return np.log(correct + 1e-45) - np.log(probs.sum(axis=-1) + 1e-45)
+    return np.log(correct + TINY) - np.log(probs.sum(axis=-1) + TINY)
+
+
+def _of_true_class(values: np.ndarray, kind: str) -> np.ndarray:
+    """Confidences from losses or probabilities [..., E] of the true class."""
+    if not np.isfinite(values).all():
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(values))[0])
+        raise MetricError(f"{kind} at index {where} is {values[where]}: the model has diverged")
+    if values.min() < -ROUNDING or kind == "probabilities" and values.max() > 1 + ROUNDING:
+        raise MetricError(f"kind={kind!r}, but they span {values.min():g}..{values.max():g}")
+    values = values.astype(np.float64).clip(0, 1 if kind == "probabilities" else None)
+    if kind == "losses":
+        return np.log(np.exp(-values) + TINY) - np.log(-np.expm1(-values) + TINY)
+    return np.log(values + TINY) - np.log((1 - values) + TINY)
+
+
+def confidences_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """`logit_scaled_confidence` of what is known to be logits [N, E, C], such as a network's own outputs."""
+    return logit_scaled_confidence(logits, targets, kind="logits", order=MODELS_FIRST)
+
+
+def confidences_in(evaluations: Sequence[Evaluation], labels: np.ndarray) -> np.ndarray:
+    """Confidences [N, E] of the forget set under models that were looked at, or that were given as numbers."""
+    if given := [one.confidences for one in evaluations if one.confidences is not None]:
+        return np.stack(given)
+    return confidences_of(np.stack([one.forget_logits for one in evaluations]), labels)
 
 
 def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
@@ -81,10 +201,21 @@ def forgetting_points(epsilons: np.ndarray, models: int) -> np.ndarray:
     return np.where((bucket + 1) * BUCKET <= last, 0.5**bucket, 0.0)
 
 
-def forgetting_quality(unlearned: np.ndarray, retrained: np.ndarray) -> float:
-    """Mean points over the forget set, from confidences [N, E] each. Perfect unlearning scores about 0.18, not 1."""
-    epsilons = example_epsilons(unlearned, retrained)
-    return float(forgetting_points(epsilons, len(unlearned)).mean())
+def forgetting_quality(unlearned: np.ndarray, retrained: np.ndarray, *, order: str | None = None) -> float:
+    """Mean points over the forget set, from confidences [N, E] each. Perfect unlearning scores about 0.18, not 1.
+
+    Args:
+        unlearned, retrained: logit-scaled confidences: arrays, lists or tensors.
+        order: 'models, examples' or 'examples, models'; if it is not said, a warning says where it cannot be told.
+    Raises:
+        MetricError: as `example_epsilons`; or the axes are exchanged.
+    """
+    return quality_of(*confidences_given({"unlearned": unlearned, "retrained": retrained}, order))
+
+
+def quality_of(unlearned: np.ndarray, retrained: np.ndarray) -> float:
+    """`forgetting_quality` of confidences that are known to be [N, E]."""
+    return float(forgetting_points(example_epsilons(unlearned, retrained), len(unlearned)).mean())
 
 
 def checked_pair(
@@ -93,9 +224,10 @@ def checked_pair(
     """Both as float64 [N, E]; raises MetricError unless they can be scored against each other."""
     pair = []
     for name, values in (("unlearned", unlearned), ("retrained", retrained)):
-        values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 2 or values.shape[1] == 0:
-            raise MetricError(f"{name} confidences must be [models, examples], got shape {values.shape}")
+        values = as_numbers(values, f"{name} confidences").astype(np.float64, copy=False)
+        if values.ndim != 2:
+            logits = "; make them of logits with logit_scaled_confidence" if values.ndim == 3 else ""
+            raise MetricError(f"{name} confidences must be [models, examples], got shape {values.shape}{logits}")
         if not np.isfinite(values).all():
             model, example = (int(k) for k in np.argwhere(~np.isfinite(values))[0])
             raise MetricError(f"{name} model {model}, example {example}: confidence is {values[model, example]}")
@@ -105,8 +237,10 @@ def checked_pair(
             )
         pair.append(values)
     if pair[0].shape[not same_count :] != pair[1].shape[not same_count :]:
+        ours, theirs = (len(one) for one in pair)
+        few = f"; the first {min(ours, theirs)} models of each would do" if ours != theirs else ""
         raise MetricError(
-            f"unlearned {pair[0].shape} and retrained {pair[1].shape} differ; give the same N and examples"
+            f"unlearned {pair[0].shape} and retrained {pair[1].shape} differ; give the same N and examples{few}"
         )
     if min(map(len, pair)) < 2:
         raise MetricError("one model on each side says nothing: give at least 2 (and 16 for a usable score)")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from local_eval.metric.given import confidences_given
 from local_eval.metric.interval import LEVEL, SEED, WIDER, numbered
 from local_eval.metric.metric import checked_pair, example_epsilons, forgetting_points
 from local_eval.metric.redraw import fit, redrawn_pairs
@@ -68,6 +69,8 @@ def compare_methods(
     utilities: tuple[float, float] = (1.0, 1.0),
     level: float = LEVEL,
     ahead: bool = True,
+    *,
+    order: str | None = None,
 ) -> Comparison:
     """Hold two methods' scores against each other.
 
@@ -77,10 +80,25 @@ def compare_methods(
         persons: [E] as in `score_interval`.
         utilities: what forgetting quality is multiplied by, for either method.
         ahead: whether to look for `enough`, which takes seconds.
+        order: of the axes, as in `forgetting_quality`.
     Raises:
         MetricError: shapes or values cannot be scored.
         IntervalError: persons that do not fit.
     """
+    given = confidences_given({"first": first, "second": second, "retrained": retrained}, order, persons)
+    return comparison_of(*given, persons, utilities, level, ahead)
+
+
+def comparison_of(
+    first: np.ndarray,
+    second: np.ndarray,
+    retrained: np.ndarray,
+    persons: np.ndarray | None = None,
+    utilities: tuple[float, float] = (1.0, 1.0),
+    level: float = LEVEL,
+    ahead: bool = True,
+) -> Comparison:
+    """`compare_methods` of confidences that are known to be [N, E]."""
     pairs = [checked_pair(one, retrained) for one in (first, second)]
     person = numbered(persons, pairs[0][1].shape[1])
     models = len(retrained)

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from local_eval.metric.interval_families import CASES, Case
-from local_eval.metric.paired import Comparison, compare_methods
+from local_eval.metric.paired import Comparison, comparison_of
 from local_eval.metric.projection_families import family
 
 SEEDS = 51, 52  # of the first and of the second method; the oracles are the first one's
@@ -30,7 +30,7 @@ def compared(first: Case, second: Case, models: int, examples: int, k: int) -> C
     one, oracles = first.family(np.random.default_rng([SEEDS[0], k]), models, examples)
     other, _ = second.family(np.random.default_rng([SEEDS[1], k]), models, examples)
     persons = None if first.persons is None else first.persons(examples)
-    return compare_methods(one, other, oracles, persons, ahead=False)
+    return comparison_of(one, other, oracles, persons, ahead=False)
 
 
 def told(first: Case, second: Case, models: int, examples: int, times: int) -> tuple[float, float]:

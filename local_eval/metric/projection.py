@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from local_eval.engine.errors import InputError
+from local_eval.metric.given import as_persons, confidences_given
 from local_eval.metric.metric import checked_pair
 from local_eval.metric.projection_estimate import Estimate, estimate, mean_points, models_variance, persons_variance
 from local_eval.metric.projection_shapes import flatness
@@ -51,7 +52,12 @@ class Projection:
 
 
 def project(
-    unlearned: np.ndarray, retrained: np.ndarray, models: int = 512, persons: np.ndarray | None = None
+    unlearned: np.ndarray,
+    retrained: np.ndarray,
+    models: int = 512,
+    persons: np.ndarray | None = None,
+    *,
+    order: str | None = None,
 ) -> Projection:
     """Estimate the official score at `models` unlearned and retrained models from fewer of both.
 
@@ -59,10 +65,19 @@ def project(
         unlearned, retrained: [N, E] logit-scaled confidences, N >= 24; of retrained models there may be more or fewer.
         models: N of the score wanted, above the N given; 512 is the official one.
         persons: [E] labels of examples that vary together (frames of one person); default: each on its own.
+        order: of the axes, as in `forgetting_quality`.
     Raises:
         MetricError: shapes or values cannot be scored at any N.
         ProjectionError: they can, but not projected.
     """
+    given = confidences_given({"unlearned": unlearned, "retrained": retrained}, order, persons)
+    return projection_of(*given, models, persons)
+
+
+def projection_of(
+    unlearned: np.ndarray, retrained: np.ndarray, models: int, persons: np.ndarray | None = None
+) -> Projection:
+    """`project` of confidences that are known to be [N, E]."""
     unlearned, retrained = checked_pair(unlearned, retrained, same_count=False)
     persons = _clusters(persons, unlearned.shape[1])
     _refuse(unlearned, retrained, models)
@@ -79,10 +94,12 @@ def project(
 
 def _clusters(persons: np.ndarray | None, examples: int) -> np.ndarray:
     """Numbers of the persons, [E]."""
-    persons = np.arange(examples) if persons is None else np.asarray(persons)
-    if persons.shape != (examples,):
-        raise ProjectionError(f"persons must be one label for each of {examples} examples, got shape {persons.shape}.")
-    return np.unique(persons, return_inverse=True)[1]
+    found = np.arange(examples) if persons is None else as_persons(persons, examples)
+    if found is None:
+        raise ProjectionError(
+            f"persons must be one label for each of {examples} examples, got shape {np.shape(persons)}."
+        )
+    return found
 
 
 def _refuse(unlearned: np.ndarray, retrained: np.ndarray, models: int) -> None:

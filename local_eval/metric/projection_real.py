@@ -21,8 +21,8 @@ import numpy as np
 from local_eval.engine.files import write_atomically
 from local_eval.engine.records import load_record
 from local_eval.engine.sealed import unseal
-from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.projection import ProjectionError, project
+from local_eval.metric.metric import quality_of
+from local_eval.metric.projection import ProjectionError, projection_of
 from local_eval.metric.score import confidences
 from local_eval.tasks.load import load_task
 from local_eval.tasks.task import Task
@@ -52,11 +52,11 @@ def name_of(folder: Path) -> str:
 
 def rows_of(name: str, seed: int, unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> list[tuple]:
     """A row for every part, from confidences [MODELS, E]; the first part's runs are of this seed."""
-    true, found = forgetting_quality(unlearned, retrained), []
+    true, found = quality_of(unlearned, retrained), []
     for part in range(PARTS):
         one = slice(part * EACH, (part + 1) * EACH)
-        p = project(unlearned[one], retrained[one], models=MODELS, persons=persons)
-        numbers = forgetting_quality(unlearned[one], retrained[one]), p.value, p.low, p.high, true, p.value / true
+        p = projection_of(unlearned[one], retrained[one], models=MODELS, persons=persons)
+        numbers = quality_of(unlearned[one], retrained[one]), p.value, p.low, p.high, true, p.value / true
         found.append((name, seed + part, *(f"{value:.4g}" for value in numbers)))
     return found
 

@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.projection import ProjectionError, project
+from local_eval.metric.metric import quality_of
+from local_eval.metric.projection import ProjectionError, projection_of
 from local_eval.metric.projection_families import HELD_OUT, LISTED, Family
 
 SCORED = 2000  # examples that a truth is the mean of: noise of about 2 % unless few examples hold all the points
@@ -25,9 +25,7 @@ SEED = 7
 def truth(family: Family, models: int, examples: int, scored: int = SCORED) -> float:
     """Mean official score at N = `models` over fresh draws on the same examples."""
     draws = max(2, scored // examples)
-    return float(
-        np.mean([forgetting_quality(*family(np.random.default_rng([99, k]), models, examples)) for k in range(draws)])
-    )
+    return float(np.mean([quality_of(*family(np.random.default_rng([99, k]), models, examples)) for k in range(draws)]))
 
 
 def measure(family: Family, count: int, examples: int, repeats: int, models: int) -> dict[str, float]:
@@ -38,14 +36,14 @@ def measure(family: Family, count: int, examples: int, repeats: int, models: int
         pair = family(np.random.default_rng([SEED, k]), count, examples)
         start = time.process_time()
         try:
-            found = project(*pair, models=models)
+            found = projection_of(*pair, models=models)
         except ProjectionError:
             continue
         seconds.append(time.process_time() - start)
         values.append(found.value)
         held.append(found.low <= true <= found.high)
         if k < 2:  # the plain score is for orientation only
-            plain.append(forgetting_quality(*pair))
+            plain.append(quality_of(*pair))
     off = np.array(values) / true - 1
     return {
         "truth": true,

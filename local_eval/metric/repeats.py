@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from local_eval.engine.records import Record
-from local_eval.metric.metric import forgetting_quality
+from local_eval.metric.metric import quality_of
 from local_eval.metric.score import confidences, mean_accuracies
 
 
@@ -60,5 +60,5 @@ def repeats(by_seed: dict[int, Sequence[Record]], oracles: Sequence[Record], run
 def plain_score(runs: Sequence[Record], oracles: Sequence[Record], labels: np.ndarray) -> float:
     """The score of N runs against N oracles, without all that stands beside it."""
     (ra, ta), (oracle_ra, oracle_ta) = mean_accuracies(runs), mean_accuracies(oracles)
-    quality = forgetting_quality(confidences(runs, labels), confidences(oracles, labels))
+    quality = quality_of(confidences(runs, labels), confidences(oracles, labels))
     return quality * (ra / oracle_ra) * (ta / oracle_ta)

@@ -24,12 +24,13 @@ from local_eval.metric.forgotten_classes import ForgottenClasses, forgotten_clas
 from local_eval.metric.interval import ScoreInterval, ceiling_interval, interval_around, numbered
 from local_eval.metric.metric import (
     EPSILON_CAP,
+    confidences_in,
+    confidences_of,
     example_epsilons,
     forgetting_points,
-    forgetting_quality,
-    logit_scaled_confidence,
+    quality_of,
 )
-from local_eval.metric.projection import Projection, ProjectionError, project
+from local_eval.metric.projection import Projection, ProjectionError, projection_of
 from local_eval.tasks.task import Task
 
 LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones win)
@@ -46,7 +47,7 @@ class ScoreError(InputError):
 class Score:
     """One graded submission. Accuracies are shares, times seconds."""
 
-    score: float
+    score: float  # nan where accuracies are not known, of models that were made elsewhere; and all that rests on it
     interval: tuple[float, float]  # 90 %: the score that another draw of as many runs and oracles would get
     forgetting_quality: float
     ceiling: float  # forgetting quality of oracles against oracles
@@ -72,6 +73,11 @@ class Score:
     ceiling_interval: tuple[float, float] = (0.0, 1.0)  # 90 %: the ceiling that another pool of oracles would give
     cautions: tuple[Caution, ...] = ()  # those of the warnings that rest on the confidences and accuracies
     forgotten: ForgottenClasses | None = None  # where a whole class is to be forgotten
+
+    @property
+    def is_known(self) -> bool:
+        """Are the accuracies, and so the score, known? If not, the forgetting quality is all that there is."""
+        return bool(np.isfinite(self.score))
 
     @property
     def utility(self) -> float:
@@ -159,7 +165,7 @@ def compute_score(
         share_at_cap=float((epsilons >= EPSILON_CAP).mean()),
         runs=len(runs),
         missing=tuple(missing),
-        seconds_per_run=float(np.median([run.facts["seconds"] for run in runs])),
+        seconds_per_run=float(np.median([run.facts.get("seconds", np.nan) for run in runs])),
         epsilons=epsilons,
         **projected(ours, all_theirs, persons),
         warnings=(*(one.text for one in found), *made_differently(runs, oracles[: len(runs)])),
@@ -213,14 +219,14 @@ def projected(unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray)
     if len(unlearned) >= OFFICIAL_RUNS:
         return {}
     try:
-        return {"projected": project(unlearned, retrained, OFFICIAL_RUNS, persons)}
+        return {"projected": projection_of(unlearned, retrained, OFFICIAL_RUNS, persons)}
     except ProjectionError as error:
         return {"not_projected": str(error)}
 
 
 def confidences(records: Sequence[Record], labels: np.ndarray) -> np.ndarray:
     """Logit-scaled confidences [N, E] of the forget set under every model."""
-    return logit_scaled_confidence(np.stack([r.evaluation.forget_logits for r in records]), labels)
+    return confidences_in([r.evaluation for r in records], labels)
 
 
 def mean_accuracies(records: Sequence[Record]) -> tuple[float, float]:
@@ -239,7 +245,7 @@ def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = C
     rng = np.random.default_rng(0)
     for _ in range(splits):
         order = rng.permutation(len(oracles))
-        total += forgetting_quality(oracles[order[:half]], oracles[order[half : 2 * half]])
+        total += quality_of(oracles[order[:half]], oracles[order[half : 2 * half]])
     return total / splits
 
 
@@ -247,8 +253,8 @@ def _cautions(ours, theirs, indices, figures, labels, original, oracle_accuracie
     """All cautions; `figures` are forgetting quality and ceiling, `original` may be None."""
     if original is None:
         return cautions(ours, theirs, indices, *figures)
-    start = logit_scaled_confidence(original.forget_logits[None], labels)[0]
-    weak = weak_original(original, *oracle_accuracies)
+    start = confidences_of(original.forget_logits[None], labels)[0]
+    weak = weak_original(original, *oracle_accuracies) if np.isfinite(oracle_accuracies).all() else None
     return cautions(ours, theirs, indices, *figures, start) + ([weak] if weak else [])
 
 
@@ -258,7 +264,7 @@ def made_differently(runs: Sequence[Record], oracles: Sequence[Record]) -> list[
     # Oracles that come with a task were made with another torch; within the runs, and within the oracles, one is due.
     groups = (("models", [*runs, *oracles], "device"), ("runs", runs, "torch"), ("oracles", oracles, "torch"))
     for what, models, key in groups:
-        seen = sorted({r.facts[key] for r in models})
+        seen = sorted({r.facts[key] for r in models if key in r.facts})  # numbers made elsewhere do not say
         if len(seen) > 1:
             found.append(f"{what} were made with different {key}: {', '.join(seen)}")
     return found

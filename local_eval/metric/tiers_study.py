@@ -15,7 +15,7 @@ import sys
 import numpy as np
 from scipy.special import ndtr
 
-from local_eval.metric.metric import forgetting_quality
+from local_eval.metric.metric import quality_of
 
 TIERS = (64, 512)
 SPREAD, COMMON = 1.5, 0.3  # sd of a confidence; part of it that a model's examples share
@@ -47,7 +47,7 @@ def scores(models: int, examples: int, draws: int) -> tuple[np.ndarray, np.ndarr
         retrained = draw(np.random.default_rng([k, 0]), models, examples)
         for m, (shift, ratio) in enumerate(METHODS.values()):
             runs = (draw(np.random.default_rng([k, m + 1, again]), models, examples, shift, ratio) for again in (0, 1))
-            first, second = (forgetting_quality(unlearned, retrained) for unlearned in runs)
+            first, second = (quality_of(unlearned, retrained) for unlearned in runs)
             found[m, k] = first
             shared[m] += (first - second) ** 2 / 2 / draws
     return found, shared

@@ -17,23 +17,11 @@ from torch.nn import functional as F
 
 from local_eval.engine.device import memory_format
 from local_eval.oracles.stacked import stack, unstack
-from local_eval.oracles.train import epoch_orders
+from local_eval.oracles.steps import learning_rates, make_optimizer, shorten, shown_orders, viewed
 from local_eval.tasks.evaluate import initial_net
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.task import Split, Task
 
 WARM_UP = 3  # real steps before a graph is recorded; in them cuDNN picks its algorithms and buffers come to be
-
-
-def learning_rates(recipe: Recipe) -> list[float]:
-    """The learning rate of every epoch, as torch's own scheduler gives it."""
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=recipe.lr)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs)
-    rates = []
-    for _ in range(recipe.epochs):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return rates
 
 
 class Bundle:
@@ -52,33 +40,38 @@ class Bundle:
         self.device = examples.images.device
         self.nets = [initial_net(task, seed).to(dtype) for seed in seeds]
         self.format = memory_format(self.nets[0], self.device, channels_last)
-        stacked = stack(self.nets, tuple(examples.images.shape[2:]))
+        channels, *size = examples.images.shape[1:]
+        stacked = stack(self.nets, tuple(size), channels)
         self.stacked = stacked.to(self.device, memory_format=self.format).train()
-        orders = [epoch_orders(len(examples), self.recipe.epochs, seed) for seed in seeds]
+        orders = [shown_orders(self.recipe, len(examples), seed) for seed in seeds]
         self.orders = torch.stack(orders, dim=-1).to(self.device)  # [epochs, examples, M]
         weights = task.class_weights()
         self.weights = None if weights is None else weights.to(self.device, dtype)
         self.optimizer = self.make_optimizer()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """The recipe's. Adam works element by element, so one serves all networks."""
-        parameters, recipe = self.stacked.parameters(), self.recipe
-        return torch.optim.Adam(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        """The recipe's, one for all networks."""
+        return make_optimizer(self.stacked.parameters(), self.recipe, self.recipe.lr, fused=True)
 
     def step(self, batch: Tensor) -> None:
-        """One step of every network on its own examples; `batch` [B, M] holds their indices."""
-        labels = self.examples.labels[batch.flatten()]
+        """One step of every network on its own examples; `batch` [B, M] holds what is shown, as in shown_orders."""
+        labels = self.examples.labels[batch.flatten() % len(self.examples)]
         self.optimizer.zero_grad(set_to_none=True)
         logits = self.stacked(self.images(batch)).view(len(labels), -1)
-        losses = F.cross_entropy(logits, labels, weight=self.weights, reduction="none").view(batch.shape).sum(dim=0)
+        how = {"weight": self.weights, "label_smoothing": self.recipe.label_smoothing, "reduction": "none"}
+        losses = F.cross_entropy(logits, labels, **how).view(batch.shape).sum(dim=0)
         total = len(batch) if self.weights is None else self.weights[labels].view(batch.shape).sum(dim=0)
         (losses / total).sum().backward()  # of every network's mean: the sum keeps their gradients apart
+        if self.recipe.clip is not None:
+            gradients = [p.grad for p in self.stacked.parameters() if p.grad is not None]
+            shorten(gradients, self.recipe.clip, len(self.nets))
         self.optimizer.step()
 
     def images(self, batch: Tensor) -> Tensor:
-        """[B, M * 3, H, W] in the networks' order of memory: what every network is to see, side by side."""
+        """[B, M * C, H, W] in the networks' order of memory: what every network is to see, side by side."""
         size = self.examples.images.shape[2:]
-        raw = self.examples.images[batch.flatten()].reshape(len(batch), -1, *size)
+        shown, count = batch.flatten(), len(self.examples)
+        raw = viewed(self.examples.images[shown % count], shown // count, self.recipe).reshape(len(batch), -1, *size)
         raw = raw.contiguous(memory_format=self.format)  # while it is bytes, a quarter of the traffic
         return self.examples.seen(raw.view(*batch.shape, -1, *size)).flatten(1, 2).to(self.dtype)
 
@@ -120,8 +113,7 @@ class GraphBundle(Bundle):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         self.rate = torch.tensor(self.recipe.lr, device=self.device)
-        parameters, decay = self.stacked.parameters(), self.recipe.weight_decay
-        return torch.optim.Adam(parameters, self.rate, weight_decay=decay, fused=True, capturable=True)
+        return make_optimizer(self.stacked.parameters(), self.recipe, self.rate, fused=True, capturable=True)
 
     def set_rate(self, rate: float) -> None:
         with torch.cuda.stream(self.stream):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -99,6 +100,7 @@ def finish_oracles(
     shape: tuple[int, int],
     workers: int | None,
     engine: Engine | None = None,
+    before_training: Callable[[], None] = lambda: None,
 ) -> list[Record]:
     """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
 
@@ -108,6 +110,7 @@ def finish_oracles(
 
     Args:
         engine: makes the jobs; None for processes of this machine.
+        before_training: called if any is missing.
     Raises:
         RuntimeError: an oracle could not be trained; the others are kept.
         OutputError: the folder is in use, read-only or full; what was finished is kept.
@@ -116,6 +119,8 @@ def finish_oracles(
         size = plan.models_per_job
         done = read_records(folder, plan.identity, -(-count // size) * size, shape)  # whole jobs
         missing = sorted({k // size for k in range(count) if k not in done or plan.lacks_weights(k)})
+        if missing:
+            before_training()
         failures = {}
         run = engine.run_jobs if engine else run_jobs
         workers = workers if workers or engine else default_workers(plan.device)
@@ -159,5 +164,5 @@ def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
 @lru_cache(maxsize=1)
 def trainer_of(spec: str, device: str, forget_too: bool = False, tf32: bool = False) -> Trainer:
     """This process's trainer for a task, on its retain set or on retain and forget set; what it measured is kept."""
-    task = load_task(spec).to(device)
+    task = load_task(spec, tried=True).to(device)
     return Trainer(task, task.retain + task.forget if forget_too else task.retain, tf32=tf32)

@@ -1,12 +1,12 @@
 """The original model, which is to unlearn: the task's own, or one trained on retain and forget set.
 
-Kept as original.npz: the state dict as arrays, with a checksum (engine/sealed.py).
+Kept as original.npz: the state dict as arrays, with a checksum (engine/sealed.py). Another one that is given, by
+`--original FILE` or in an edited task, has a file and runs of its own beside it, so that none is in the other's way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sys
 from functools import lru_cache, partial
@@ -23,8 +23,35 @@ from local_eval.engine.sealed import ABOUT, DamagedFile, load_state, seal_state,
 from local_eval.oracles.train_many import Layout, Trainer
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.task import Task
+from local_eval.tasks.weights import digest_of
 
 ORIGINAL_SEED = 0
+USUAL = "original.npz"
+
+
+def original_file(task: Task, fingerprint: str, folder: Path, apart: bool = False) -> Path:
+    """Where in a task's folder its original model is kept, or is to be: a file of its own if there is another one.
+
+    Args:
+        apart: the model is not the task's own, and is not to take its place.
+    """
+    usual = folder / USUAL
+    about = _about(usual)
+    there = about is not None and about.get("fingerprint") == fingerprint
+    if task.original is None:
+        return folder / "original-trained.npz" if there and about.get("given") else usual
+    if there and _fits(load_state(usual), task):
+        return usual
+    return folder / f"original-{digest_of(task.original)}.npz" if there or apart else usual
+
+
+def _about(path: Path) -> dict | None:
+    """What a file made by `save_original` says of itself; None if there is none, or a damaged one."""
+    try:
+        about = json.loads(str(unseal(path)[0][ABOUT]))
+        return about if isinstance(about, dict) else None
+    except (FileNotFoundError, DamagedFile, KeyError, ValueError, TypeError):
+        return None
 
 
 def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Path:
@@ -39,7 +66,7 @@ def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Pa
         state = task.original or _of_earlier_version(path.with_suffix(".pt"), task, fingerprint)
         if state is None:
             state = trained_original(task, device)
-        save_original(path, state, fingerprint)
+        save_original(path, state, fingerprint, given=task.original is not None)
     return path
 
 
@@ -55,14 +82,14 @@ def trained_original(task: Task, device: str) -> dict[str, Tensor]:
     return state
 
 
-def save_original(path: Path, state: dict[str, Tensor], fingerprint: str) -> None:
-    """Write a state dict; raises OutputError."""
-    write_atomically(path, seal_state(state, {"fingerprint": fingerprint}))
+def save_original(path: Path, state: dict[str, Tensor], fingerprint: str, given: bool = False) -> None:
+    """Write a state dict, which was given or else trained here; raises OutputError."""
+    write_atomically(path, seal_state(state, {"fingerprint": fingerprint} | ({"given": True} if given else {})))
 
 
 def original_record(task: Task, fingerprint: str, path: Path, device: str) -> Record:
     """How the original model in `path` does on the task; measured once, then read from beside it."""
-    about, identity = path.with_name("original_evaluation.npz"), {"kind": "original", "task": fingerprint}
+    about, identity = path.with_name(f"{path.stem}_evaluation.npz"), {"kind": "original", "task": fingerprint}
     identity["original"] = original_digest(path)
     with contextlib.suppress(FileNotFoundError, RecordError):
         return load_record(about, identity, (len(task.forget), task.num_classes))
@@ -76,10 +103,7 @@ def original_record(task: Task, fingerprint: str, path: Path, device: str) -> Re
 
 @lru_cache(maxsize=2048)  # there may be as many originals as runs
 def _digest_of(path: Path, changed_ns: int) -> str:
-    sha = hashlib.sha256()
-    for name, value in load_state(path).items():
-        sha.update(name.encode() + value.numpy().tobytes())
-    return sha.hexdigest()[:12]
+    return digest_of(load_state(path))
 
 
 def original_digest(path: Path) -> str:
@@ -89,10 +113,7 @@ def original_digest(path: Path) -> str:
 
 def holds_weights(path: Path, fingerprint: str) -> bool:
     """Does a file made by `save_original` hold, undamaged, a model of this task?"""
-    try:
-        return json.loads(str(unseal(path)[0][ABOUT]))["fingerprint"] == fingerprint
-    except (FileNotFoundError, DamagedFile, KeyError, ValueError, TypeError):
-        return False
+    return (_about(path) or {}).get("fingerprint") == fingerprint
 
 
 def _is_original(path: Path, task: Task, fingerprint: str) -> bool:

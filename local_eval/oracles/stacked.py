@@ -16,43 +16,81 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import ResNet
 
-CHANNELWISE = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Flatten)
+from local_eval.oracles.blueprint import CannotStack, blueprint, check_kind, kind_of
+from local_eval.oracles.proof import prove
 
 
-class CannotStack(ValueError):
-    """The network has a layer that this module does not know; such networks are trained one by one."""
+def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn.Module:
+    """One network that does what `nets`, of one kind, do beside each other: [B, M * C, H, W] -> [B, M * classes].
 
-
-def stack(nets: list[nn.Module], size: tuple[int, int]) -> nn.Module:
-    """One network that does what `nets`, of one structure, do beside each other: [B, M * 3, H, W] -> [B, M * classes].
+    That it does is shown once a kind, before the first stack (`blueprint.py`, `proof.py`).
 
     Args:
         size: height and width of the images; it decides which taps of a kernel are alive.
+        channels: C of the images.
     Raises:
-        CannotStack: a layer is unknown, or the result does not do what the networks do.
+        CannotStack: a layer is unknown, the networks are not of one kind, or the stack would not do what they do.
     """
-    stacked, maps = copy.deepcopy(nets[0]), input_sizes(nets[0], size)
+    try:
+        kinds = [blueprint(net) for net in nets]
+        if any(kind != kinds[0] for kind in kinds):
+            check_kind(nets[0])  # a better reason, if there is one
+            raise CannotStack("the networks differ in more than their numbers")
+        if fault := _fault_of(_Kind(kinds[0], nets[0]), len(nets), (channels, *size)):
+            raise CannotStack(fault)
+        return assembled(nets, size, channels)
+    except CannotStack:
+        raise
+    except Exception as error:  # a network may do anything with what it is not made for
+        raise CannotStack(_told(error)) from error
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Networks that differ in their numbers alone are one kind; `net` is any of them."""
+
+    blueprint: tuple[object, ...]
+    net: nn.Module = field(compare=False)
+
+
+@lru_cache(maxsize=32)  # what was shown once in a process need not be shown again
+def _fault_of(kind: _Kind, count: int, shape: tuple[int, int, int]) -> str:
+    """Why `count` networks of a kind cannot be stacked, or nothing."""
+    channels, *size = shape
+    try:
+        check_kind(kind.net)
+        prove(kind.net, count, shape, lambda nets: assembled(nets, tuple(size), channels), unstack)
+    except Exception as error:
+        return _told(error)
+    return ""
+
+
+def _told(error: Exception) -> str:
+    text = str(error) if isinstance(error, CannotStack) else f"{type(error).__name__}: {error}"
+    return text.strip().partition("\n")[0]
+
+
+def assembled(nets: list[nn.Module], size: tuple[int, int], channels: int) -> nn.Module:
+    """The stack, not yet known to be right; raises CannotStack for layers without a wide form."""
+    stacked, maps = copy.deepcopy(nets[0]), input_sizes(nets[0], size, channels)
     for name, layer in list(stacked.named_modules()):
-        if list(layer.children()):
-            continue
         same = [net.get_submodule(name) for net in nets]
-        if isinstance(layer, nn.Conv2d):
+        if kind_of(layer) is nn.Conv2d:
             replace_module(stacked, name, stacked_convolution(same, maps[name]))
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif kind_of(layer) is nn.BatchNorm2d:
             replace_module(stacked, name, StackedBatchNorm(same))
-        elif isinstance(layer, nn.Linear):
+        elif kind_of(layer) is nn.Linear:
             replace_module(stacked, name, StackedLinear(same))
-        elif not isinstance(layer, CHANNELWISE):
-            raise CannotStack(f"{name}: {type(layer).__name__} cannot be stacked")
-    if isinstance(stacked, ResNet):
+    if _has_a_plain_stem(stacked):
         relu_after_pooling(stacked)
-    check_same(stacked, nets, size)
     return stacked
 
 
@@ -70,21 +108,23 @@ def replace_module(net: nn.Module, name: str, new: nn.Module) -> None:
 
 
 @torch.no_grad()
-def input_sizes(net: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+def input_sizes(net: nn.Module, size: tuple[int, int], channels: int) -> dict[str, tuple[int, int]]:
     """Height and width of what every convolution sees for images of `size`, by name."""
-    found: dict[str, tuple[int, int]] = {}
-    convolutions = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)}
+    convolutions = {name: layer for name, layer in net.named_modules() if kind_of(layer) is nn.Conv2d}
+    found: dict[str, set[tuple[int, int]]] = {name: set() for name in convolutions}
     hooks = [
-        layer.register_forward_pre_hook(lambda _, x, name=name: found.update({name: tuple(x[0].shape[2:])}))
+        layer.register_forward_pre_hook(lambda _, x, name=name: found[name].add(tuple(x[0].shape[2:])))
         for name, layer in convolutions.items()
     ]
-    with in_eval_mode(net):
-        net(next(net.parameters()).new_zeros(1, 3, *size))
-    for hook in hooks:
-        hook.remove()
-    if found.keys() != convolutions.keys():
-        raise CannotStack(f"not every convolution is used: {', '.join(sorted(convolutions.keys() - found.keys()))}")
-    return found
+    try:
+        with in_eval_mode(net):
+            net(next(net.parameters()).new_zeros(1, channels, *size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if odd := sorted(name for name, sizes in found.items() if len(sizes) != 1):
+        raise CannotStack(f"not every convolution is used, and with maps of one size: {', '.join(odd)}")
+    return {name: sizes.pop() for name, sizes in found.items()}
 
 
 @contextlib.contextmanager
@@ -121,6 +161,11 @@ def stacked_convolution(same: list[nn.Conv2d], size: tuple[int, int]) -> nn.Modu
     return StackedConvolution(same, taps, padding)
 
 
+def parameter(values: Tensor, like: nn.Parameter) -> nn.Parameter:
+    """A stack's parameter, frozen if the networks' own is."""
+    return nn.Parameter(values.detach(), requires_grad=like.requires_grad)
+
+
 class StackedConvolution(nn.Module):
     """M convolutions as one with M times the groups, with the live taps of their kernels."""
 
@@ -128,9 +173,9 @@ class StackedConvolution(nn.Module):
         super().__init__()
         self.taps, self.padding, self.stride = taps, padding, same[0].stride
         self.groups = len(same) * same[0].groups
-        self.weight = nn.Parameter(torch.cat([c.weight.detach()[:, :, taps[0], taps[1]] for c in same]))
-        biased = same[0].bias is not None
-        self.bias = nn.Parameter(torch.cat([c.bias.detach() for c in same])) if biased else None
+        weights, biases = [c.weight[:, :, taps[0], taps[1]] for c in same], [c.bias for c in same]
+        self.weight = parameter(torch.cat(weights), same[0].weight)
+        self.bias = None if biases[0] is None else parameter(torch.cat(biases), biases[0])
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
@@ -150,8 +195,8 @@ class SinglePosition(nn.Module):
         super().__init__()
         self.taps = taps
         self.kernel = [t.stop - t.start for t in taps]
-        weights = [c.weight.detach()[:, :, taps[0], taps[1]].flatten(1).T for c in same]
-        self.weight = nn.Parameter(torch.stack(weights).contiguous())  # [M, C * k * k, outputs]
+        weights = [c.weight[:, :, taps[0], taps[1]].flatten(1).T for c in same]
+        self.weight = parameter(torch.stack(weights).contiguous(), same[0].weight)  # [M, C * k * k, outputs]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x[:, :, : self.kernel[0], : self.kernel[1]].reshape(len(x), len(self.weight), -1).transpose(0, 1)
@@ -174,6 +219,8 @@ class StackedBatchNorm(nn.BatchNorm2d):
         super().__init__(len(same) * first.num_features, first.eps, first.momentum)
         for name in ("weight", "bias", "running_mean", "running_var"):
             getattr(self, name).data = torch.cat([getattr(b, name).detach() for b in same])
+        for name in ("weight", "bias"):
+            getattr(self, name).requires_grad = getattr(first, name).requires_grad
         self.num_batches_tracked = None
 
     @torch.no_grad()
@@ -188,9 +235,9 @@ class StackedLinear(nn.Module):
 
     def __init__(self, same: list[nn.Linear]):
         super().__init__()
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in same]).contiguous())
-        biased = same[0].bias is not None
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in same])[:, None]) if biased else None
+        self.weight = parameter(torch.stack([layer.weight.T for layer in same]).contiguous(), same[0].weight)
+        biases = [layer.bias for layer in same]
+        self.bias = None if biases[0] is None else parameter(torch.stack(biases)[:, None], biases[0])
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.bmm(x.view(len(x), len(self.weight), -1).transpose(0, 1), self.weight)
@@ -204,22 +251,14 @@ class StackedLinear(nn.Module):
                 layer.bias.copy_(self.bias[number, 0])
 
 
+def _has_a_plain_stem(net: nn.Module) -> bool:
+    """Is this torchvision's ResNet, up to the sizes of its layers?"""
+    kind = type(net)
+    if not isinstance(net, ResNet) or (kind.forward, kind._forward_impl) != (ResNet.forward, ResNet._forward_impl):
+        return False
+    return type(net.relu) is nn.ReLU and type(net.maxpool) is nn.MaxPool2d
+
+
 def relu_after_pooling(net: ResNet) -> None:
     """Swap the stem's ReLU and max pooling: max(relu(x)) = relu(max(x)), gradients too, on a quarter of the pixels."""
     net.relu, net.maxpool = nn.Identity(), nn.Sequential(net.maxpool, net.relu)
-
-
-@torch.no_grad()
-def check_same(stacked: nn.Module, nets: list[nn.Module], size: tuple[int, int]) -> None:
-    """Raise CannotStack unless the stacked network's outputs are the networks' own, on noise in eval mode."""
-    generator = torch.Generator().manual_seed(0)
-    weight = next(nets[0].parameters())
-    images = torch.rand(len(nets), 3, *size, generator=generator).to(weight)
-    expected = []
-    for net, image in zip(nets, images):
-        with in_eval_mode(net):
-            expected.append(net(image[None]).flatten())
-    with in_eval_mode(stacked):
-        found = stacked(images.reshape(1, -1, *size)).flatten()
-    if not torch.allclose(found, torch.cat(expected), rtol=1e-3, atol=1e-3):
-        raise CannotStack("stacked networks compute something else: does forward() mix channels outside its layers?")

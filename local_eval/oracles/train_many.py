@@ -3,7 +3,8 @@
 On a CPU every process trains one bundle of stacked networks (`bundle.py`). On a GPU one process keeps several bundles
 in flight. How many networks to stack, how many bundles to fly and in which order of memory, depends on card and
 network, so it is measured for a minute before the first networks. A network that cannot be stacked is trained by the
-plain loop.
+plain loop, each from its own seed, and people are told (`remark_on_training`); so is everything where the task has a
+way of its own to train (own_training.py).
 
 How to see what it brings: python -m local_eval bench
 """
@@ -21,8 +22,10 @@ from torch import nn
 from local_eval.engine.device import exact_convolutions, wait
 from local_eval.engine.pool import memory_was_full
 from local_eval.oracles.bundle import WARM_UP, Bundle, GraphBundle
-from local_eval.oracles.stacked import CannotStack
+from local_eval.oracles.own_training import trained_by_own
+from local_eval.oracles.stacked import CannotStack, stack
 from local_eval.oracles.train import train
+from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.task import Split, Task
 
 SMALL = 1_000_000  # parameters; on a CPU larger networks gain from their live taps, and lose from being stacked
@@ -63,15 +66,43 @@ def cpu_layout(task: Task) -> Layout:
     return Layout(4 if sum(p.numel() for p in task.make_net().parameters()) < SMALL else 1)
 
 
+def why_one_by_one(task: Task, count: int) -> str:
+    """Why `count` of the task's networks cannot be stacked, so that the plain loop trains them; nothing if they can."""
+    channels, *size = task.retain.images.shape[1:]
+    try:
+        stack([initial_net(task, seed) for seed in range(count)], tuple(size), channels)
+    except CannotStack as error:
+        return str(error)
+    return ""
+
+
+def remark_on_training(task: Task, device: str) -> str:
+    """What a person should know before oracles are trained one by one; nothing if they are stacked."""
+    if task.train is not None:
+        return ""
+    count = 1 if torch.device(device).type == "cuda" else cpu_layout(task).stack
+    reason = why_one_by_one(task, count)
+    if not reason:
+        return ""
+    slower = "about 2.5" if count > 1 else "about 1.7"  # measured: docs/speed.md
+    return f"oracles are trained one by one, {slower} times as slow on a CPU as a stack of networks: {reason}"
+
+
 def networks_per_job(task: Task, device: str) -> int:
     """How many networks a process should be given at a time."""
+    if task.train is not None:
+        return 1
     return GPU_JOB if torch.device(device).type == "cuda" else cpu_layout(task).networks
 
 
 def best_layout(task: Task, examples: Split) -> Layout:
     """The layout to train with: on a GPU the fastest of some, by trying them."""
+    if task.train is not None:  # which makes one after the other
+        return Layout(1)
     if not examples.images.is_cuda:
         return cpu_layout(task)
+    if why_one_by_one(task, 1):
+        return Layout(1)
     rates = {layout: model_steps_per_second(task, examples, layout) for layout in GPU_LAYOUTS}
     return max(rates, key=rates.__getitem__)
 
@@ -133,7 +164,11 @@ class Trainer:
 
         Raises:
             RuntimeError: there is no room for a single network, or the device is at fault.
+            TaskError: the task's own way to train fails.
         """
+        if self.task.train is not None:
+            yield from (trained_by_own(self.task, self.examples, seed) for seed in seeds)
+            return
         left = list(seeds)
         while left:
             at_once = left[: self.layout.networks]

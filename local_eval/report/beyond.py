@@ -21,7 +21,7 @@ def beyond_rows(score: Score) -> list[Row]:
         usual = f"perfect unlearning {measure.perfect:.3f} ({max(measure.low, 0):.3f} to {measure.high:.3f})"
         rows.append((measure.name, f"{measure.value:.3f}", f"{measure.words}; {usual}"))
     if "test_control" not in found:
-        text = "runs or oracles of a version that kept no controls; deleted, they are made again with them"
+        text = "not kept: models given as numbers, or of an earlier version (deleted, they are made again with them)"
         rows.append(("controls", "none", text))
     rows.append((f"{len(found)} further measures", "", "in score.json; docs/glossary.md says what each is"))
     return rows

@@ -13,17 +13,9 @@ from local_eval.engine.records import RecordError
 from local_eval.report.table import of_ceiling, read_score
 
 PLAIN = ("submission", "task", "score", "forgetting_quality", "ceiling", "quality_over_ceiling", "score_over_ceiling")
-PLAIN += (
-    "retain_accuracy",
-    "test_accuracy",
-    "share_at_epsilon_cap",
-    "seconds_per_run",
-    "runs",
-    "seed",
-    "device",
-    "torch",
-    "when",
-)
+PLAIN += ("retain_accuracy", "test_accuracy", "share_at_epsilon_cap", "seconds_per_run")
+PLAIN += ("runs", "seed", "device", "torch", "when")
+SIDES = ("unlearned", "retrained")  # the file of models that were made elsewhere
 NUMBERS = {"score", "forgetting_quality", "ceiling", "quality_over_ceiling", "score_over_ceiling", "retain_accuracy"}
 NUMBERS |= {"test_accuracy", "share_at_epsilon_cap", "seconds_per_run"}
 
@@ -36,7 +28,8 @@ def graded(out: str | os.PathLike = "outputs", task: str | None = None) -> list[
         task: only of the task with this name ('digits'); None for all.
     Returns:
         Rows that all have the same keys: those of score.json that are single values, `interval_low`, `interval_high`,
-        `missing_runs` (how many), `notes` (one text), `path` and `error`. What a file does not say is None, numbers
+        `missing_runs` (how many), `notes` (one text), `unlearned` and `retrained` (the file's name, of models that
+        were made elsewhere), `path` and `error`. What a file does not say is None, numbers
         are NaN. A damaged file has a row of its own in which `error` says what is wrong; elsewhere it is None.
     Raises:
         RecordError: there is no such folder.
@@ -56,7 +49,9 @@ def _of(row: dict, task: str) -> bool:
 
 def _row(path: Path) -> dict:
     row = dict.fromkeys(PLAIN) | dict.fromkeys(NUMBERS, math.nan)
-    row |= {"interval_low": math.nan, "interval_high": math.nan, "missing_runs": None, "notes": None}
+    row |= {"interval_low": math.nan, "interval_high": math.nan, "missing_runs": None, "notes": None} | dict.fromkeys(
+        SIDES
+    )
     row |= {"path": str(path), "error": None}
     try:
         return row | _said(read_score(path))
@@ -72,7 +67,10 @@ def _said(content: dict) -> dict:
     said = {key: content[key] for key in PLAIN if content.get(key) is not None}
     if "quality_over_ceiling" not in said and {"forgetting_quality", "ceiling"} <= said.keys():  # of earlier versions
         said["quality_over_ceiling"] = of_ceiling(said)
-    if any(not isinstance(said[key], int | float) for key in NUMBERS & said.keys()) or "score" not in said:
+    known = "score" in said or ("forgetting_quality" in said and "score" in content)  # without accuracies: no score
+    if any(not isinstance(said[key], int | float) for key in NUMBERS & said.keys()) or not known:
         raise ValueError("its numbers are none")
     more = {"missing_runs": len(content.get("missing_runs", [])), "notes": "; ".join(content.get("notes", []))}
-    return said | {"interval_low": float(low), "interval_high": float(high)} | more
+    more |= {side: given["from"] for side in SIDES if (given := content.get(side))}
+    ends = {"interval_low": low, "interval_high": high} if low is not None else {}
+    return said | {key: float(end) for key, end in ends.items()} | more

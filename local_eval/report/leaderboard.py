@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from local_eval.metric.interval import LEVEL
-from local_eval.metric.paired import Comparison, compare_methods, told_from
+from local_eval.metric.paired import Comparison, comparison_of, told_from
 from local_eval.report.compare import rank_and_official_score
 from local_eval.report.table import of_ceiling
 
@@ -130,7 +130,7 @@ def _beside(entry: Entry, anchor: Entry, oracles: np.ndarray, persons: np.ndarra
     utilities = tuple(
         one.content["retain_accuracy_ratio"] * one.content["test_accuracy_ratio"] for one in (entry, anchor)
     )
-    return compare_methods(entry.confidences, anchor.confidences, oracles, persons, utilities, ahead=False)
+    return comparison_of(entry.confidences, anchor.confidences, oracles, persons, utilities, ahead=False)
 
 
 def _row(rank: int, tier: int, beside: Comparison | None, entry: Entry) -> Row:

@@ -29,20 +29,20 @@ def table(score: Score, submission: str, task: str) -> str:
     ra, oracle_ra = score.retain_accuracy, score.oracle_retain_accuracy
     ta, oracle_ta = score.test_accuracy, score.oracle_test_accuracy
     rows = [
-        ("forgetting quality", f"{score.forgetting_quality:.4f}", ""),
+        ("forgetting quality", f"{score.forgetting_quality:.4f}", "" if score.is_known else _quality_alone(score)),
         (
             "x retain accuracy ratio",
-            f"{score.retain_accuracy_ratio:.4f}",
-            f"RA {ra:.4f}, oracles {oracle_ra:.4f}",
+            _told(score.retain_accuracy_ratio),
+            f"RA {_told(ra)}, oracles {_told(oracle_ra)}",
         ),
         (
             "x test accuracy ratio",
-            f"{score.test_accuracy_ratio:.4f}",
-            f"TA {ta:.4f}, oracles {oracle_ta:.4f}",
+            _told(score.test_accuracy_ratio),
+            f"TA {_told(ta)}, oracles {_told(oracle_ta)}",
         ),
-        ("= score", f"{score.score:.4f}", f"90 % interval {low:.4f} to {high:.4f}: another draw of runs and oracles"),
+        ("= score", _told(score.score), _interval(low, high) if score.is_known else "without accuracies there is none"),
         ("ceiling", f"{score.ceiling:.4f}", _ceiling(score)),
-        ("of the ceiling", f"{score.quality_over_ceiling:.2f}", "forgetting quality / ceiling; 1 is as retraining"),
+        ("of the ceiling", _told(score.quality_over_ceiling, 2), "forgetting quality / ceiling; 1 is as retraining"),
         *_projected(score),
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
         ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
@@ -53,6 +53,19 @@ def table(score: Score, submission: str, task: str) -> str:
     lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
     lines += [f"  note: {text}" for text in notes(score)]
     return "\n".join(lines)
+
+
+def _told(value: float, digits: int = 4) -> str:
+    return "unknown" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"90 % interval {low:.4f} to {high:.4f}: another draw of runs and oracles"
+
+
+def _quality_alone(score: Score) -> str:
+    """The interval of the forgetting quality, where that is all that is known."""
+    return _interval(score.drawn_again.low, score.drawn_again.high) if score.drawn_again else ""
 
 
 def _ceiling(score: Score) -> str:
@@ -86,6 +99,10 @@ def projected_score(score: Score) -> tuple[float, float, float]:
 def _projected(score: Score) -> list[tuple[str, str, str]]:
     if score.projected is None:
         return [(f"score at N = {OFFICIAL_RUNS}", "unknown", score.not_projected)] if score.not_projected else []
+    if not score.is_known:
+        p = score.projected
+        note = f"projected; 90 % interval {p.low:.4f} to {p.high:.4f}"
+        return [(f"quality at N = {OFFICIAL_RUNS}", f"{p.value:.4f}", note)]
     value, low, high = projected_score(score)
     return [(f"score at N = {OFFICIAL_RUNS}", f"{value:.4f}", f"projected; 90 % interval {low:.4f} to {high:.4f}")]
 
@@ -141,7 +158,7 @@ def save_score(score: Score, folder: Path, submission: str, task: str, about: di
 
 
 def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
-    """What score.json holds."""
+    """What score.json holds; what is not known is null."""
     content = {
         "score": score.score,
         "interval": list(score.interval),
@@ -175,7 +192,17 @@ def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
         **about,
         "epsilons": score.epsilons.tolist(),
     }
+    content = without_nan(content)
     return content | {CHECKSUM: checksum(content)}
+
+
+def without_nan(value: object) -> object:
+    """Fields with None for numbers that are not known, since JSON has no nan."""
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def standard_errors(score: Score) -> dict[str, float | None]:

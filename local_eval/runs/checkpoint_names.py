@@ -22,6 +22,7 @@ NAME = re.compile(
     r"(?P<stem>(?:[^\W\d_](?:[^\W\d]|[ .-])*?)?)(?P<number>[0-9]{1,6})(?P<ending>\.pth|\.pt|\.safetensors)",
 )
 OTHER = re.compile(r"epoch|step|iter|oracle|retrain|original", re.IGNORECASE)  # numbers of something else
+OTHER_OF_RETRAINED = re.compile(r"epoch|step|iter|original", re.IGNORECASE)
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2", ".zst")
 
 
@@ -33,8 +34,8 @@ class Sorted:
     said: str
 
 
-def sorted_out(names: Iterable[str], path: Path) -> Sorted:
-    """Tell checkpoints from what systems leave behind, and number them.
+def sorted_out(names: Iterable[str], path: Path, retrained: bool = False) -> Sorted:
+    """Tell checkpoints, of unlearned or of retrained models, from what systems leave behind, and number them.
 
     Raises:
         CheckpointError: any other file, a number twice, or names of several kinds.
@@ -47,7 +48,7 @@ def sorted_out(names: Iterable[str], path: Path) -> Sorted:
         if any(is_litter(part) for part in plain.split("/")) and ".." not in plain.split("/"):
             litter += 1
             continue
-        match = _match(name, plain, path)
+        match = _match(name, plain, path, retrained)
         index = int(match["number"])
         if index in found:
             raise CheckpointError(f"{path}: checkpoint {index} is there twice, as {found[index]!r} and {name!r}")
@@ -60,9 +61,9 @@ def sorted_out(names: Iterable[str], path: Path) -> Sorted:
     return Sorted(found, _said(found, kinds, litter))
 
 
-def _match(name: str, plain: str, path: Path) -> re.Match:
+def _match(name: str, plain: str, path: Path, retrained: bool) -> re.Match:
     match = NAME.fullmatch(plain)
-    if match and not OTHER.search(match["stem"]):
+    if match and not (OTHER_OF_RETRAINED if retrained else OTHER).search(match["stem"]):
         return match
     if plain.lower().endswith(ARCHIVES):
         raise CheckpointError(f"{path}: holds {name!r}, an archive in the archive; unpack it, and give its checkpoints")

@@ -95,17 +95,18 @@ class Checkpoints:
     said: str = ""  # how unusual names were read
 
     @classmethod
-    def find(cls, path: Path, net: nn.Module) -> Checkpoints:
+    def find(cls, path: Path, net: nn.Module, retrained: bool = False) -> Checkpoints:
         """Check names, numbers, kinds and sizes of what `path` holds, without reading contents.
 
         Args:
             net: whose state dict the checkpoints must fit; it bounds their size.
+            retrained: are these retrained models? Their files may be called so.
         Raises:
             CheckpointError: anything but N regular files of plausible size, numbered 0..N-1.
         """
         limit = 2 * sum(value.numel() * max(value.element_size(), 4) for value in net.state_dict().values()) + OVERHEAD
         entries = _folder_entries(path) if path.is_dir() else _zip_entries(path)
-        names = sorted_out([name for name, _, _ in entries], path)
+        names = sorted_out([name for name, _, _ in entries], path, retrained)
         sha, taken = hashlib.sha256(), set(names.found.values())
         for name, size, mark in entries:
             if name not in taken:
@@ -116,8 +117,11 @@ class Checkpoints:
         _check_numbers(path, set(names.found))
         return cls(path, tuple(names.found[k] for k in range(len(taken))), limit, sha.hexdigest()[:12], names.said)
 
-    def load(self, index: int, net: nn.Module) -> str:
-        """Load checkpoint `index` into a net of the task; returns in words what was unusual about it, if anything.
+    def load(self, index: int, net: nn.Module) -> tuple[str, str]:
+        """Load checkpoint `index` into a net of the task.
+
+        Returns:
+            In words what was unusual about it, if anything; and the sha256 of its content.
 
         Raises:
             CheckpointError: damaged, hostile, or not this network's state dict with finite values.
@@ -129,7 +133,11 @@ class Checkpoints:
         state, said = plain_state(loaded, fitting, where)
         check_state(state, fitting, where)
         net.load_state_dict(state)  # other precisions become the network's here
-        return said
+        return said, hashlib.sha256(content).hexdigest()
+
+    def content(self, index: int) -> str:
+        """sha256 of checkpoint `index`, in hex. Raises CheckpointError."""
+        return hashlib.sha256(self._read(index)).hexdigest()
 
     def _read(self, index: int) -> bytes:
         name = self.names[index]

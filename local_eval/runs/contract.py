@@ -5,16 +5,18 @@ A submission is one file, or a notebook (.ipynb), with
     def unlearning(net, retain_loader, forget_loader, val_loader):
 
 What you get
-    net             the original model: a torchvision resnet18 (or a network with its module names), already on the
-                    device to use (`next(net.parameters()).device`). On Kaggle one net object serves all 512 runs, so
-                    it is in train mode in run 0 and in whatever mode you left it afterwards (eval, here) in the rest:
-                    call `net.train()` and `net.eval()` yourself.
+    net             the original model, already on the device to use (`next(net.parameters()).device`): a torchvision
+                    resnet18 in the competition, here whatever network the task has; common/roles.py finds its first
+                    and last layers, its norms and shortcuts. On Kaggle one net object serves all 512 runs, so it is in
+                    train mode in run 0 and in whatever mode you left it afterwards (eval, here) in the rest: call
+                    `net.train()` and `net.eval()` yourself.
     retain_loader   training examples to keep;   forget_loader   training examples to forget;
     val_loader      examples never trained on.
                     They are handed over by place: other names are fine, unless a name is known for another place.
                     Shuffled, batches of 64, dicts with `image` (float32 [B, 3, H, W], raw 0-255 pixels in the
-                    competition), `image_id`, `age_group` (the class, int64), `age`, `person_id`. Wrap
-                    `loader.dataset` in a DataLoader of your own for another batch size, sampler or collation.
+                    competition; other tasks may have other channels), `image_id`, `age_group` (the class, int64),
+                    `age`, `person_id`. Wrap `loader.dataset` in a DataLoader of your own for another batch size,
+                    sampler or collation.
                     `loader.dataset.examples` is the list of rows, as in the competition, with uint8 images;
                     `.targets` is the list of classes, which the official data set lacks and an exported notebook has.
 
@@ -41,16 +43,19 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import inspect
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from local_eval.runs.eager import Uncompiled
 from local_eval.runs.imported import execute, told
+from local_eval.runs.misread import misread
+from local_eval.runs.returned import check_returned
 from local_eval.runs.signature import SIGNATURE, check_signature, functions_named
+from local_eval.runs.spawned import told_at_once
 from local_eval.runs.submissions import COMMON, ROOT, Submission, SubmissionError, source_files
 
 
@@ -62,7 +67,7 @@ def load_submission(submission: Submission) -> Callable:
     """
     path = submission.path
     _import_common(submission)
-    spec = importlib.util.spec_from_loader(f"submission_{path.stem}", loader=None, origin=str(path))
+    spec = importlib.util.spec_from_loader(module_name(path), loader=None, origin=str(path))
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
     sys.modules[spec.name] = module  # dataclasses look their module up there
@@ -72,6 +77,11 @@ def load_submission(submission: Submission) -> Callable:
         raise SubmissionError(f"{path}: no function {SIGNATURE}; {functions_named(submission.tree())}")
     check_signature(function, path)
     return function
+
+
+def module_name(path: Path) -> str:
+    """What the module that is made of a submission's file is called."""
+    return f"submission_{path.stem}"
 
 
 def _import_common(submission: Submission) -> None:
@@ -97,15 +107,31 @@ def _execute(submission: Submission, module: object) -> None:
 
 
 def load_telling(submission: Submission) -> Callable:
-    """As `load_submission`; a package that the function misses only when it runs is told in one sentence, too."""
-    function = load_submission(submission)
+    """As `load_submission`, for a run: what goes wrong in it, and is known, is told in one sentence.
+
+    That is a missing package, a batch taken for something else, a class of its own sent to a spawned process, and what
+    `common` raises in words of its own: that a method means nothing on this network. torch.compile is passed over;
+    `told`, an attribute of the function, is a list that says so if it was called.
+    """
+    uncompiled = Uncompiled()
+    with uncompiled:
+        function = load_submission(submission)
 
     @functools.wraps(function)
     def unlearning(*arguments: object) -> object:
         try:
-            return function(*arguments)
+            with uncompiled, told_at_once(module_name(submission.path)):
+                return function(*arguments)
         except ModuleNotFoundError as error:
             raise told(submission, error, importing=False) or error from error
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] == "common":
+                raise SubmissionError(f"{submission.path}: {error}") from error
+            if text := misread(submission.path, error):
+                raise SubmissionError(text) from error
+            raise
+        finally:
+            unlearning.told = uncompiled.told
 
     return unlearning
 
@@ -116,7 +142,7 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
     Raises:
         SubmissionError: another net was returned, names or shapes changed, or a value is not finite.
     """
-    _check_returned(net, returned)
+    check_returned(net, returned, original)
     state = net.state_dict()
     wrong = sorted(state.keys() ^ original.keys())
     for name in sorted(state.keys() & original.keys()):
@@ -134,57 +160,3 @@ def check_result(net: nn.Module, returned: object, original: dict[str, torch.Ten
         raise SubmissionError(
             f"the net holds NaN or infinite values in {', '.join(broken[:4])}: lower the learning rate?"
         )
-
-
-def _check_returned(net: nn.Module, returned: object) -> None:
-    """Raise SubmissionError if the result is in a net or a state dict that was returned, and not in `net`."""
-    if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
-        raise SubmissionError(
-            f"unlearning() returned a {type(returned).__name__}, which nobody runs, here or on Kaggle; do the work "
-            "before it returns"
-        )
-    for part in _parts(returned):
-        if isinstance(part, nn.Module) and not _shares(net, part) and not _holds(net, part.state_dict()):
-            text, mend = "another module", "net.load_state_dict(new.state_dict())"
-        elif isinstance(part, Mapping) and _names_fit(net, part) and not _holds(net, part):
-            text, mend = "a state dict that `net` does not hold", "net.load_state_dict(state)"
-        else:
-            continue
-        raise SubmissionError(
-            f"unlearning() returned {text}. Only the net passed in is graded, here and on Kaggle, so the result would "
-            f"be lost: end with {mend}"
-        )
-
-
-def _shares(net: nn.Module, other: nn.Module) -> bool:
-    """Is one inside the other, by their parameters? So is a net in DataParallel or torch.compile."""
-    ours, theirs = ({id(p) for p in module.parameters()} for module in (net, other))
-    return ours <= theirs or theirs <= ours
-
-
-def _parts(returned: object) -> Iterator[object]:
-    """What was returned, and what is in it if it is a list, tuple or dict of things."""
-    yield returned
-    inside = returned if isinstance(returned, tuple | list) else ()
-    inside = returned.values() if isinstance(returned, Mapping) else inside
-    for part in inside:
-        if isinstance(part, nn.Module | tuple | list | Mapping):
-            yield from _parts(part)
-
-
-def _names_fit(net: nn.Module, state: Mapping[object, object]) -> bool:
-    """Are these names of the net's tensors, some or all, perhaps with a wrapper's prefix?"""
-    return bool(state) and {_plain_name(name) for name in state} <= net.state_dict().keys()
-
-
-def _holds(net: nn.Module, state: Mapping[object, object]) -> bool:
-    """Does the net hold these very values?"""
-    own, state = net.state_dict(), {_plain_name(name): value for name, value in state.items()}
-    return state.keys() <= own.keys() and all(
-        isinstance(value, torch.Tensor) and value.shape == own[k].shape and torch.equal(value.to(own[k]), own[k])
-        for k, value in state.items()
-    )
-
-
-def _plain_name(name: object) -> str:
-    return re.sub(r"^((module|_orig_mod)\.)+", "", str(name))

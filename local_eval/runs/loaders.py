@@ -14,6 +14,8 @@ DataLoader offers both hooks: `__getitems__` fetches a batch, and collation look
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +27,39 @@ from local_eval.tasks.task import Split, Task
 
 KEYS = ("image", "image_id", "age_group", "age", "person_id")
 BATCH_SIZE = 64  # the competition's, for all three loaders
+A_BATCH = (
+    "a batch is a dict with image (float32 [B, 3, H, W]), image_id, age_group (the class, int64 [B]), age and person_id"
+)
+AN_EXAMPLE = (
+    "an example of loader.dataset is a dict with image (float32 [3, H, W]), image_id, age_group (the class, an int), "
+    "age and person_id"
+)
+RELABEL = (
+    f"which no batch is made of: {A_BATCH}, made of its rows; change rows of a copy: "
+    "mine = copy.deepcopy(loader.dataset), mine.examples[i]['age_group'] = label for every i, "
+    "and DataLoader(mine, batch_size=64, shuffle=True)"
+)
+OF_IMAGES = {"data", "images", "imgs", "samples", "tensors"}  # what other data sets call them
+OF_PARTS = {"dataset", "indices"}
+OF_CLASSES = {"classes", "class_to_idx", "num_classes", "n_classes", "class_names"}
+OF_LABELS = {"labels", "targets", "target", "y"}
+HEEDED = OF_IMAGES | OF_PARTS | OF_LABELS | {"target_transform", "transforms"}  # elsewhere, by what batches are made of
+
+
+class NotThere(AttributeError):
+    """A data set was asked for what those of other projects have; the message says what this one has instead."""
+
+
+class _Classes(list):
+    """The classes of a data set's examples, in a list of the asker's own."""
+
+    def __setitem__(self, index: object, value: object) -> None:
+        """Refused as `loader.dataset.targets[3] = 1`, which would change no batch; a list at hand may be changed."""
+        caller = sys._getframe(1)
+        line = linecache.getline(caller.f_code.co_filename, caller.f_lineno)
+        if ".targets[" in line.replace(" ", ""):
+            raise SubmissionError(f"sets loader.dataset.targets, {RELABEL}")
+        super().__setitem__(index, value)
 
 
 class Examples(Dataset):
@@ -48,7 +83,7 @@ class Examples(Dataset):
 
     @property
     def examples(self) -> list[dict]:
-        """The rows: image (uint8 [3, H, W]), image_id, age_group, age, person_id. They may be changed in a copy."""
+        """The rows: image (uint8 [C, H, W]), image_id, age_group, age, person_id. They may be changed in a copy."""
         if self._rows is None:
             split = self.home  # so that workers can read the rows too
             columns = [split.image_id.tolist(), split.labels.tolist(), split.age.tolist(), split.person_id.tolist()]
@@ -69,7 +104,16 @@ class Examples(Dataset):
     @property
     def targets(self) -> list[int]:
         """The class of every example."""
-        return self.split.labels.tolist() if self._rows is None else [row["age_group"] for row in self._rows]
+        return _Classes(self.split.labels.tolist() if self._rows is None else [r["age_group"] for r in self._rows])
+
+    @targets.setter
+    def targets(self, value: object) -> None:
+        raise SubmissionError(f"sets loader.dataset.targets, {RELABEL}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image, without reading one."""
+        return tuple(self.split.images.shape[1:])
 
     @property
     def transform(self) -> None:
@@ -83,6 +127,17 @@ class Examples(Dataset):
                 "sets loader.dataset.transform, which the competition's data set does not heed; transform the batches "
                 "in unlearning(), or wrap the data set in one of your own"
             )
+
+    def __getattr__(self, name: str) -> object:
+        """Called for what is not there. Raises NotThere, which hasattr() and getattr() with a default take as usual."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotThere(f"loader.dataset has no `{name}`; {_instead(name)}", name=name, obj=self)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in HEEDED - {"targets"}:
+            raise SubmissionError(f"sets loader.dataset.{name}, {RELABEL}")
+        super().__setattr__(name, value)
 
     def __getitems__(self, indices: list[int]) -> _Fetched | list[dict]:
         return _Fetched(self, indices) if self._rows is None else [self[index] for index in indices]
@@ -100,6 +155,19 @@ class Examples(Dataset):
             "age": split.age[index],
             "person_id": split.person_id[index],
         }
+
+
+def _instead(name: str) -> str:
+    """What this data set has for an attribute of others."""
+    if name in OF_IMAGES:
+        return f"{AN_EXAMPLE}, and loader.dataset.examples is the list of them with uint8 images"
+    if name in OF_LABELS:
+        return f"the classes of its examples are loader.dataset.targets, a list; {AN_EXAMPLE}"
+    if name in OF_CLASSES:
+        return f"its classes are the numbers below net(batch['image']).shape[1]; {A_BATCH}"
+    if name in OF_PARTS:
+        return f"it is no Subset: write Subset(loader.dataset, indices) for a part of it; {AN_EXAMPLE}"
+    return f"it has examples, targets, len() and [i]; {AN_EXAMPLE}"
 
 
 def _same_row(one: dict, other: dict) -> bool:

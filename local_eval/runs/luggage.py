@@ -1,7 +1,8 @@
 """What the runs of a submission need on another machine, and how paths of there become paths of here again.
 
-The submission and what it reads keep their whole paths below one folder, so what they look for beside themselves or in
-the working directory is found. A file that is read by an absolute path must lie there on every node.
+The submission and what it reads keep their whole paths below one folder, so what they look for beside themselves is
+found. A run works in an empty folder of its own, there as here. A file that is read by an absolute path must lie there
+on every node.
 
 How it is used: the methods of `RunPlan` in plan.py that engine/cluster/parcels.py asks for.
 """
@@ -28,8 +29,9 @@ def submission_parcel(path: Path, reads: dict) -> Parcel:
     Raises:
         SubmissionError: that is too much to be sent.
     """
-    files = [path, *(Path(name) for name in sorted(reads.get("files", {})))]
-    files = [file for file in files if file.is_file()]
+    named = {Path(name) for key in ("files", "looked") for name in reads.get(key, {})}
+    named |= {file for folder in map(Path, reads.get("listed", {})) if folder.is_dir() for file in folder.iterdir()}
+    files = [file for file in (path, *sorted(named - {path})) if file.is_file()]
     if (size := sum(file.stat().st_size for file in files)) > LARGEST:
         raise SubmissionError(
             f"{path} reads {size / 1e9:.1f} GB, too much to be sent; put the files at the same place on every node "
@@ -60,6 +62,7 @@ def as_at_home(result: Record | Failure, folder: Path) -> Record | Failure:
         told = (result.reason, result.traceback, result.printed)
         return Failure(*(text.replace(inside, "") for text in told))
     read = dict(result.facts.get("read", {}))
-    read["files"] = {home_path(name, folder): digest for name, digest in read.get("files", {}).items()}
+    for key in {"files", "looked", "listed"} & (read.keys() | {"files"}):
+        read[key] = {home_path(name, folder): found for name, found in read.get(key, {}).items()}
     read["untold"] = [text.replace(inside, "") for text in read.get("untold", ())]
     return replace(result, facts=result.facts | {"read": read})

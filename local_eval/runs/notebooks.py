@@ -14,8 +14,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_eval.engine.code_shape import code_shape
 from local_eval.runs.cells import Cell, read_cells
-from local_eval.runs.identity import code_shape
 from local_eval.runs.refusal import NOT_PYTHON, SubmissionError
 from local_eval.runs.signature import SIGNATURE, functions_named
 from local_eval.runs.statements import DEFINITIONS, IMPORTS, Statement, stored

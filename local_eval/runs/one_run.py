@@ -8,10 +8,11 @@ run.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,15 +32,15 @@ from local_eval.engine.sealed import load_state
 from local_eval.runs.checkpoints import save_checkpoint
 from local_eval.runs.confined import run_confined
 from local_eval.runs.contract import check_result, load_telling
-from local_eval.runs.handover import pack, unpack
+from local_eval.runs.handover import as_it_stands, check_at_rest, ended, pack, unpack
 from local_eval.runs.identity import Reads
 from local_eval.runs.loaders import make_loaders
 from local_eval.runs.plan import RunPlan
-from local_eval.runs.submissions import SubmissionError, source_files
+from local_eval.runs.submissions import Submission, SubmissionError, source_files
 from local_eval.runs.trace import Trace
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.load import load_task
-from local_eval.tasks.names import split_spec
+from local_eval.tasks.names import files_of, split_spec
 from local_eval.tasks.task import Task
 
 
@@ -56,6 +57,7 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         if plan.submission.digest() != plan.submission_hash:
             text = f"{plan.submission.path} was edited while it was being graded"
             raise SubmissionError(f"{text}; run the same command again")
+        read.pop("kept", None)  # told in words, too
         facts = {"seconds": answer.seconds, "read": Reads.now(**read).as_json()}
         if plan.checkpoints is not None:
             facts["checkpoint"] = save_checkpoint(state, plan.checkpoints, index)
@@ -80,20 +82,44 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
     net.train(index == 0)  # the official driver's quirk; see contract.py
     loaders = make_loaders(task, home)
     forget_precision()
-    trace = Trace(apart_from=[*source_files(plan.submission.path), *data_of(plan.task)])
-    trace.start()
-    unlearning = load_telling(plan.submission)
-    seed_everything(plan.seed, index)
-    returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
+    seed_everything(plan.seed, index)  # torch reads the sources of all that calls it, the first time: that is no read
+    with followed(plan.submission, plan.task, clock.home) as trace:
+        unlearning = load_telling(plan.submission)
+        seed_everything(plan.seed, index)
+        returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
+    state = as_it_stands(net)
     check_result(net, returned, original)
     check_data(task, digests, loaders)
-    return pack(net.state_dict(), original, trace.as_json())
+    check_at_rest(net, state)
+    return pack(state, original, trace.as_json())
+
+
+@contextlib.contextmanager
+def followed(submission: Submission, task: str, home: str) -> Iterator[Trace]:
+    """What is read from here on, to the end of this process, which works in an empty folder.
+
+    Args:
+        task: its name or path.
+        home: the folder in which the command was given.
+    Raises:
+        SubmissionError: a file was looked for by a relative path and lies in `home`.
+    """
+    trace = Trace([*source_files(submission.path), *data_of(task)], home)
+    trace.start()
+    try:
+        yield trace
+    except Exception as error:
+        if told := trace.refusal(submission.path, error):
+            raise SubmissionError(told) from error
+        raise
+    if told := trace.refusal(submission.path):
+        raise SubmissionError(told)
 
 
 def data_of(spec: str) -> list[Path]:
-    """The task's own file and data, which its fingerprint follows."""
+    """The task's own file and data, and what is changed in it, which its fingerprint follows."""
     path, where = split_spec(spec)
-    return [path] if where is None else [path, user_path(where)]
+    return [path, *([] if where is None else [user_path(where)]), *files_of(spec)]
 
 
 def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:
@@ -123,10 +149,10 @@ def _evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts:
 
 
 def timed(clock: Clock, device: str, work: Callable[[], object]) -> object:
-    """What `work()` returns; the clock counts what it takes, GPU work included."""
+    """What `work()` returns; the clock counts what it takes, GPU work included. Timers that it leaves are stopped."""
     wait(device)
     clock.start()
-    result = work()
+    result = ended(work)
     wait(device)
     clock.stop()
     return result
@@ -160,7 +186,7 @@ def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Ten
 
 @lru_cache(maxsize=1)
 def _task_and_digests(spec: str) -> tuple[Task, dict[str, str]]:
-    task = load_task(spec)
+    task = load_task(spec, tried=True)
     return task, {name: split.digest() for name, split in task.splits.items()}
 
 

@@ -71,8 +71,10 @@ class RunPlan:
     @property
     def folder_name(self) -> str:
         """Results of a changed submission, of another seed or of other originals go to a folder of their own."""
-        several = f"-originals{len(self.originals)}" if self.originals else ""
-        return f"{self.submission.path.stem}-{self.submission_hash}-seed{self.seed}{several}"
+        started_from = (
+            f"-originals{len(self.originals)}" if self.originals else self.original.stem.removeprefix("original")
+        )
+        return f"{self.submission.path.stem}-{self.submission_hash}-seed{self.seed}{started_from}"
 
     # The rest is for engine/cluster, which says what each is for.
 

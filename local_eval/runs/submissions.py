@@ -9,8 +9,8 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_eval.engine.code_shape import code_shape
 from local_eval.engine.files import user_path
-from local_eval.runs.identity import code_shape
 from local_eval.runs.notebooks import Extracted, extract
 from local_eval.runs.refusal import NOT_PYTHON, SubmissionError
 from local_eval.runs.settings import Settings, changed_source, label, split_name
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUBMISSIONS = ROOT / "submissions"
 COMMON = ROOT / "common"
 CHECKPOINTS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.xz", ".tar.bz2", ".tar.zst", ".pth", ".pt")
-CHECKPOINTS += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst")  # endings that mean weights, not code
+CHECKPOINTS += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst", ".npz", ".npy")  # that mean models, not code
 CODE = (".py", ".ipynb")
 LONGEST = 200  # characters of what Python says about a file
 TRAVELS = {"torch", "torchvision", "numpy", "pandas", "common"} | set(sys.stdlib_module_names)  # into a notebook

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def hashes(images: Tensor) -> list[bytes]:
-    """The hash of each image's pixels; images uint8 [n, 3, H, W] on the CPU. About 2 GB a second and core."""
+    """The hash of each image's pixels; images uint8 [n, C, H, W] on the CPU. About 2 GB a second and core."""
     pixels = images.numpy()
 
     def part(start: int) -> list[bytes]:

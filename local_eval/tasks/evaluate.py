@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from local_eval.engine.device import exact_convolutions
 from local_eval.engine.evaluation import SPLITS, Controls, Evaluation
+from local_eval.engine.randomness import seeded
 from local_eval.tasks.task import Split, Task
 
 CONTROLLED = ("retain", "test")  # of which a sample of logits is kept
@@ -14,17 +15,26 @@ CONTROLS = 256  # examples of each: 20 kB a model with ten classes
 
 
 def initial_net(task: Task, seed: int) -> nn.Module:
-    """The untrained network of this seed, drawn on the CPU so that every device starts from the same weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return task.make_net()
+    """The untrained network of this seed, drawn on the CPU so that every device starts from the same weights.
+
+    Of a task with pretrained weights to start from, those; what they leave out, such as the head, is drawn.
+    """
+    with seeded(seed):
+        net = task.make_net()
+    if task.start is not None:
+        net.load_state_dict(task.start, strict=False)
+    return net
 
 
 def evaluate(net: nn.Module, task: Task, batch_size: int | None = None) -> Evaluation:
-    """Measure a network, in eval mode and float32, on all four sets."""
+    """Measure a network, in eval mode and float32, on all four sets.
+
+    What a network draws in eval mode, if it does, is the same for all: a measurement depends on the weights alone.
+    """
     net.eval()
     batch_size = batch_size or large_batch(task.forget)
-    with exact_convolutions():  # confidences near 30 need all of float32
+    # confidences near 30 need all of float32
+    with exact_convolutions(), seeded(0, task.forget.images.device):
         logits = {name: predict(net, split, batch_size) for name, split in task.splits.items()}
     sample = {name: logits[name][control_sample(len(logits[name])).to(logits[name].device)] for name in CONTROLLED}
     right = torch.stack([right_by_class(logits[name], task.splits[name].labels, task.num_classes) for name in SPLITS])
@@ -57,7 +67,7 @@ def large_batch(split: Split) -> int:
 def predict(net: nn.Module, split: Split, batch_size: int = 512) -> Tensor:
     """Logits float32 [n, C] of every example of a split, in its order."""
     starts = range(0, len(split), batch_size)
-    return torch.cat([net(split.pixels(slice(start, start + batch_size))) for start in starts])
+    return torch.cat([net(split.pixels(slice(start, start + batch_size))).float() for start in starts])
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -1,8 +1,19 @@
-"""Find a task's file by its name, without importing it: a typo should not wait for torch."""
+"""Find a task's file by its name, without importing it: a typo should not wait for torch.
+
+A task is named by a text, its spec, which travels to all processes: 'digits', 'cifar10:/data', 'faces.csv'. What is to
+be changed in it stands behind it in brackets, as with submissions: "faces.csv[epochs=3,net='resnet34']". The command
+line's --net, --epochs and so on are written there, and changes.py makes them.
+"""
 
 from __future__ import annotations
 
+import ast
+import difflib
+import math
+import os
 import re
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from local_eval.engine.errors import InputError
@@ -14,8 +25,134 @@ TABLES = (".csv", ".tsv")
 WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json")
 
 
+NET, START, ORIGINAL = "net", "start", "original"
+FILES = (START, ORIGINAL)  # changes whose value is a file of weights
+OF_RECIPE = (
+    "epochs", "lr", "weight_decay", "batch_size", "class_weighted", "optimizer", "momentum", "nesterov", "schedule",
+    "milestones", "gamma", "warmup", "flip", "crop", "clip", "label_smoothing",
+)  # fmt: skip
+CHANGES = (NET, START, *OF_RECIPE, ORIGINAL)  # in the order in which a spec has them
+OPTIONS = (NET, START, ORIGINAL, "epochs", "lr")  # those with an option of their own; the others go with --recipe
+
+
 class TaskError(InputError):
     """The task cannot be used; the message names the file or split, what is wrong and what to do."""
+
+
+def split_changes(spec: str) -> tuple[str, dict[str, object]]:
+    """A spec without its brackets, and what stands in them; a path that has brackets in its name is left as it is.
+
+    Raises:
+        TaskError: there is something in the brackets that cannot be changed.
+    """
+    if not spec.endswith("]") or user_path(spec).exists():
+        return spec, {}
+    for found in re.finditer(r"\[", spec):
+        with_values = _literals(spec[found.end() : -1])
+        if found.start() and with_values is not None:
+            for name in with_values.keys() - set(CHANGES):
+                raise TaskError(f"{spec}: a task has no {name!r} that can be changed{nearest(name, CHANGES)}")
+            return spec[: found.start()], with_values
+    return spec, {}
+
+
+def _literals(inside: str) -> dict[str, object] | None:
+    """{name: value} of a text such as "epochs=3,net='resnet34'"; None for any other text."""
+    try:
+        call = ast.parse(f"_({inside})", mode="eval").body
+        if call.args or not call.keywords:
+            return None
+        return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AttributeError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def with_changes(spec: str, changes: Mapping[str, object]) -> str:
+    """The spec with these changes, which replace earlier ones of the same name; the same changes give the same text."""
+    bare, together = split_changes(spec)
+    together |= changes
+    inside = ",".join(f"{name}={_literal(together[name])}" for name in CHANGES if name in together)
+    return f"{bare}[{inside}]" if inside else bare
+
+
+def _literal(value: object) -> str:
+    """As Python writes it; NaN and infinity as texts, which the recipe's check then names."""
+    return repr(str(value) if isinstance(value, float) and not math.isfinite(value) else value)
+
+
+def read_fields(pairs: Sequence[str]) -> dict[str, object]:
+    """Fields of the recipe as people write them, each 'NAME=VALUE': a literal of Python, or a bare word.
+
+    Raises:
+        TaskError: no such field, or no value.
+    """
+    fields = {}
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not value:
+            raise TaskError(f"--recipe {pair}: give NAME=VALUE, such as --recipe optimizer=sgd")
+        if name not in OF_RECIPE:
+            raise TaskError(f"--recipe {pair}: a recipe has no {name!r}{nearest(name, OF_RECIPE)}")
+        try:
+            fields[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+            fields[name] = value
+    return fields
+
+
+def whole_paths(changes: Mapping[str, object]) -> dict[str, object]:
+    """Changes with whole paths, since workers may stand elsewhere; raises TaskError for files that do not exist."""
+    whole = dict(changes)
+    for name in (name for name in FILES if name in whole):
+        path = user_path(os.fspath(whole[name])).absolute()
+        if not path.is_file():
+            raise TaskError(f"--{name} {whole[name]}: there is no such file; give a model's weights, such as model.pth")
+        whole[name] = str(path)
+    file, colon, function = str(whole.get(NET, "")).rpartition(":")
+    if file.endswith(".py"):
+        path = user_path(file).absolute()
+        if not path.is_file():
+            raise TaskError(f"--net {whole[NET]}: there is no file {file}")
+        whole[NET] = f"{path}:{function}"
+    return whole
+
+
+def without_original(spec: str) -> str:
+    """The spec of the same task for whoever does not start from an original model: workers have it as a file."""
+    bare, changes = split_changes(spec)
+    changes.pop(ORIGINAL, None)
+    return with_changes(bare, changes)
+
+
+def files_of(spec: str) -> list[Path]:
+    """The files that the changes of a spec name: weights, and the code of a network."""
+    changes = split_changes(spec)[1]
+    code = str(changes.get(NET, "")).rpartition(":")[0]
+    files = [user_path(str(changes[name])) for name in FILES if name in changes]
+    return files + ([user_path(code)] if code.endswith(".py") else [])
+
+
+def option_words(spec: str) -> list[str]:
+    """A spec's changes as the command line takes them, files without their folders: --net resnet34 --epochs 3."""
+    words = []
+    for name, value in split_changes(spec)[1].items():
+        text = Path(str(value)).name if name in (*FILES, NET) else str(value) if isinstance(value, str) else repr(value)
+        words += [f"--{name}", text] if name in OPTIONS else ["--recipe", f"{name}={text}"]
+    return words
+
+
+def told_changes(spec: str) -> str:
+    """The same as one text with a space before it, for messages; empty without changes."""
+    words = option_words(spec)
+    return f" {shlex.join(words)}" if words else ""
+
+
+def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    """'; did you mean resnet34? ...' with the nearest names, or all if they are few and none is near."""
+    near = difflib.get_close_matches(name.lower(), known, n=3)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there are {', '.join(known)}" if len(known) <= 20 else ""
 
 
 def split_spec(spec: str) -> tuple[Path, str | None]:
@@ -26,6 +163,7 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     Raises:
         TaskError: there is no such task; the message lists the names that exist.
     """
+    spec, _ = split_changes(spec)
     name, colon, where = spec.partition(":")
     if name not in task_names() and (own := _own_data(spec)):
         return TASKS / f"{own}.py", spec

@@ -20,8 +20,9 @@ TITLES = 16, 32  # characters of the rows' titles, at least and at most
 
 def overview(task: Task) -> str:
     """Images, sizes, classes, persons, forget share and duplicates of a task, and what comes of them."""
-    height, width = task.retain.images.shape[2:]
-    lines = [f"{task.name}: images of {width}x{height} pixels (width x height), {task.num_classes} classes", ""]
+    channels, height, width = task.retain.images.shape[1:]
+    size = f"{width}x{height} pixels (width x height)" + ("" if channels == 3 else f" and {channels} channel(s)")
+    lines = [f"{task.name}: images of {size}, {task.num_classes} classes", ""]
     lines += _table(task)
     lines += ["", *_duplicates(task), *(f"note: {note}" for note in task.notes), "", *_what_comes(task)]
     return "\n".join(line.rstrip() for line in lines)
@@ -68,11 +69,12 @@ def _what_comes(task: Task) -> list[str]:
     share, persons = 100 * forget / (retain + forget), len(task.forget.person_id.unique())
     images = "images" if forget != 1 else "image"
     weights = "weighted by 1 / count of the class" if recipe.class_weighted else "unweighted"
+    how = "by the task's own function" if task.train is not None else f"{recipe.in_words()}, loss {weights}"
     original = "comes with the task" if task.original is not None else f"is trained on all {retain + forget}"
     return [
         f"To be forgotten: {forget} {images} of {persons} persons, {share:.1f} % of the training images.",
         f"The original model {original}; oracles are trained on the {retain} retain images alone,",
-        f"  {recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.lr:g}, loss {weights}.",
+        f"  {how}.",
         f"The score tells runs from oracles by each of the {forget} forget {images}, and compares accuracies on",
         f"  {retain} retain and {len(task.test)} test images; a submission sees retain, forget and validation.",
         "Its interval is for other draws of runs and oracles; how far other persons would move it is told beside it"

@@ -8,7 +8,8 @@ full where weights join many inputs to many outputs, in the body and the last la
 norms and in the last bias, which acts on the outputs at once.
 
 Adam divides a factor out again, but for coupled weight decay, which is added to the multiplied gradient and so counts
-`factor` times less. Original and oracles are trained as a stack (oracles/stacked.py), whose layers have no factor.
+`factor` times less. Original and oracles are trained as a stack (oracles/stacked.py), whose layers have no factor: each
+layer here says so by `stacked_as`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class ScaledConv2d(Scaled, nn.Conv2d):
     matrices that they are, from the taps that touch a pixel; the other taps have a gradient of zero, as ever.
     """
 
+    stacked_as = nn.Conv2d  # without the factor
+
     def forward(self, x: Tensor) -> Tensor:
         (window, height), (also, width) = (
             one_position(size, kernel, stride, padding)
@@ -77,6 +80,8 @@ def one_position(size: int, kernel: int, stride: int, padding: int) -> tuple[sli
 class ScaledBatchNorm2d(Scaled, nn.BatchNorm2d):
     """A batch norm, with torch's default options, whose scale and shift learn `factor` times as fast."""
 
+    stacked_as = nn.BatchNorm2d  # without the factor
+
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.num_batches_tracked.add_(1)
@@ -88,6 +93,8 @@ class ScaledBatchNorm2d(Scaled, nn.BatchNorm2d):
 
 class ScaledLinear(Scaled, nn.Linear):
     """A linear layer whose weight learns `factor` times as fast; its bias acts on the outputs at once at any width."""
+
+    stacked_as = nn.Linear  # without the factor
 
     def forward(self, x: Tensor) -> Tensor:
         (weight,) = ScaleGrad.apply(self.factor, self.weight)

@@ -13,12 +13,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from local_eval.tasks.own_code import Coded
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.weights import Weights, digest_of
 
 BATCH_SIZE = 64  # the competition's, for all three loaders of a submission
 TRAINING_VERSION = 2  # raise it when training changes its results: cached originals and oracles are then retrained
@@ -28,7 +32,7 @@ TRAINING_VERSION = 2  # raise it when training changes its results: cached origi
 class Split:
     """Examples of one part of the data, all on one device."""
 
-    images: Tensor  # uint8 [n, 3, H, W], raw pixels
+    images: Tensor  # uint8 [n, C, H, W], raw pixels; three channels unless the task says otherwise
     labels: Tensor  # int64 [n], the class: `age_group` in a batch
     image_id: Tensor  # int64 [n]
     person_id: Tensor  # int64 [n]; examples of one person are resampled together
@@ -55,11 +59,11 @@ class Split:
         return replace(self, **{name: torch.cat([tensor, theirs[name]]) for name, tensor in self.tensors().items()})
 
     def pixels(self, index: Tensor | slice) -> Tensor:
-        """float32 [k, 3, H, W]: a fresh copy of some images as the network is to see them."""
+        """float32 [k, C, H, W]: a fresh copy of some images as the network is to see them."""
         return self.seen(self.images[index])
 
     def seen(self, raw: Tensor) -> Tensor:
-        """float32 [..., 3, H, W]: raw pixels, of any images, as the network is to see them; a fresh copy."""
+        """float32 [..., C, H, W]: raw pixels, of any images, as the network is to see them; a fresh copy."""
         images = raw.float()
         if self.mean is None:
             return images
@@ -81,22 +85,11 @@ def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How original and oracles are trained: Adam with coupled weight decay, cosine per epoch, cross-entropy."""
-
-    epochs: int
-    lr: float
-    weight_decay: float
-    batch_size: int = 64
-    class_weighted: bool = True  # weight 1 / count(class) of the whole training set, for oracles too, as officially
-
-
-@dataclass(frozen=True)
 class Task:
     """Everything that the stages after it need to know."""
 
     name: str
-    make_net: Callable[[], nn.Module]  # a fresh, untrained network with torchvision resnet18's module names
+    make_net: Callable[[], nn.Module]  # a fresh, untrained network: images [B, C, H, W] -> logits [B, num_classes]
     retain: Split
     forget: Split
     validation: Split
@@ -104,11 +97,13 @@ class Task:
     recipe: Recipe
     num_classes: int = 10
     class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
-    original: dict[str, Tensor] | None = None  # state dict of an original model that exists already
+    original: Weights | None = None  # an original model that exists already; a state dict once the task is loaded
     oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracle_file.py
     class_names: tuple[str, ...] = ()  # what people call class 0, 1, 2 ..., where that is not its number
-    network: str = ""  # hash of the text that makes the network, where that is known: a changed `forward` shows in it
     notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
+    start: Weights | None = None  # pretrained weights that original and oracles start from; likewise
+    train: Callable | None = None  # train(net, loader, seed) in place of the recipe; see oracles/own_training.py
+    network: str = ""  # hash of the text that makes the network, where that is known: a changed `forward` shows in it
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -130,10 +125,13 @@ class Task:
         return torch.where(counts > 0, 1.0 / counts.clamp(min=1), 0.0).float()
 
     def fingerprint(self) -> str:
-        """Short hash of data, network structure and recipe: what oracles depend on."""
-        sha = hashlib.sha256(f"{self.name} {TRAINING_VERSION} {sorted(asdict(self.recipe).items())}".encode())
+        """Short hash of data, network structure and recipe, or what is in its place: what oracles depend on."""
+        sha = hashlib.sha256(f"{self.name} {TRAINING_VERSION} {sorted(self.recipe.facts().items())}".encode())
         sha.update(structure(repr(self.make_net())).encode())
         sha.update(repr(self.class_counts).encode() if self.class_counts else b"")
+        sha.update(f"start {digest_of(self.start)}".encode() if self.start is not None else b"")
+        sha.update(f"train {Coded.of(self.train, 'Task.train').code}".encode() if self.train is not None else b"")
+        sha.update(f"make_net {self.make_net.code}".encode() if isinstance(self.make_net, Coded) else b"")
         sha.update(f"network {self.network}".encode() if self.network else b"")
         for name, split in self.splits.items():
             sha.update(f"{name} {split.digest()}".encode())
@@ -145,4 +143,5 @@ def structure(shown: str) -> str:
 
     Newer ones say of normalisations whether they have a bias; older ones do not, and there it goes with `affine`.
     """
+    shown = re.sub(r" at 0x[0-9a-f]+", "", shown)  # where something lies in memory says nothing of what it is
     return re.sub(r"affine=(True|False), track_running_stats", r"affine=\1, bias=\1, track_running_stats", shown)

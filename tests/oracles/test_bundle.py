@@ -9,7 +9,8 @@ import torch
 from local_eval.engine.device import exact_convolutions
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.score import confidences, pool_ceiling
-from local_eval.oracles.bundle import Bundle, GraphBundle, learning_rates
+from local_eval.oracles.bundle import Bundle, GraphBundle
+from local_eval.oracles.steps import learning_rates
 from local_eval.oracles.train import train, training_steps
 from local_eval.oracles.train_many import (
     GPU_LAYOUTS,
@@ -19,8 +20,9 @@ from local_eval.oracles.train_many import (
     model_steps_per_second,
     whole_batches,
 )
-from local_eval.tasks.evaluate import evaluate
+from local_eval.tasks.evaluate import evaluate, initial_net
 from local_eval.tasks.load import load_task
+from tests.oracles.kinds_of_networks import STACKED
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="replays CUDA graphs, so it needs a GPU")
 
@@ -65,6 +67,27 @@ def test_a_bundle_takes_the_plain_loops_steps_in_float64(tiny, class_weighted, n
             one.train()
     assert taken == 10
     assert not torch.allclose(net(images), bundle.nets[0](images)), "each has its own seed"
+
+
+def test_every_kind_of_network_that_is_stacked_takes_the_plain_loops_steps(tiny):
+    """Frozen layers, a batch norm that stays in eval mode, gates: what is learned and what is not."""
+    images = tiny.test.pixels(slice(0, 8)).double()
+    for name, make in STACKED.items():
+        task = replace(with_epochs(tiny, 2), make_net=make)
+        bundle = Bundle(task, task.retain, [3, 4], torch.float64)
+        plain = [training_steps(task, task.retain, seed, torch.float64) for seed in (3, 4)]
+        for _, alone in zip(bundle.steps(), zip(*plain)):  # noqa: B007
+            pass
+        for net, one, seed in zip(bundle.finish(), alone, (3, 4)):
+            for key, value in weights(one).items():
+                assert torch.allclose(net.state_dict()[key], value, rtol=1e-8, atol=1e-10), (name, key)
+            assert torch.allclose(net(images), one.eval()(images), rtol=1e-7), name
+            first = initial_net(task, seed).double().state_dict()
+            still = {key for key, value in weights(one).items() if torch.equal(value, first[key])}
+            if name == "frozen":
+                assert still == {"conv.weight", "conv.bias", "bn.weight", "bn.bias"}
+            if name == "batch norm in eval mode":
+                assert still == {"bn.running_mean", "bn.running_var"}
 
 
 def test_in_float32_both_ways_reach_the_same_networks(tiny):

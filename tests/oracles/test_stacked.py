@@ -1,14 +1,18 @@
 """Stacked networks do what the networks do, with fewer weights, and give them back."""
 
 import copy
+import re
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from local_eval.oracles.stacked import CannotStack, SinglePosition, live_taps, stack, unstack
+from local_eval.engine.randomness import drawn_so_far
+from local_eval.oracles import stacked as stacked_module
+from local_eval.oracles.stacked import CannotStack, SinglePosition, assembled, live_taps, stack, unstack
 from local_eval.tasks.digits import NarrowResNet
+from tests.oracles.kinds_of_networks import REFUSED, Small
 
 
 def nets(number=3, make=lambda: NarrowResNet(4, num_classes=5)):
@@ -49,7 +53,7 @@ def test_outputs_and_gradients_equal_the_single_networks(size, training):
 def test_what_is_left_out_never_gets_a_gradient_and_what_stays_always_may():
     torch.manual_seed(0)
     net = resnet18(num_classes=10)
-    live = sum(p.numel() for p in stack([net], (32, 32)).parameters())
+    live = sum(p.numel() for p in assembled([net], (32, 32), 3).parameters())
     assert live == 4_234_826
     assert sum(p.numel() for p in net.parameters()) - live == 6_946_816
     net(torch.randn(256, 3, 32, 32)).square().sum().backward()
@@ -115,22 +119,98 @@ def test_other_networks_of_known_layers_are_stacked_too():
         assert torch.allclose(found[:, number], net(x[:, number]), rtol=1e-10)
 
 
-class MixesChannels(WithBias):
-    """What it does between its layers is not done channel by channel."""
-
-    def forward(self, x):
-        return self.head(self.body(x).softmax(dim=1))
-
-
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), "GroupNorm cannot be stacked"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2)), "cannot be stacked"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None)), "cannot be stacked"),
-        (MixesChannels, "compute something else"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2), nn.Flatten()), "cannot be stacked"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.Flatten()), "cannot be stacked"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None), nn.Flatten()), "cannot be"),
     ],
 )
-def test_what_cannot_be_stacked_is_refused(make, message):
+def test_a_layer_of_a_known_kind_with_unknown_settings_is_refused(make, message):
     with pytest.raises(CannotStack, match=message):
         stack([make(), make()], (32, 32))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_cannot_be_shown_to_be_right_is_refused_and_says_why():
+    """Never a raw error of torch's, never a stack that is wrong in silence."""
+    for name, (make, message) in REFUSED.items():
+        with pytest.raises(CannotStack) as refused:
+            stack([make(), make()], (16, 16))
+        assert re.search(message, str(refused.value)), (name, str(refused.value))
+        assert "\n" not in str(refused.value), name
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_images_of_other_than_three_channels_are_stacked_too(channels):
+    ours, x = nets(2, lambda: Small(channels)), torch.randn(6, 2, channels, 16, 16, dtype=torch.float64)
+    found = stack(ours, (16, 16), channels).train()(x.flatten(1, 2)).view(6, 2, 3)
+    for number, net in enumerate(ours):
+        assert torch.allclose(found[:, number], net(x[:, number]), rtol=1e-10)
+
+
+class OtherStem(NarrowResNet):
+    """torchvision's ResNet, but for its stem: its ReLU and pooling may not change places."""
+
+    def __init__(self):
+        super().__init__(2, num_classes=3)
+        self.maxpool = nn.AvgPool2d(2)
+
+
+def test_a_resnet_with_another_stem_keeps_the_order_of_its_stem():
+    ours, x = nets(2, OtherStem), images(2, 16)
+    found = stack(ours, (16, 16)).train()(x.flatten(1, 2)).view(6, 2, 3)
+    for number, net in enumerate(ours):
+        assert torch.allclose(found[:, number], net(x[:, number]), rtol=1e-10)
+
+
+def test_a_stack_is_shown_once_a_kind_and_draws_nothing_that_others_would_miss(monkeypatch):
+    shown = []
+    monkeypatch.setattr(stacked_module, "prove", lambda net, count, *rest: shown.append(count))
+    stacked_module._fault_of.cache_clear()
+    ours = [Small() for _ in range(3)]
+    before = drawn_so_far()
+    for _ in range(2):
+        stack(ours, (16, 16))
+    stack(ours[:2], (16, 16))
+    stack(ours, (20, 20))
+    assert (shown, drawn_so_far()) == ([3, 2, 3], before)
+    stacked_module._fault_of.cache_clear()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_proof_finds_a_stack_that_is_wrong_in_one_number(monkeypatch, number):
+    """Fooled layer by layer: a gradient, a statistic, or what is written back is slightly off."""
+    wrong = [_wrong_gradient, _wrong_statistic, _wrong_writing][number]
+    wrong(monkeypatch)
+    stacked_module._fault_of.cache_clear()
+    with pytest.raises(CannotStack, match="differ"):
+        stack([Small(), Small()], (16, 16))
+    stacked_module._fault_of.cache_clear()
+
+
+def _wrong_gradient(monkeypatch):
+    real = stacked_module.StackedLinear.forward
+    scaled = lambda self, x: real(self, x + 1e-3 * (x - x.detach()))  # noqa: E731
+    monkeypatch.setattr(stacked_module.StackedLinear, "forward", scaled)
+
+
+def _wrong_statistic(monkeypatch):
+    def forward(self, x):
+        y = nn.BatchNorm2d.forward(self, x)
+        self.running_var.data[0] *= 1.001
+        return y
+
+    monkeypatch.setattr(stacked_module.StackedBatchNorm, "forward", forward)
+
+
+def _wrong_writing(monkeypatch):
+    real = stacked_module.StackedLinear.write_back
+
+    def forgets_a_bias(self, same):
+        bias = same[0].bias.detach().clone()
+        real(self, same)
+        same[0].bias.data.copy_(bias)
+
+    monkeypatch.setattr(stacked_module.StackedLinear, "write_back", forgets_a_bias)

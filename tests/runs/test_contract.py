@@ -121,7 +121,7 @@ def test_nothing_the_net_or_the_net_in_a_wrapper_may_be_returned(wrap, tiny):
     "make, mend",
     [
         (lambda tiny, net: tiny.make_net(), "new.state_dict"),
-        (lambda tiny, net: torch.nn.DataParallel(tiny.make_net()), "new.state_dict"),
+        (lambda tiny, net: torch.nn.DataParallel(tiny.make_net()), r"new\.module\.state_dict"),
         (lambda tiny, net: (tiny.make_net(), 0.5), "new.state_dict"),
         (lambda tiny, net: torch.nn.Sequential(torch.nn.Linear(2, 2), net.fc), "new.state_dict"),
         (lambda tiny, net: tiny.make_net().state_dict(), r"load_state_dict\(state\)"),

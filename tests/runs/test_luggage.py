@@ -26,8 +26,9 @@ import os
 from pathlib import Path
 with torch.no_grad():
     for weight in net.parameters():
-        weight *= float((Path(__file__).parent / "scale.txt").read_text()) * float(open("here.txt").read())
-        weight *= float(os.environ["FACTOR"])
+        weight *= float((Path(__file__).parent / "scale.txt").read_text()) * float(open("HERE/here.txt").read())
+        weight *= float(os.environ["FACTOR"]) * len(os.listdir("HERE"))
+        weight *= 0.5 if os.path.exists("HERE/flag") else 1.0
 """
 
 
@@ -44,10 +45,11 @@ def plan(original_out, tmp_path, body, monkeypatch):
     (tmp_path / "scale.txt").write_text("0.5")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "here.txt").write_text("1.5")
+    (tmp_path / "here" / "flag").write_text("")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("FACTOR", "0.9")
     (tmp_path / "node").mkdir()
-    return Grader(TINY, original_out, runs=16).run_plan(body(READS))
+    return Grader(TINY, original_out, runs=16).run_plan(body(READS.replace("HERE", str(tmp_path / "here"))))
 
 
 def test_a_run_elsewhere_is_the_same_to_the_bit_and_names_the_drivers_files(plan, tmp_path, monkeypatch):

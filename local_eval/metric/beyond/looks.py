@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from local_eval.engine.records import Record
-from local_eval.metric.metric import logit_scaled_confidence
+from local_eval.metric.metric import confidences_in, confidences_of
 from local_eval.tasks.evaluate import control_sample
 from local_eval.tasks.task import Task
 
@@ -49,13 +49,14 @@ class Looks:
         """Of these models. Raises MetricError for logits that are not finite."""
         seen = [r.evaluation for r in records]
         logits = np.stack([e.forget_logits for e in seen])
-        right = (logits.argmax(axis=-1) == labels.forget).mean(axis=1)
+        known = logits.shape[-1] > 0  # not of models that were given as confidences
+        right = (logits.argmax(axis=-1) == labels.forget).mean(axis=1) if known else np.full(len(seen), np.nan)
         accuracies = np.array([(e.retain_accuracy, share, e.test_accuracy) for e, share in zip(seen, right)])
-        forget = logit_scaled_confidence(logits, labels.forget)
+        forget = confidences_in(seen, labels.forget)
         if not all(e.controls for e in seen):
             return cls(forget, accuracies, *np.empty((2, len(seen), 0)))
-        retain = logit_scaled_confidence(np.stack([e.controls.retain_logits for e in seen]), labels.retain)
-        test = logit_scaled_confidence(np.stack([e.controls.test_logits for e in seen]), labels.test)
+        retain = confidences_of(np.stack([e.controls.retain_logits for e in seen]), labels.retain)
+        test = confidences_of(np.stack([e.controls.test_logits for e in seen]), labels.test)
         return cls(forget, accuracies, retain, test)
 
     def __len__(self) -> int:

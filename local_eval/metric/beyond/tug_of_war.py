@@ -20,7 +20,9 @@ TUG = Kind(
 
 
 def measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
-    """From the mean accuracies of either side."""
+    """From the mean accuracies of either side; none where models were given without them."""
+    if not all(np.isfinite(side.accuracies).all() for side in (ours, theirs)):
+        return []
     return [against_chance(TUG, tug_of_war, ours, theirs, pairs)]
 
 

@@ -54,6 +54,8 @@ def right_answers(record: Record, labels: np.ndarray, classes: int) -> np.ndarra
     if evaluation.controls is not None:
         return evaluation.controls.right.astype(float)
     found = np.full((len(SPLITS), classes), np.nan)
+    if not evaluation.forget_logits.shape[1]:  # given as confidences
+        return found
     hits = labels[evaluation.forget_logits.argmax(axis=1) == labels]
     found[SPLITS.index("forget")] = np.bincount(hits, minlength=classes)
     return found

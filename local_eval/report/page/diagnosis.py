@@ -18,7 +18,7 @@ from math import factorial
 
 import numpy as np
 
-from local_eval.metric.metric import forgetting_quality
+from local_eval.metric.metric import quality_of
 from local_eval.metric.projection_shapes import Side, read_side, stray_runs
 
 CELLS = 1 << 16  # models x examples that a repair is scored on; more cost seconds and change little
@@ -116,7 +116,7 @@ class _Bench:
         if "strays" in which:
             ours = ours[~self.astray]
             theirs = theirs[: len(ours)]
-        return forgetting_quality(ours, theirs)
+        return quality_of(ours, theirs)
 
     def way(self) -> np.ndarray:
         """[E]: how far to move each example's confidences."""

@@ -95,9 +95,9 @@ def page(facts: Facts, sections: list[Section], images: bool = True) -> str:
 
 
 def picture(facts: Facts, example: int) -> str:
-    """An image of the forget set as a data URI, PNG; small ones are enlarged."""
+    """An image of the forget set as a data URI, PNG; small ones are enlarged. Of many channels three are shown."""
     pixels = facts.results.task.forget.images[example].cpu().numpy()
-    raw = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    raw = np.ascontiguousarray(pixels[:3].transpose(1, 2, 0) if len(pixels) >= 3 else pixels[0])
     times = max(1, -(-SMALLEST_IMAGE // min(raw.shape[:2])))
     buffer = io.BytesIO()
     Image.fromarray(raw).resize((raw.shape[1] * times, raw.shape[0] * times), Image.Resampling.NEAREST).save(
@@ -136,6 +136,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         ("command", facts.results.command),
         ("task", f"{s['task']} ({s.get('made_from', {}).get('task', 'fingerprint unknown')})"),
         ("N", f"{s['runs']} unlearned and {s['runs']} retrained models"),
+        *((f"{role} models", s[role]["unverified"]) for role in ("unlearned", "retrained") if s.get(role)),
         ("forget set", f"{len(facts.labels)} examples of {len(np.unique(facts.persons))} persons"),
         ("seed of the runs", "unknown, made elsewhere" if s.get("seed") is None else str(s["seed"])),
         ("original models", str(s.get("originals", 1))),

@@ -45,7 +45,7 @@ from pathlib import Path
 time.sleep(0.2)
 with torch.no_grad():
     for weight in net.parameters():
-        weight *= float((Path(__file__).parent / "scale.txt").read_text()) * float(open("here.txt").read())
+        weight *= float((Path(__file__).parent / "scale.txt").read_text()) * float(open(HERE).read())
 """
 
 
@@ -71,12 +71,12 @@ def cluster():
 
 @pytest.fixture
 def reader(body, tmp_path, monkeypatch):
-    """A submission that reads a file beside itself and one in the working directory."""
+    """A submission that reads a file beside itself and one in the folder where the command is given."""
     (tmp_path / "scale.txt").write_text("0.5")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "here.txt").write_text("1.5")
     monkeypatch.chdir(tmp_path / "here")
-    return body(READS)
+    return body(READS.replace("HERE", repr(str(tmp_path / "here" / "here.txt"))))
 
 
 def graders(out, original_out, cluster):
