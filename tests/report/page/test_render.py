@@ -94,7 +94,7 @@ def test_the_headline_has_score_interval_ceiling_and_share(seen, made):
     s = made.score
     for number in (s["score"], *s["interval"], s["ceiling"]):
         assert f"{number:.4f}" in seen.text
-    assert f"{s['score_over_ceiling']:.0%}".replace("%", " %") in seen.text
+    assert f"{s['quality_over_ceiling']:.0%}".replace("%", " %") in seen.text
     assert "What holds it back" in seen.text and "Shifted: still too sure" in seen.text
 
 
@@ -134,7 +134,7 @@ def test_the_scale_has_an_interval_for_what_was_found_and_one_for_what_is_projec
 def test_a_scale_that_is_exceeded_ends_with_the_longest_and_its_ceiling_lies_within(made):
     facts = gather(replace(made, score=made.score | {"interval": [0.0, 4 * made.score["ceiling"]]}))
     (row,) = gauge(facts)
-    assert row["high"] == 100 and row["ceiling"] == 25
+    assert row["high"] == 100 and row["ceiling"] == pytest.approx(25 * facts.utility, abs=0.01)
 
 
 def test_words_that_a_newcomer_does_not_know_are_explained_where_they_first_stand(seen):
