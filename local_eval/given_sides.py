@@ -30,7 +30,7 @@ from local_eval.engine.records import Record
 from local_eval.engine.sealed import seal
 from local_eval.grade_checkpoints import evaluate_checkpoints, how_read, kept_evaluations
 from local_eval.grader import Grader
-from local_eval.metric.given import MetricError, as_numbers
+from local_eval.metric.given import MetricError, as_numbers, told_by_means
 from local_eval.metric.score import LEAST_RUNS, Score, ScoreError, compute_score, confidences
 from local_eval.metric.side_file import ENDINGS, KINDS, SideError, read_side
 from local_eval.report.prediction import as_json
@@ -178,7 +178,7 @@ class AgainstGiven(Grader):
 
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
         """With what could not be verified."""
-        told = (self.given.unverified(), *suspicions(self.given, self))
+        told = (self.given.unverified(), *suspicions(self.given, self), *_together(self.given, runs, oracles, self))
         return told_first(super().with_further(score, runs, oracles), told)
 
     def about(self) -> dict:
@@ -192,7 +192,7 @@ class AgainstGiven(Grader):
 
 def told_first(score: Score, told: tuple[str, ...]) -> Score:
     """The score with these sentences before its other warnings."""
-    return replace(score, warnings=(*told, *score.warnings))
+    return replace(score, warnings=tuple(dict.fromkeys((*told, *score.warnings))))
 
 
 def grade_given(grader: Grader, path: Path) -> tuple[Score, Path]:
@@ -213,7 +213,9 @@ def grade_given(grader: Grader, path: Path) -> tuple[Score, Path]:
     records, oracles = dict(enumerate(side.records)), grader.cached_oracles()
     score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
     score = grader.with_further(score, records, oracles)
-    score = told_first(score, (side.unverified(), *suspicions(side, grader)))
+    score = told_first(
+        score, (side.unverified(), *suspicions(side, grader), *_together(side, records, oracles, grader))
+    )
     score = replace(score, warnings=score.warnings + grader.other_original())
     folder = score_folder(grader, side)
     prediction = grader.predicted(score) if score.is_known else "without accuracies there is no score"
@@ -258,6 +260,22 @@ def suspicions(side: Given, grader: Grader) -> tuple[str, ...]:
     if side.role == "retrained" and (text := _saw_it(seen, labels)):
         found.append(f"the retrained models {text}")
     return tuple(found)
+
+
+def _together(given: Given, runs: dict[int, Record], oracles: list[Record], grader: Grader) -> tuple[str, ...]:
+    """Told where numbers were given, and the examples that are hard for one side are not hard for the other.
+
+    Raises:
+        ScoreError: they are if the first axis has the examples, which square arrays do not tell.
+    """
+    if given.kind == WEIGHTS or given.ordered == "image_id":
+        return ()
+    labels = grader.labels_and_persons[0]
+    found = told_by_means(*(confidences(side, labels) for side in (list(runs.values()), oracles[: len(runs)])))
+    if found == "exchanged":
+        raise ScoreError(f"{given.path}: the axes seem to be exchanged; numbers must be [models, examples]")
+    text = "the two sides do not agree on which examples are hard: are those of the numbers in the forget set's order?"
+    return (text,) if found == "unknown" else ()
 
 
 def _odd_order(seen: list[Evaluation], labels: np.ndarray) -> str:

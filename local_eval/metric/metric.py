@@ -61,13 +61,15 @@ def logit_scaled_confidence(
         MetricError: a logit is NaN or infinite, targets do not fit, or these are no logits.
     """
     if kind not in (None, *KINDS):
-        raise MetricError(f"kind is {kind!r}; give one of {', '.join(map(repr, KINDS))}")
+        known = ", ".join(map(repr, KINDS))
+        raise MetricError(f"kind is {kind!r}; give one of {known}; log-probabilities are logits, too")
     values = as_numbers(logits, kind or "logits")
     if kind == "losses" or kind == "probabilities" and targets is None:
         return _of_true_class(in_order(values, order), kind)
     if targets is None:
         raise MetricError("logits need targets: the true class of every example, [E]")
     values = in_order(values, order) if values.ndim > 2 else values
+    targets = _of_all_models(targets, values.shape[:-1])
     examples = _examples_in(values, targets, order)
     _check_finite(values, kind or "logits")
     targets = as_classes(targets, examples, values.shape[-1])
@@ -84,6 +86,23 @@ HINTS = {
     "percentages": "; give logits, or divide by 100 and say kind='probabilities'",
     "negative log-probabilities": "; give them with the other sign, which are logits",
 }
+
+
+def _of_all_models(targets: object, shape: tuple[int, ...]) -> object:
+    """The row of targets that were given for every model [N, E], if they are the same; others as they are."""
+    if (
+        len(shape) != 2
+        or not hasattr(targets, "__len__")
+        or len(targets) != shape[0]
+        or not hasattr(targets[0], "__len__")
+    ):
+        return targets
+    rows = as_numbers(targets, "targets")
+    if rows.shape != shape:
+        return targets
+    if (rows != rows[0]).any():
+        raise MetricError(f"targets {rows.shape} differ between models; every model has the same forget examples, [E]")
+    return rows[0]
 
 
 def _examples_in(values: np.ndarray, targets: object, order: str | None) -> int:
@@ -163,7 +182,7 @@ def _of_true_class(values: np.ndarray, kind: str) -> np.ndarray:
     return np.log(values + TINY) - np.log((1 - values) + TINY)
 
 
-def confidences_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def confidences_of(logits: np.ndarray | list[np.ndarray], targets: np.ndarray) -> np.ndarray:
     """`logit_scaled_confidence` of what is known to be logits [N, E, C], such as a network's own outputs."""
     return logit_scaled_confidence(logits, targets, kind="logits", order=MODELS_FIRST)
 
@@ -172,7 +191,7 @@ def confidences_in(evaluations: Sequence[Evaluation], labels: np.ndarray) -> np.
     """Confidences [N, E] of the forget set under models that were looked at, or that were given as numbers."""
     if given := [one.confidences for one in evaluations if one.confidences is not None]:
         return np.stack(given)
-    return confidences_of(np.stack([one.forget_logits for one in evaluations]), labels)
+    return confidences_of([one.forget_logits for one in evaluations], labels)
 
 
 def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ def check_runs(runs: int) -> None:
 
 
 def compute_score(
-    unlearned: dict[int, Record],
+    unlearned: dict[int, Record] | Sequence[Record],
     oracles: Sequence[Record],
     labels: np.ndarray,
     persons: np.ndarray,
@@ -124,7 +124,7 @@ def compute_score(
     """Score N unlearned models against N oracles.
 
     Args:
-        unlearned: the finished runs by index; as many oracles, from the front, are compared with them.
+        unlearned: the finished runs, by index or from 0; as many oracles, from the front, are compared with them.
         labels, persons: [E] class and person of every forget example.
         missing: indices of failed runs that are left out.
         original: how the original model does, if all runs started from one; then it is looked at, too.
@@ -132,6 +132,7 @@ def compute_score(
         ScoreError: fewer than 16 runs, or fewer oracles than runs.
         MetricError: confidences that cannot be scored.
     """
+    unlearned = unlearned if isinstance(unlearned, dict) else dict(enumerate(unlearned))
     runs = [unlearned[i] for i in sorted(unlearned)]
     check_runs(len(runs))
     if len(oracles) < len(runs):

@@ -133,12 +133,10 @@ def _check_shape(values: np.ndarray, kind: str, examples: int, classes: int) -> 
     form = f"[models, {', '.join(map(str, wanted))}]"
     if values.ndim == len(wanted) + 1 and values.shape[1:] == wanted:
         return
-    if values.ndim == len(wanted) + 1 and (values.shape[0], *values.shape[2:]) == wanted:
-        raise MetricError(
-            f"{kind} {values.shape} have the examples first; save np.swapaxes({kind}, 0, 1), which is {form}"
-        )
+    first = values.ndim == len(wanted) + 1 and (values.shape[0], *values.shape[2:]) == wanted
+    hint = f"; if the examples come first, save np.swapaxes({kind}, 0, 1)" if first else ""
     what = f"{examples} forget examples" + (f" and {classes} classes" if whole else "")
-    raise MetricError(f"{kind} have shape {values.shape}; this task has {what}, so they must be {form}")
+    raise MetricError(f"{kind} have shape {values.shape}; this task has {what}, so they must be {form}{hint}")
 
 
 def _order_of(arrays: dict[str, np.ndarray], task: Task, examples: int) -> tuple[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Numbers are scored as what they are, in any library, precision or layout, or refused in one sentence."""
+"""Numbers of any library, precision or layout are scored as what they are, or refused in one sentence."""
 
 import warnings
 
@@ -92,6 +92,7 @@ def test_logits_of_any_library_and_precision_are_taken(name):
         torch.tensor(TARGETS),
         torch.nn.functional.one_hot(torch.tensor(TARGETS)).bool(),
         [torch.tensor(t) for t in TARGETS],
+        np.broadcast_to(TARGETS, (MODELS, EXAMPLES)),
     ],
     ids=str,
 )
@@ -150,6 +151,7 @@ REFUSED = {  # logits, targets, and what is told
     "soft targets": (LOGITS, 0.9 * np.eye(5)[TARGETS] + 0.02, "neither classes nor one-hot"),
     "broken targets": (LOGITS, TARGETS + 0.5, "target of example 0 is .*the number of its class"),
     "a missing target": (LOGITS, changed(TARGETS * 1.0, 2, np.nan), "target of example 2 is nan"),
+    "targets that differ": (LOGITS, RNG.integers(0, 5, (MODELS, EXAMPLES)), "targets .24, 20. differ between models"),
     "names for targets": (LOGITS, [f"class {t}" for t in TARGETS], "targets hold texts"),
     "targets of others": (LOGITS, TARGETS[:-1], "no axis has as many"),
 }

@@ -7,7 +7,7 @@ import pytest
 
 from local_eval.engine.evaluation import Evaluation
 from local_eval.engine.records import Record
-from local_eval.metric.metric import forgetting_quality
+from local_eval.metric.metric import MetricError, forgetting_quality
 from local_eval.metric.projection import project
 from local_eval.metric.score import ScoreError, check_runs, compute_score, confidences, pool_ceiling
 from local_eval.report.table import save_score, table
@@ -92,3 +92,14 @@ def test_score_json_holds_what_programs_need(tmp_path):
     assert content["score"] == found.score
     assert np.load(tmp_path / "epsilons.npy").tolist() == content["epsilons"] == found.epsilons.tolist()
     assert "compare it only with scores at the same N" in " ".join(content["notes"])
+
+
+def test_runs_may_be_a_list_and_a_model_of_other_examples_is_named():
+    runs, pool = records(16, 1), records(16, 2)
+    assert (
+        compute_score(runs, pool, LABELS.tolist(), list(PERSONS)).score
+        == compute_score(dict(enumerate(runs)), pool, LABELS, PERSONS).score
+    )
+    runs[3] = Record(Evaluation(runs[3].evaluation.forget_logits[:-1], 0.9, 0.8), {}, {})
+    with pytest.raises(MetricError, match="ragged: entry 3 has shape .59, 2."):
+        compute_score(runs, pool, LABELS, PERSONS)
