@@ -50,11 +50,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from local_eval.runs.adapters import lines_for, lines_of_pairs
 from local_eval.runs.eager import Uncompiled
 from local_eval.runs.imported import execute, told
 from local_eval.runs.misread import misread
 from local_eval.runs.returned import check_returned
-from local_eval.runs.signature import SIGNATURE, check_signature, functions_named
+from local_eval.runs.signature import SIGNATURE, SignatureError, check_signature, functions_named
 from local_eval.runs.spawned import told_at_once
 from local_eval.runs.submissions import COMMON, ROOT, Submission, SubmissionError, source_files
 
@@ -75,7 +76,11 @@ def load_submission(submission: Submission) -> Callable:
     function = getattr(module, "unlearning", None)
     if not callable(function):
         raise SubmissionError(f"{path}: no function {SIGNATURE}; {functions_named(submission.tree())}")
-    check_signature(function, path)
+    try:
+        check_signature(function, path)
+    except SignatureError as error:
+        lines = lines_for(submission.tree())
+        raise SignatureError(f"{error}; {lines}") if lines else error from None
     return function
 
 
@@ -122,18 +127,25 @@ def load_telling(submission: Submission) -> Callable:
         try:
             with uncompiled, told_at_once(module_name(submission.path)):
                 return function(*arguments)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, NameError) as error:
             raise told(submission, error, importing=False) or error from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] == "common":
                 raise SubmissionError(f"{submission.path}: {error}") from error
             if text := misread(submission.path, error):
-                raise SubmissionError(text) from error
+                raise SubmissionError(text + _adapted(submission, error)) from error
             raise
         finally:
             unlearning.told = uncompiled.told
 
     return unlearning
+
+
+def _adapted(submission: Submission, error: Exception) -> str:
+    """The lines that help where a batch was taken for (images, labels), and not just a key misnamed."""
+    pairs = isinstance(error, ValueError) or isinstance(error, KeyError) and isinstance(error.args[0], int)
+    lines = lines_of_pairs(submission.tree()) if pairs and not isinstance(error, SubmissionError) else ""
+    return f"; {lines}" if lines else ""
 
 
 def check_result(net: nn.Module, returned: object, original: dict[str, torch.Tensor]) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import __future__
 
 import ast
+import contextlib
 import linecache
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ PIP_NAMES = {
 COMMAND_LINE = {"parse_args", "parse_known_args"}
 QUIET = {"filterwarnings", "simplefilter", "manual_seed", "seed", "manual_seed_all", "basicConfig", "append", "insert"}
 REMEDY = "move it into unlearning() or delete it"
+MOST_FILES = 200  # beside a submission, that are looked into for a name
 LONGEST = 70  # characters of a statement that are shown
 BLOCKS = (ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith)
 
@@ -83,6 +86,11 @@ def told(submission: Submission, error: BaseException, importing: bool) -> Submi
         return SubmissionError(f"{where}: `{line}` needs a file beside it; a submission is one file: copy what it uses")
     if isinstance(error, ModuleNotFoundError) and error.name:
         return SubmissionError(f"{where}: {missing_module(submission.path, error.name)}")
+    if isinstance(error, NameError) and (beside := _defined_beside(submission.path, error.name)):
+        text = f"{error.name} is defined in {beside.name}, a file beside it; a submission is one file: append"
+        return SubmissionError(
+            f"{where}: `{line}`: {text} these lines to a copy of {beside.name}, or copy what they use"
+        )
     if not importing:
         return None
     if isinstance(error, SystemExit):
@@ -102,6 +110,20 @@ def missing_module(path: Path, name: str) -> str:
         version = getattr(sys.modules[root], "__version__", None)
         return f"imports {name}, which the installed {root}{f' {version}' if version else ''} does not have"
     return f"imports {name}, a package that is not installed here: pip install {PIP_NAMES.get(root, root)}"
+
+
+def _defined_beside(path: Path, name: str | None) -> Path | None:
+    """The file of Python in the same folder that defines a name at its top level, if it is the only one."""
+    files = [file for file in sorted(path.parent.glob("*.py"))[:MOST_FILES] if file != path]
+    pattern = re.compile(
+        rf"^(?:def|class|async def) {re.escape(name or '-')}\b|^{re.escape(name or '-')}\s*=[^=]", re.M
+    )
+    found = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            if pattern.search(file.read_text(errors="replace")):
+                found.append(file)
+    return found[0] if len(found) == 1 else None
 
 
 def _last_line(submission: Submission, error: BaseException, first: bool) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from local_eval.runs.loaders import A_BATCH, AN_EXAMPLE, KEYS, Examples, NotTher
 from local_eval.runs.refusal import NOT_PYTHON, SubmissionError
 
 PAIR = 'images, labels = batch["image"], batch["age_group"]'
+NO_GPU = ("NVIDIA driver", "Torch not compiled with CUDA", "No CUDA GPUs", "No HIP GPUs")
 OF_WORKERS = "in DataLoader worker process"
 LONGEST = 70  # characters of a line that are shown
 IMAGES = {0, "img", "imgs", "images", "x", "input", "inputs", "data", "pixel_values", "pixels", "feature", "features"}
@@ -54,6 +55,8 @@ def _explained(error: BaseException, frame: FrameType, line: int, frames: list[F
     statement, said = _statement(frame, line), str(error)
     if isinstance(error, NotThere | SubmissionError):  # what a data set of the kit's says itself
         return said
+    if any(sign in said for sign in NO_GPU):
+        return "this machine has no GPU; write .to(next(net.parameters()).device), where net and batches are, here too"
     if OF_WORKERS in said:
         return _in_worker(said)
     if isinstance(error, KeyError) and error.args and _unknown_key(error.args[0], frame, statement):

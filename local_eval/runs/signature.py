@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+from local_eval.runs.adapters import lines_for
 from local_eval.runs.forwarding import Arrival, arrivals, definition_of
 from local_eval.runs.meaning import (
     ARGUMENTS,
@@ -158,6 +159,8 @@ def _on_hidden(reached: list[Arrival], tree: ast.Module | None) -> list[str]:
 def functions_named(tree: ast.Module) -> str:
     """What to do where `unlearning` is missing."""
     names = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    if lines := lines_for(tree):
+        return lines
     inside = [n.name for c in tree.body if isinstance(c, ast.ClassDef) for n in c.body if hasattr(n, "name")]
     if "unlearning" in inside:
         return "it is a method of a class; define a function at the top level"
