@@ -4,7 +4,7 @@ Written are imports of what comes from packages, own modules by their file, and 
 lambdas of the session with the plain constants that they use. Whether the text makes the same network is not told from
 the text: task_files.py makes both and compares them.
 
-How it is used: `net_text(make_net)` in task_files.py
+How it is used: `net_text(make_net=made)` in task_files.py
 """
 
 from __future__ import annotations
@@ -23,23 +23,28 @@ from typing import Any
 
 from local_eval.runs.codes import globals_of
 from local_eval.runs.spelled import address, literal, of_a_package
+from local_eval.tasks.beside import PREFIX
 from local_eval.tasks.names import TaskError
+from local_eval.tasks.own_code import Coded
 from local_eval.tasks.saved import digest_of
 
-NAME = "make_net"
 WAY = "put the network into a file of its own and import it, or write the task as a file (docs/tasks.md)"
 FUTURE = "from __future__ import annotations\n"
 
 
-def net_text(made: Any) -> str:
-    """The lines of a file in which `make_net` makes what `made` makes.
+def net_text(**made: Any) -> str:
+    """The lines of a file in which these names, such as make_net, stand for functions that do what these do.
 
     Raises:
-        TaskError: it needs something that text cannot give, which is named.
+        TaskError: one needs something that text cannot give, which is named.
     """
-    text = _Text()
-    expression = text.expression(made, "the network")
-    last = [] if expression == NAME else [f"{NAME} = {expression}\n"]
+    text, last = _Text(), []
+    for name, one in made.items():
+        one = one.function if isinstance(one, Coded) else one
+        expression = text.expression(one, name)
+        if text.bound.get(name, one) is not one:
+            raise TaskError(f"the task cannot be saved: {name} uses another thing named {name}; rename that one")
+        last += [] if expression == name else [f"{name} = {expression}\n"]
     return "\n".join([*text.imports, *text.constants, "", "", "\n\n".join([*text.sources, *last])])
 
 
@@ -95,14 +100,17 @@ class _Text:
 
     def _own(self, module: ModuleType) -> str:
         """A module of the user's own, which stays where it is and is held to its present content."""
-        file = Path(module.__file__).resolve()
-        levels = module.__name__.count(".") + (file.stem == "__init__")
-        folder = file.parents[levels] if levels < len(file.parents) else file.parent
+        file, parts = Path(module.__file__).resolve(), module.__name__.split(".")
+        if _is_a_tasks_file(module):
+            parts = [file.stem]
+        elif parts[0].startswith(PREFIX):
+            parts = parts[1:]
+        folder = file.parents[len(parts) - 1 + (file.stem == "__init__")]
         self.imports["from local_eval.tasks.saved import own_module"] = None
-        parts = ", ".join(map(repr, (str(file), module.__name__, str(folder), digest_of(file))))
-        name = f"_own_{module.__name__.replace('.', '_')}"
+        given = ", ".join(map(repr, (str(file), ".".join(parts), str(folder), digest_of(file))))
+        name = f"_own_{'_'.join(parts)}"
         if self._bind(name, module):
-            self.sources.append(f"{name} = own_module({parts})\n")
+            self.sources.append(f"{name} = own_module({given})\n")
         return name
 
     def _defined(self, thing: Any) -> str:

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from local_eval.engine.files import write_atomically
+from local_eval.engine.randomness import seeded
 from local_eval.runs.net_text import net_text
-from local_eval.tasks.check import check_task
-from local_eval.tasks.load import task_module
+from local_eval.tasks.load import ready, task_module
 from local_eval.tasks.names import TaskError
+from local_eval.tasks.own_code import Coded
 from local_eval.tasks.saved import data_of
 from local_eval.tasks.task import Task
 
@@ -37,7 +36,7 @@ TAIL = '''
 
 def task():
     """The four splits, the recipe and this network."""
-    return saved_task(__file__, make_net)
+    return saved_task(__file__, {functions})
 '''
 SEED = 12
 
@@ -55,7 +54,7 @@ def save_task(task: Task, path: str | os.PathLike) -> Path:
     for file in (path, path.with_suffix(".npz")):
         if file.exists() and not (path.is_file() and MARK in path.read_text(encoding="utf-8", errors="replace")):
             raise TaskError(f"{file} is there and was not written by save_task; give another name")
-    check_task(task, task.name)
+    task = ready(task, Path.cwd() / task.name, Path(task.name))
     text, data = _text_of(task), data_of(task)
     return _written(task, path, text, data)
 
@@ -66,7 +65,7 @@ def keep_task(task: Task, folder: Path) -> Path:
     Raises:
         TaskError, OutputError: as `save_task`.
     """
-    check_task(task, task.name)
+    task = ready(task, Path.cwd() / task.name, Path(task.name))
     text, data = _text_of(task), data_of(task)
     name = hashlib.sha256(text.encode() + data).hexdigest()[:12]
     path = folder / name / f"{task.name}.py"
@@ -76,7 +75,8 @@ def keep_task(task: Task, folder: Path) -> Path:
 
 
 def _text_of(task: Task) -> str:
-    return HEAD.format(name=task.name) + net_text(task.make_net) + TAIL
+    functions = {"make_net": task.make_net} | ({"train": task.train} if task.train is not None else {})
+    return HEAD.format(name=task.name) + net_text(**functions) + TAIL.format(functions=", ".join(functions))
 
 
 def _written(task: Task, path: Path, text: str, data: bytes) -> Path:
@@ -100,24 +100,22 @@ def _compare(task: Task, again: Task) -> None:
     images = task.retain.pixels(slice(0, 2)).cpu()
     one, other = (_drawn(each, images) for each in (task, again))
     same = one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    if not same or again.fingerprint() != replace(task, network=again.network).fingerprint():
+    if not same or _without_code(again).fingerprint() != _without_code(task).fingerprint():
         raise TaskError(
             f"{task.name}: its network, written out, is another one: something that makes it has changed since it was "
             "defined, or is drawn anew each time. Define it again, or write the task as a file (docs/tasks.md)"
         )
 
 
+def _without_code(task: Task) -> Task:
+    """The task without what its fingerprint has of texts, which are other ones in a file."""
+    make_net = task.make_net.function if isinstance(task.make_net, Coded) else task.make_net
+    return replace(task, make_net=make_net, train=None, network="")
+
+
 def _drawn(task: Task, images: Tensor) -> dict[str, Tensor]:
     """Weights and buffers of the network of one seed, and what it answers."""
-    kept = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(SEED)
-            random.seed(SEED)
-            np.random.seed(SEED)
-            net: nn.Module = task.make_net()
-            state = {f"state {key}": value.clone() for key, value in net.state_dict().items()}
-            return state | {"answer": torch.nan_to_num(net.eval()(images))}
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
+    with seeded(SEED), torch.no_grad():
+        net = task.make_net()
+        state = {f"state {key}": value.clone() for key, value in net.state_dict().items()}
+        return state | {"answer": torch.nan_to_num(net.eval()(images))}

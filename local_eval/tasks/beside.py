@@ -35,6 +35,11 @@ def forget_modules_of(folder: Path) -> None:
         del sys.modules[known]
 
 
+def module_in(folder: Path, name: str) -> ModuleType:
+    """The module of this name that lies in a folder, as code of the folder would import it. Raises ImportError."""
+    return _import(folder, name, fromlist=("__name__",))
+
+
 def is_own(path: Path) -> bool:
     """Does a file belong to a person, not to the kit?"""
     return not path.is_relative_to(KIT / "local_eval")

@@ -69,10 +69,6 @@ def _check_image_size(name: str, split: Split, task: Task, path: Path) -> None:
     if size != sizes:
         text = f"{tuple(size)}, retain images {tuple(sizes)}"
         raise TaskError(f"{path}: {name} images are {text}; all splits must have one image size")
-    for what in ("mean", "std"):
-        values = getattr(split, what)
-        if values is not None and len(values) != channels:
-            raise TaskError(f"{path}: {what} of the {name} set has {len(values)} values for {channels} channels")
 
 
 def _check_apart(task: Task, path: Path) -> None:

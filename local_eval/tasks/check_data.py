@@ -64,11 +64,11 @@ def check_numbers(name: str, split: Split, path: Path | str) -> None:
 
 
 def check_seen_as(name: str, split: Split, path: Path | str) -> None:
-    """Raise TaskError for mean and std of one split that are no tuples of a number for each channel, or for all."""
+    """Raise TaskError for mean and std of one split that are no tuples of a number for each channel."""
     channels = split.images.shape[1] if split.images.ndim == 4 else 1
     for title, values in (("mean", split.mean), ("std", split.std)):
         plain = isinstance(values, tuple) and all(isinstance(one, Real) for one in values)
-        if (plain and len(values) in (1, channels)) or (split.mean is None and split.std is None):
+        if (plain and len(values) == channels) or (split.mean is None and split.std is None):
             continue
         told = f"it must be a tuple of {channels} numbers, one a channel, in pixels; mean and std go together"
         raise TaskError(f"{path}: {title} of {name} is {values!r}; {told}")
@@ -104,8 +104,7 @@ def _check_units(name: str, split: Split, path: Path | str) -> None:
     """mean and std are in pixels."""
     if split.mean is None and split.std is None:
         return
-    channels = split.images.shape[1]
-    mean, std = (torch.tensor(v, dtype=torch.float64).expand(channels) for v in (split.mean, split.std))
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (split.mean, split.std))
     if not torch.isfinite(mean + std).all() or (std <= 0).any():
         raise TaskError(f"{path}: mean {split.mean} and std {split.std} of {name}: std must be above 0, both finite")
     theirs = _mean_and_std(split.images)

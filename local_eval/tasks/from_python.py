@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,13 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from local_eval.tasks.check import check_task
 from local_eval.tasks.duplicates import hashes
+from local_eval.tasks.load import ready
 from local_eval.tasks.names import SPLITS, TaskError
 from local_eval.tasks.readers.arrays import as_tensor, channels_first, class_numbers, pixel_bytes
 from local_eval.tasks.readers.own_images import RECIPE
 from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.weights import Weights
 
 WHO = "task_from"  # stands where other messages have the task's file
 IMAGE_KEYS = ("image", "images", "img", "pixel_values")
@@ -63,7 +65,9 @@ def task_from(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     class_names: Sequence[str] = (),
-    original: nn.Module | Mapping[str, Tensor] | None = None,
+    original: Weights | None = None,
+    start: Weights | None = None,
+    train: Callable | None = None,
 ) -> Task:
     """A task to be graded: `local_eval.grade("my_method.py", task=that)`.
 
@@ -79,7 +83,10 @@ def task_from(
         persons: by split, one number or text an image: who is in it; default: every image is its own person.
         mean, std: per channel, in pixels (0 to 255), if the network is to see (pixels - mean) / std.
         class_names: what people call class 0, 1, 2 ...
-        original: the model that is to unlearn, or its state dict; None to train one.
+        original: the model that is to unlearn: a network, its state dict, or the path of its weights; None to train
+            one.
+        start: pretrained weights that original and oracles start from, given likewise.
+        train: `train(net, loader, seed)`, if original and oracles are not to be trained by the recipe.
     Raises:
         TaskError: something cannot be read exactly, or cannot be graded; the message says what to do.
     """
@@ -92,10 +99,11 @@ def task_from(
     images = _fit_channels({split: one.images for split, one in given.items()}, make_net, notes)
     given = {split: replace(one, images=images[split]) for split, one in given.items()}
     splits = _splits_of(given, _per_channel(mean), _per_channel(std), notes)
-    more = {"original": _state_of(original), "class_names": tuple(class_names)}
+    more = {"original": original, "start": start, "train": train, "class_names": tuple(class_names)}
     task = Task(name, make_net, recipe=recipe, num_classes=classes, **splits, **more)
-    check_task(task, WHO)
-    notes += [*_remarks(splits, classes), *_pictures_apart(splits)]
+    task = ready(task, Path.cwd() / WHO, Path(WHO))
+    task = replace(task, original=_copy(task.original), start=_copy(task.start))
+    notes += [*_remarks(splits, classes), *_pictures_apart(splits), *task.notes]
     return replace(task, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -109,16 +117,14 @@ def _splits_of(
     for split, one in given.items():
         age = one.labels if one.age is None else one.age
         seen_as = one.seen_as if (mean, std) == (None, None) else (mean, std)
+        seen_as = [v * one.images.shape[1] if v and len(v) == 1 else v for v in seen_as]  # one number for all channels
         splits[split] = Split(one.images, one.labels, ids[split], persons[split], age, *seen_as)
     return splits
 
 
-def _state_of(original: nn.Module | Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """A copy on the CPU."""
-    if original is None:
-        return None
-    state = original.state_dict() if isinstance(original, nn.Module) else original
-    return {key: value.detach().cpu().clone() for key, value in state.items()}
+def _copy(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Weights that stay as they are whatever becomes of the network that they were taken from."""
+    return None if state is None else {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
 def _check_name_and_net(name: str, make_net: Any) -> None:

@@ -9,10 +9,7 @@ How it is used: python -m local_eval grade my_method.py --task cells.py
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -24,16 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from local_eval.engine.sealed import ABOUT, DamagedFile, seal, unseal
+from local_eval.tasks.beside import forget_modules_of, module_in
 from local_eval.tasks.names import SPLITS, TaskError
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 
 PLAIN = ("name", "num_classes", "class_counts", "class_names", "notes")  # fields of a Task that JSON can hold
-KEPT = {*PLAIN, *SPLITS, "recipe", "oracles", "original", "make_net", "network"}
-ORIGINAL = "original."  # before the names of the original model's tensors
+KEPT = {*PLAIN, *SPLITS, "recipe", "oracles", "original", "start", "make_net", "train", "network"}
+WEIGHTS = ("original", "start")  # state dicts; their tensors' names follow this and a dot
 
 
 def data_of(task: Task) -> bytes:
-    """What the .npz holds: all of a task but its network. Raises TaskError for a recipe that is more than numbers."""
+    """What the .npz holds: all of a loaded task but its functions. Raises TaskError for what cannot be kept."""
     for field in fields(task):
         if field.name not in KEPT and getattr(task, field.name) != field.default:
             raise TaskError(f"{task.name}: its {field.name} cannot be saved; write the task as a file")
@@ -42,7 +41,8 @@ def data_of(task: Task) -> bytes:
         for name, split in task.splits.items()
         for field, tensor in split.tensors().items()
     }
-    arrays |= {ORIGINAL + name: _array(value) for name, value in (task.original or {}).items()}
+    for which in WEIGHTS:
+        arrays |= {f"{which}.{name}": _array(value) for name, value in (getattr(task, which) or {}).items()}
     about: dict[str, Any] = {key: getattr(task, key) for key in PLAIN}
     about["recipe"] = asdict(task.recipe)
     about["oracles"] = None if task.oracles is None else str(Path(task.oracles).resolve())
@@ -58,7 +58,7 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().contiguous().numpy()
 
 
-def saved_task(file: Path | str, make_net: Callable[[], nn.Module]) -> Task:
+def saved_task(file: Path | str, make_net: Callable[[], nn.Module], train: Callable | None = None) -> Task:
     """The task of such a .py file, with the data in the .npz beside it.
 
     The file's text is part of the task's fingerprint: with another network in it, oracles are trained anew.
@@ -74,10 +74,10 @@ def saved_task(file: Path | str, make_net: Callable[[], nn.Module]) -> Task:
         splits = {name: Split(**_tensors(arrays, f"{name}."), **_seen_as(*seen_as[name])) for name in SPLITS}
         about["recipe"] = Recipe(**{key: _tuples(value) for key, value in about["recipe"].items()})
         about["oracles"] = about["oracles"] and Path(about["oracles"])
-        original = _tensors(arrays, ORIGINAL) or None
+        about |= {which: _tensors(arrays, f"{which}.") or None for which in WEIGHTS}
         more = {key: _tuples(value) for key, value in about.items()}
         network = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
-        return Task(make_net=make_net, original=original, network=network, **splits, **more)
+        return Task(make_net=make_net, train=train, network=network, **splits, **more)
     except FileNotFoundError:
         raise TaskError(f"{data} is missing; it holds the data of the task beside it: keep both together") from None
     except (DamagedFile, KeyError, TypeError, ValueError) as error:
@@ -102,32 +102,21 @@ def own_module(file: str, name: str, folder: str, digest: str) -> ModuleType:
 
     Args:
         file: its absolute path.
-        name: as it was imported, from `folder`.
+        name: as code in `folder` imports it.
         digest: `digest_of(file)` when the task was saved.
     Raises:
-        TaskError: the file is missing or has changed.
+        TaskError: the file is missing, has changed, or cannot be imported.
     """
-    path = Path(file)
+    path, place = Path(file), Path(folder)
     if not path.is_file():
         raise TaskError(f"{file} is missing; the task's network needs it. Put it there again, or save the task anew")
     if digest_of(path) != digest:
         raise TaskError(f"{file} has changed since the task was saved with its network; make and save the task again")
-    if path.stem in (name.rpartition(".")[2], "__init__") and folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        module = sys.modules.get(name) or importlib.import_module(name)
-        if Path(getattr(module, "__file__", None) or "").resolve() == path.resolve():
-            return module
-    except ImportError:  # a task's file goes by a name that only load.py knows
-        pass
-    return _by_its_file(path, f"own_{digest[:12]}_{path.stem}")
-
-
-def _by_its_file(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    module = module_in(place, name)
+    if vars(module).setdefault("_digest", digest) != digest:  # read before the file was edited and saved again
+        forget_modules_of(place)
+        module = module_in(place, name)
+        vars(module)["_digest"] = digest
     return module
 
 

@@ -64,12 +64,13 @@ def test_what_makes_the_network_is_written_so_that_it_makes_the_same(cells, tmp_
 @pytest.mark.parametrize(
     "cells, told",
     [
-        (("net = nn.Linear(90, 3)", "made = lambda: nn.Sequential(nn.Flatten(), net)"), "net is a network of this"),
+        (("net = nn.Sequential(nn.Flatten(), nn.Linear(90, 3))", "import copy\nmade = lambda: copy.deepcopy(net)"),
+         "net is a network of this session"),
         (
             ("X = torch.ones(3)", "def made():\n    return nn.Sequential(nn.Flatten(), nn.Linear(90, len(X)))"),
             "X is a Tensor of this session",
         ),
-        ((BUILD, "def made():\n    torch.seed()\n    return build(4)"), "is another one.*drawn anew each time"),
+        ((BUILD, "def made():\n    torch.seed()\n    return build(4)"), "draws .* differently each time"),
         ((BUILD, "W = 4", "def made(w=W):\n    return build(w)", "W = 5"), "is another one.*changed since"),
         (("made = eval('lambda: nn.Sequential(nn.Flatten(), nn.Linear(90, 3))')",), "source of a lambda cannot be had"),
         ((BUILD, "class C:\n    def __call__(self):\n        return build(4)", "made = C()"), "a C of this session"),
@@ -116,12 +117,29 @@ def test_all_of_a_task_comes_back(tmp_path):
     tiny = load_task(TINY)
     seen = {name: replace(split, mean=(127.0,) * 3, std=(60.0,) * 3) for name, split in tiny.splits.items()}
     more = {"class_counts": (3, 4, 5), "class_names": ("a", "b", "c"), "notes": ("read so",), "oracles": Path("x.npz")}
-    task = replace(tiny, original=tiny.make_net().state_dict(), **seen, **more)
+    recipe = local_eval.Recipe(4, 0.1, 0.0, optimizer="sgd", momentum=0.9, schedule="steps", milestones=(2, 3))
+    more |= {"recipe": recipe}
+    state = [tiny.make_net().state_dict() for _ in range(2)]
+    task = replace(tiny, original=state[0], start=state[1], **seen, **more)
     again = load_task(save_task(task, tmp_path / "saved.py"))
-    for key in (*more, "name", "recipe", "num_classes"):
+    for key in (*more, "name", "num_classes"):
         assert getattr(again, key) == (Path("x.npz").resolve() if key == "oracles" else getattr(task, key)), key
     assert all(again.splits[name].digest() == split.digest() for name, split in task.splits.items())
-    assert all(torch.equal(again.original[key], value) for key, value in task.original.items())
+    for key, value in state[0].items():
+        assert torch.equal(again.original[key], value) and torch.equal(again.start[key], state[1][key])
+    assert replace(again, network="").fingerprint() == task.fingerprint()
+
+
+def test_a_train_of_ones_own_is_written_and_a_changed_one_is_another_task(tmp_path):
+    train = "def train(net, loader, seed):\n    for batch in loader:\n        STEP(net, batch['image'])\n"
+    cells = (HEAD, NET, "STEP = print", train), (HEAD, NET, "STEP = repr", train)
+    found = []
+    for names in (session(*each) for each in cells):
+        task = replace(PLAIN, make_net=names["Net"], train=names["train"])
+        again = load_task(keep_task(task, tmp_path))
+        assert again.train.function.__code__.co_code == names["train"].__code__.co_code
+        found.append(again.fingerprint())
+    assert len(set(found)) == 2
 
 
 def test_a_changed_forward_is_another_task_though_its_layers_are_the_same(tmp_path):

@@ -32,7 +32,7 @@ def unit(images):
         ({"mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26)}, "not in pixels.*multiply by 255.*these have mean"),
         ({"mean": MEAN, "std": (0.25, 0.24, 0.26)}, "not in pixels"),
         ({"mean": (0.49, 0.48, 0.45), "std": STD}, "not in pixels"),
-        ({"mean": (0.5,), "std": (0.5,)}, "not in pixels"),
+        ({"mean": (0.5,), "std": (0.5,)}, "must be a tuple of 3 numbers"),
         ({"images": lambda x: unit(x).to(torch.uint8)}, "retain images hold no values but 0 and 1"),
         ({"images": lambda x: ((unit(x) - 0.5) / 0.25).to(torch.int8).to(torch.uint8)}, "normalised floats"),
         ({"images": lambda x: x * 0 + 7}, "all 96 retain images are one and the same picture"),
@@ -97,7 +97,7 @@ def test_the_same_pictures_under_other_ids_are_an_overlap(tiny):
     "columns",
     [
         {"mean": MEAN, "std": STD},
-        {"mean": (127.5,), "std": (127.5,)},
+        {"mean": (127.5,) * 3, "std": (127.5,) * 3},
         {"mean": (0, 0, 0), "std": (255, 255, 255)},
         {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
         {"images": lambda x: (x > 127).to(torch.uint8) * 255},

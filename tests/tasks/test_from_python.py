@@ -101,7 +101,7 @@ def test_what_the_competitions_batches_name_is_taken():
 
 def test_splits_by_hand_come_back_as_they_are():
     ids = torch.arange(100, 172)
-    splits = [Split(IMAGES[s], LABELS[s], ids[s], ids[s] // 2, LABELS[s] * 5, (9.0,), (80.0,)) for s in SPANS]
+    splits = [Split(IMAGES[s], LABELS[s], ids[s], ids[s] // 2, LABELS[s] * 5, (9.0,) * 3, (80.0,) * 3) for s in SPANS]
     task = task_from(*splits, make_net=net)
     for split, name in zip(splits, SPLITS):
         assert task.splits[name].digest() == split.digest()
