@@ -1,4 +1,4 @@
-"""A small vision transformer that knows one half of the digits is fine-tuned on the other half: no resnet, and no names.
+"""A small vision transformer that knows one half of the digits is fine-tuned on the other: no resnet, and no names.
 
 scikit-learn's digits 5 to 9 taught the network that all models start from (`pretrained`, once; its weights come along).
 Of the digits 0 to 4, which it has never seen, a training part with wrong labels is what original and oracles are
@@ -61,7 +61,7 @@ def half(low: bool) -> tuple[Tensor, Tensor]:
 
 
 def small_vit() -> nn.Module:
-    """16 patches of 8 x 8 pixels, two layers of width 48, untrained: 50,000 parameters. No dropout, which costs time."""
+    """16 patches of 8 x 8 pixels, two layers of width 48, untrained: 50,000 parameters. Without dropout."""
     return VisionTransformer(
         image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=48, mlp_dim=96, num_classes=CLASSES
     )

@@ -1,4 +1,4 @@
-"""On networks other than resnet18 the methods do what they say; on resnet18, what they did by the names of its layers."""
+"""On other networks than resnet18 methods do what they say; on resnet18, what they did by the names of its layers."""
 
 import copy
 import math
@@ -53,7 +53,7 @@ def test_every_method_leaves_a_changed_and_finite_net_that_loads(kind, few):
         try:
             state = unlearned(names_of(method), net, few, index).state_dict()
         except ValueError as error:  # a RoleError of a freshly imported `common`
-            assert (type(error).__name__, (kind, method) in REFUSED) == ("RoleError", True), f"{method}, {kind}: {error}"
+            assert (type(error).__name__, (kind, method) in REFUSED) == ("RoleError", True), f"{method}: {error}"
             continue
         assert (kind, method) not in REFUSED, f"{method} on {kind}"
         make().load_state_dict(state, strict=True)

@@ -1,4 +1,4 @@
-"""The fine-tuned transformer starts from weights that never saw its data, and each model has a last layer of its own."""
+"""The fine-tuned transformer starts from weights that never saw its data; each model has a last layer of its own."""
 
 from dataclasses import replace
 
