@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from common.roles import CONVOLUTIONS, NORMS, RoleError, learning, own_weight
+from common.roles import CONVOLUTIONS, NORMS, RoleError, learning, norms, own_weight
 
 
 def convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:
@@ -49,9 +49,10 @@ def transposable(net: nn.Module) -> list[nn.Conv2d]:
 def reset_layers(net: nn.Module, names: tuple[str, ...] | list[str]) -> None:
     """Draw named layers anew from PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). Source: rank 6 and 7.
 
-    Parameters that do not learn stay.
+    Parameters that do not learn stay. A layer without a default of its own (somebody's own class, a weight that is
+    computed, as by weight norm) is drawn as `redraw_as_resnet` draws its parameters.
     Raises:
-        RoleError: no parameter of these layers learns, or one of them cannot be drawn anew.
+        RoleError: no parameter of these layers learns, or there is no layer of such a name.
     """
     modules = dict(net.named_modules())
     if missing := [name for name in names if name not in modules]:
@@ -59,9 +60,11 @@ def reset_layers(net: nn.Module, names: tuple[str, ...] | list[str]) -> None:
     layers = {name: modules[name] for name in names}
     if not any(p.requires_grad for layer in layers.values() for p in layer.parameters()):
         raise RoleError(f"the method resets {' and '.join(names)}, where nothing learns (requires_grad is False)")
-    for name, layer in layers.items():
+    for layer in layers.values():
         if not hasattr(layer, "reset_parameters") or own_weight(layer) is None:
-            raise RoleError(f"the method resets {name}, a {type(layer).__name__} of which no fresh weight can be drawn")
+            for parameter_name in learning(layer):
+                redraw_as_resnet(layer, parameter_name)
+            continue
         fixed = [(p, p.detach().clone()) for p in layer.parameters() if not p.requires_grad]
         layer.reset_parameters()
         for parameter, before in fixed:
@@ -73,12 +76,15 @@ def redraw_as_resnet(net: nn.Module, parameter_name: str) -> None:
     """Draw one parameter anew, of a resnet as torchvision does: He-normal convolutions, unit norms.
 
     Biases of convolutions become zero, as in torchvision's other networks, and a fused attention's matrices are drawn
-    as torch draws them. How others begin (a class token, position embeddings, a layer's scale) is their network's
-    secret: they are drawn from the normal law that has the mean and the spread of their present values.
+    as torch draws them. Where this law is not known (a class token, position embeddings, a layer's scale) values are
+    drawn from the normal law with the mean and the spread that they have now. So are all of a network without norms:
+    nothing there sets right what a weight of another size than the trained one does to the layers behind it.
     """
     layer_name, _, kind = parameter_name.rpartition(".")
     layer, parameter = net.get_submodule(layer_name), net.get_parameter(parameter_name)
-    if isinstance(layer, CONVOLUTIONS) and kind == "weight":
+    if not norms(net):
+        redraw_alike(parameter)
+    elif isinstance(layer, CONVOLUTIONS) and kind == "weight":
         nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
     elif isinstance(layer, nn.Linear) and kind in ("weight", "bias"):
         bound = 1 / math.sqrt(layer.in_features)
@@ -90,7 +96,13 @@ def redraw_as_resnet(net: nn.Module, parameter_name: str) -> None:
     elif isinstance(layer, (nn.MultiheadAttention, *CONVOLUTIONS)) and kind in ("bias", "in_proj_bias"):
         nn.init.zeros_(parameter)
     else:
-        parameter.normal_(float(parameter.mean()), float(parameter.std(correction=0)))
+        redraw_alike(parameter)
+
+
+@torch.no_grad()
+def redraw_alike(parameter: Tensor) -> None:
+    """Draw all values from the normal law with their present mean and spread; one alone stays as it is."""
+    parameter.normal_(float(parameter.mean()), float(parameter.std(correction=0)))
 
 
 def redraw_random_layers(net: nn.Module, pool: list[str], count: int) -> list[str]:

@@ -136,7 +136,7 @@ class _Pass:
     answer: Tensor | None = None  # [images, classes]
     calls: list[tuple[str, list[Node]]] = field(default_factory=list)  # layers with a matrix, and what they were given
     makers: dict[Node, str] = field(default_factory=dict)  # what made an output of a layer -> the layer, of any kind
-    shapes: dict[str, set[int]] = field(default_factory=dict)  # layers with a matrix -> lengths of their outputs' axes
+    widths: dict[str, set[int]] = field(default_factory=dict)  # layers with a matrix -> how many outputs they have
 
     def note(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         """A layer was called."""
@@ -144,7 +144,9 @@ class _Pass:
         self.makers.update({tensor.grad_fn: name for tensor in outputs if tensor.grad_fn is not None})
         if _has_matrix(module):
             self.calls.append((name, [tensor.grad_fn for tensor in _tensors((args, kwargs)) if tensor.grad_fn]))
-            self.shapes.setdefault(name, set()).update(*(tensor.shape for tensor in outputs))
+            axes = (1,) if isinstance(module, CONVOLUTIONS) else (-1,) if isinstance(module, nn.Linear) else (1, -1)
+            widths = {tensor.shape[axis] for tensor in outputs for axis in axes if tensor.ndim > 1}
+            self.widths.setdefault(name, set()).update(widths)
 
 
 def _passed(net: nn.Module, shape: tuple[int, ...]) -> _Pass:
@@ -233,33 +235,33 @@ def _last(seen: _Pass) -> tuple[str, ...]:
         if (node := waiting.pop()) is None or node in met:
             continue
         met.add(node)
-        if (name := seen.makers.get(node)) in seen.shapes:
+        if (name := seen.makers.get(node)) in seen.widths:
             found.add(name)
             continue
         bare = getattr(node, "variable", None)  # a parameter that is used by no layer
         if (bare is not None and is_matrix(bare)) or node.name().startswith(PRODUCTS):
             return ()
         waiting += [before for before, _ in node.next_functions]
-    return tuple(name for name, lengths in seen.shapes.items() if name in found and seen.answer.shape[1] in lengths)
+    return tuple(name for name, widths in seen.widths.items() if name in found and seen.answer.shape[1] in widths)
 
 
 def _shortcuts(seen: _Pass) -> frozenset[str]:
-    """Where two paths are added that part at some layer: one with a single matrix, beside a longer one."""
-    bits = {node: 1 << number for number, node in enumerate(seen.makers)}
-    weighted = sum(bit for node, bit in bits.items() if seen.makers[node] in seen.shapes)
-    made_of: dict[Node, int] = {}  # the layers' outputs behind a step, as bits
+    """Where two paths from the image meet in a sum: what lies on one alone, if that is a single layer beside more."""
+    bits = {node: 1 << number for number, node in enumerate([*seen.makers, seen.images])}
+    weighted = sum(bits[node] for node, name in seen.makers.items() if name in seen.widths)
+    made_of: dict[Node, int] = {}  # the layers' outputs behind a step, and the image, as bits
     found = 0
     for node in _oldest_first(seen.answer.grad_fn):
         sides = [made_of[before] for before, _ in node.next_functions if before is not None]
         made_of[node] = bits.get(node, 0)
         for side in sides:
             made_of[node] |= side
-        if node.name().startswith("AddBackward") and len(sides) == 2:
+        if node.name().startswith("AddBackward") and len(sides) == 2 and sides[0] & sides[1] & bits[seen.images]:
             one, other = sides[0] & ~sides[1], sides[1] & ~sides[0]
             short, long = sorted((one, other), key=lambda path: (path & weighted).bit_count())
             if (short & weighted).bit_count() == 1 < (long & weighted).bit_count():
                 found |= short
-    return frozenset(seen.makers[node] for node, bit in bits.items() if bit & found)
+    return frozenset(name for node, name in seen.makers.items() if bits[node] & found)
 
 
 def _oldest_first(last: Node) -> Iterator[Node]:
