@@ -218,8 +218,7 @@ def grade_given(grader: Grader, path: Path) -> tuple[Score, Path]:
     )
     score = replace(score, warnings=score.warnings + grader.other_original())
     folder = score_folder(grader, side)
-    prediction = grader.predicted(score) if score.is_known else "without accuracies there is no score"
-    about = grader.about() | {"kaggle": as_json(prediction), "seed": None, "unlearned": side.about()}
+    about = grader.about() | {"kaggle": as_json(grader.predicted(score)), "seed": None, "unlearned": side.about()}
     kind = "checkpoints" if side.kind == WEIGHTS else "given"
     identity = {"kind": kind, "task": grader.fingerprint, "checkpoints": side.digest, **grader.made_against()}
     about |= {"made_from": identity | {"out": str(folder)}}

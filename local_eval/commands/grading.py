@@ -133,9 +133,6 @@ def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
         raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
     path, grader = Path(options.submission), _one_at_a_time(_grader(options))
     found = grade_given(grader, path)
-    if not found[0].is_known:
-        print(table(found[0], path.name, grader.task.name) + f"\nwritten to {found[1]}")
-        return 0, found[0]
     code = tell_score(*found, path.name, grader)
     draw_after_grading(options, grader)
     return code, found[0]

@@ -129,6 +129,8 @@ def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -
         return "too few published scores have been measured with this kit to learn from (docs/prediction.md)"
     if fit.fingerprint != fingerprint:
         return f"published scores were measured on {fit.task}, not on this exact task"
+    if not score.is_known:
+        return "without accuracies there is no score"
     if score.within_budget is False:
         return "over the time limit, it would not have been ranked"
     if score.runs < OFFICIAL_RUNS and score.projected is None:
