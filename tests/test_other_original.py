@@ -1,0 +1,179 @@
+"""Results of one original model never meet those of another, and none is lost when another is graded."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from local_eval.__main__ import main
+from local_eval.api import grade
+from local_eval.engine.errors import InputError
+from local_eval.engine.sealed import load_state
+from local_eval.grader import Grader
+from local_eval.oracles.oracles import OraclePlan
+from local_eval.tasks.evaluate import initial_net
+from local_eval.tasks.load import load_task
+from local_eval.tasks.names import with_changes
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.usefixtures("without_a_pool")
+RUNS = 2
+
+
+@pytest.fixture
+def mine(tmp_path, tiny):
+    """mine(seed) -> the file of an original model of one's own."""
+
+    def make(seed):
+        path = tmp_path / f"mine{seed}.pth"
+        torch.save({"state_dict": initial_net(tiny, seed).state_dict()}, path)
+        return path
+
+    return make
+
+
+def everything(out):
+    """All finished files by path, with when they were written."""
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+
+
+def graded(spec, out, submission):
+    grader = Grader(spec, out, runs=RUNS)
+    grader.finish_oracles()
+    done, failed = grader.make_runs(submission)
+    assert len(done) == RUNS and not failed
+    return grader, {index: run.evaluation.forget_logits.tobytes() for index, run in done.items()}
+
+
+def test_each_original_has_files_and_runs_of_its_own_and_shares_the_oracles(tmp_path, submission, mine):
+    specs = [TINY, with_changes(TINY, {"original": str(mine(5))}), with_changes(TINY, {"original": str(mine(6))})]
+    first = [graded(spec, tmp_path / "out", submission()) for spec in specs]
+    before = everything(tmp_path / "out")
+    again = [graded(spec, tmp_path / "out", submission()) for spec in reversed(specs)]
+    assert everything(tmp_path / "out") == before, "nothing is made twice, in whatever order"
+    assert [runs for _, runs in reversed(again)] == [runs for _, runs in first]
+    assert len({runs[0] for _, runs in first}) == 3
+    graders = [grader for grader, _ in first]
+    assert len({grader.folder for grader in graders}) == 1
+    assert graders[0].original_file.name == "original.npz"
+    assert len({grader.original_file for grader in graders}) == len({g.original_hash() for g in graders}) == 3
+    assert len({grader.run_plan(submission()).folder_name for grader in graders}) == 3
+    for grader in graders:
+        assert grader.run_plan(submission()).identity(0)["original"] == grader.original_hash()
+
+
+def test_an_original_that_is_the_tasks_own_meets_its_results(tmp_path, submission, mine):
+    own, _ = graded(TINY, tmp_path / "out", submission())
+    torch.save(load_state(own.original_file), tmp_path / "copy.pth")
+    before = everything(tmp_path / "out")
+    same, _ = graded(with_changes(TINY, {"original": str(tmp_path / "copy.pth")}), tmp_path / "out", submission())
+    assert everything(tmp_path / "out") == before
+    assert same.original_file == own.original_file and same.other_original() == ()
+
+
+def test_an_original_graded_first_does_not_take_the_place_of_the_tasks_own(tmp_path, submission, mine):
+    other, _ = graded(with_changes(TINY, {"original": str(mine(5))}), tmp_path / "out", submission())
+    assert not (other.folder / "original.npz").exists()
+    own, _ = graded(TINY, tmp_path / "out", submission())
+    assert own.original_file == own.folder / "original.npz" and own.original_hash() != other.original_hash()
+
+
+TASK = """
+from dataclasses import replace
+from local_eval.tasks.load import load_task
+
+def task():
+    return replace(load_task({tiny!r}), original={original!r})
+"""
+
+
+def test_a_task_whose_original_is_edited_keeps_what_was_graded_from_the_one_before(tmp_path, submission, mine):
+    """A, then B, then A again, then none, so that one is trained, then A again."""
+    path, found = tmp_path / "cells.py", []
+    for number in (5, 6, 5, None, 5):
+        path.write_text(TASK.format(tiny=TINY, original=str(mine(number)) if number else None))
+        found.append(graded(str(path), tmp_path / "out", submission())[0])
+        if number == 5:
+            assert found[-1].original_file.name == "original.npz", "where it was kept before there was another"
+    names = [grader.original_file.name for grader in found]
+    assert names[0] == names[2] == names[4] and len(set(names)) == 3 and names[3] == "original-trained.npz"
+    hashes = [grader.original_hash() for grader in found]
+    assert hashes[0] == hashes[2] == hashes[4] and len(set(hashes)) == 3
+    before = everything(tmp_path / "out")
+    graded(str(path), tmp_path / "out", submission())
+    assert everything(tmp_path / "out") == before
+
+
+def test_workers_are_not_told_of_an_original_that_they_have_as_a_file(tmp_path, mine, submission):
+    grader = Grader(with_changes(TINY, {"original": str(mine(5)), "epochs": 2}), tmp_path / "out", runs=RUNS)
+    plain = Grader(with_changes(TINY, {"epochs": 2}), tmp_path / "out", runs=RUNS)
+    assert isinstance(grader._oracle_plan, OraclePlan) and grader._oracle_plan == plain._oracle_plan
+    assert grader.run_plan(submission()).task == plain.task_spec
+
+
+def test_a_score_says_which_original_it_was_and_no_other_stands_beside_it(tmp_path, submission, mine, capsys):
+    out, path = tmp_path / "out", submission()
+    given = ["--task", TINY, "--out", str(out), "--workers", "1", "--device", "cpu", "--runs", "16"]
+    other = ["--original", str(mine(5))]
+    assert main(["grade", path, *given]) == 0
+    assert "another original" not in capsys.readouterr().out
+    assert main(["grade", path, *given, *other]) == 0
+    said = capsys.readouterr().out
+    assert "task: the original model, " in said and "mine5.pth: taken from 'state_dict'" in said
+    assert "note: runs start from another original model, mine5.pth" in said
+    assert "no prediction; published scores are of runs from the task's own original model" in said
+    (own,) = out.glob("tiny-*/mine-*-seed0/score.json")
+    (theirs,) = out.glob("tiny-*/mine-*-seed0-original-*/score.json")
+    contents = [json.loads(file.read_text()) for file in (own, theirs)]
+    assert [content["original"]["file"] for content in contents] == [None, "mine5.pth"]
+    assert contents[1]["original"]["hash"] == contents[1]["made_from"]["original"] in theirs.parent.name
+    for more, score in (([], contents[0]), (other, contents[1])):
+        board = ["leaderboard", *given[:4], *given[6:], *more]
+        assert main(board) == 0
+        said = capsys.readouterr()
+        assert f"{score['score']:.4f}" in said.out
+        assert "it was graded with another original" in said.out + said.err
+        assert ("--original mine5.pth" in said.out) == bool(more)
+
+
+def test_a_wrong_original_is_told_before_anything_is_trained(tmp_path, submission, mine, capsys, monkeypatch):
+    state = load_task(TINY).make_net().state_dict()
+    torch.save(state | {"fc.weight": torch.ones(10, 16), "fc.bias": torch.ones(10)}, tmp_path / "ten.pth")
+    monkeypatch.setattr("local_eval.grader.finish_original", None)
+    for command in (["grade", submission()], ["run", submission()], ["quick", submission()], ["oracles"], ["headroom"]):
+        given = ["--task", TINY, "--out", str(tmp_path / "out"), "--device", "cpu", "--original", "ten.pth"]
+        monkeypatch.chdir(tmp_path)
+        assert main([*command, *given]) == 2
+        said = capsys.readouterr().err
+        assert "ten.pth: fc.weight has shape (10, 16), but in the task's network (3, 16)" in said
+        assert "submission" not in said and not (tmp_path / "out").exists()
+
+
+def test_python_takes_the_same_and_also_networks_and_state_dicts(tmp_path, submission, tiny, mine):
+    out, net = tmp_path / "out", initial_net(tiny, 5)
+    for original in (net, net.state_dict(), mine(5), str(mine(5))):
+        grade(submission(), TINY, runs=16, out=out, original=original, device="cpu", workers=1)
+    scores = list(out.glob("tiny-*/*/score.json"))
+    assert len(scores) == 1 and scores[0].parent.name.endswith(json.loads(scores[0].read_text())["original"]["hash"])
+    for named, message in (
+        ({"original": 3}, "original is a int; give the path"),
+        ({"original": tmp_path / "none.pth"}, "there is no such file"),
+        ({"original": {"a": lambda: 3}}, "original cannot be written to a file"),
+        ({"net": lambda: 3}, "give a name such as 'resnet34', or a function"),
+        ({"recipe": {"moment": 0.9}}, "a recipe has no 'moment'; did you mean momentum"),
+        ({"epochs": 0}, "epochs is 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            grade(submission(), TINY, runs=16, out=out, device="cpu", workers=1, **named)
+
+
+def test_checkpoints_are_graded_apart_for_another_original(tmp_path, tiny, mine):
+    from local_eval.grade_checkpoints import _folder
+    from local_eval.runs.checkpoints import Checkpoints
+
+    own = Grader(TINY, tmp_path / "out", runs=16)
+    other = replace(own, task_spec=with_changes(TINY, {"original": str(mine(5))}))
+    found = Checkpoints(tmp_path, (), 0, "abc")
+    assert _folder(own, found).name == "checkpoints-abc"
+    assert _folder(other, found).name == f"checkpoints-abc-{other.original_hash()}"
