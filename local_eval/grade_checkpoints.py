@@ -77,7 +77,9 @@ def kept_evaluations(grader: Grader, path: Path) -> tuple[Path, dict[int, Record
 
 
 def _folder(grader: Grader, checkpoints: Checkpoints) -> Path:
-    return grader.folder / f"checkpoints-{checkpoints.digest}{grader.original_file.stem.removeprefix('original')}"
+    original = grader.original_file.stem
+    other = f"-{original}" if original != "original" else ""
+    return grader.folder / f"checkpoints-{checkpoints.digest}{other}"
 
 
 def _identity(grader: Grader, checkpoints: Checkpoints, index: int | None = None) -> dict:
