@@ -227,7 +227,8 @@ def grade_given(grader: Grader, path: Path) -> tuple[Score, Path]:
 
 def score_folder(grader: Grader, side: Given) -> Path:
     """Where the score of unlearned models that were given lies; each original that a user names has its own."""
-    return grader.score_folder(f"{side.folder_name}{grader.original_file.stem.removeprefix('original')}")
+    original = grader.original_file.stem
+    return grader.score_folder(side.folder_name + (f"-{original}" if original != "original" else ""))
 
 
 def _finish_original_unless_dear(grader: Grader) -> None:

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from local_eval.__main__ import main
-from local_eval.api import grade
+from local_eval.api import grade, with_given
 from local_eval.engine.errors import InputError
 from local_eval.engine.sealed import load_state
+from local_eval.grade_checkpoints import _folder
 from local_eval.grader import Grader
 from local_eval.oracles.oracles import OraclePlan
+from local_eval.runs.checkpoints import Checkpoints
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import with_changes
@@ -152,7 +154,8 @@ def test_a_wrong_original_is_told_before_anything_is_trained(tmp_path, submissio
 
 def test_python_takes_the_same_and_also_networks_and_state_dicts(tmp_path, submission, tiny, mine):
     out, net = tmp_path / "out", initial_net(tiny, 5)
-    for original in (net, net.state_dict(), mine(5), str(mine(5))):
+    assert with_given(TINY, {"original": net}, out) == with_given(TINY, {"original": net.state_dict()}, out)
+    for original in (net, mine(5)):
         grade(submission(), TINY, runs=16, out=out, original=original, device="cpu", workers=1)
     scores = list(out.glob("tiny-*/*/score.json"))
     assert len(scores) == 1 and scores[0].parent.name.endswith(json.loads(scores[0].read_text())["original"]["hash"])
@@ -169,11 +172,8 @@ def test_python_takes_the_same_and_also_networks_and_state_dicts(tmp_path, submi
 
 
 def test_checkpoints_are_graded_apart_for_another_original(tmp_path, tiny, mine):
-    from local_eval.grade_checkpoints import _folder
-    from local_eval.runs.checkpoints import Checkpoints
-
     own = Grader(TINY, tmp_path / "out", runs=16)
     other = replace(own, task_spec=with_changes(TINY, {"original": str(mine(5))}))
     found = Checkpoints(tmp_path, (), 0, "abc")
     assert _folder(own, found).name == "checkpoints-abc"
-    assert _folder(other, found).name == f"checkpoints-abc-{other.original_hash()}"
+    assert _folder(other, found).name == f"checkpoints-abc-original-{other.original_hash()}"

@@ -71,9 +71,9 @@ class RunPlan:
     @property
     def folder_name(self) -> str:
         """Results of a changed submission, of another seed or of other originals go to a folder of their own."""
-        started_from = (
-            f"-originals{len(self.originals)}" if self.originals else self.original.stem.removeprefix("original")
-        )
+        original = self.original.stem  # of another one than the usual: see oracles/original.py
+        other = f"-{original}" if original.startswith("original-") else ""
+        started_from = f"-originals{len(self.originals)}" if self.originals else other
         return f"{self.submission.path.stem}-{self.submission_hash}-seed{self.seed}{started_from}"
 
     # The rest is for engine/cluster, which says what each is for.
