@@ -48,7 +48,7 @@ GROWS = {
     "indices": "for b in DataLoader(Subset(data, random.sample(range(90), 30)), 15): step(net, opt, b)",
 }
 ENOUGH = {
-    "usual": "for b in retain_loader: step(net, opt, b)",
+    "usual": "for b in DataLoader(data, 4, shuffle=True): step(net, opt, b)",
     "a slice": "for b in itertools.islice(DataLoader(data, 2, shuffle=True), 200): step(net, opt, b)",
     "two side by side": "for a, b in zip(DataLoader(data, 3, shuffle=True), forget_loader): step(net, opt, a)",
 }
