@@ -73,7 +73,7 @@ def lines_for(tree: ast.Module) -> str:
 
 
 def lines_of_pairs(tree: ast.Module) -> str:
-    """The lines that hand (images, labels) batches to an `unlearning` that is right but for that, or nothing."""
+    """The lines that hand (images, labels) to an `unlearning` that is right but for that; empty if it takes dicts."""
     read = Read(tree)
     if not read.takes_pairs:
         return ""

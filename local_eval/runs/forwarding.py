@@ -159,13 +159,13 @@ class _Body:
         for part in ast.walk(node):
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
                 assigned[part.id] = assigned.get(part.id, 0) + 1
-        told = {n for n in self.places if _says(n)}
+        told = self.says_which()
         for name in set(assigned) & set(self.places):
             if not self._stays(node, name):
                 del self.places[name]
         for part in ast.walk(node):
             if isinstance(part, ast.Assign) and len(part.targets) == 1:
-                self._assign(part.targets[0], part.value, assigned, bool(told))
+                self._assign(part.targets[0], part.value, assigned, told)
 
     def _stays(self, node: ast.AST, name: str) -> bool:
         """Is it assigned only what is made of itself, as in `loader = DataLoader(loader.dataset)`?"""

@@ -272,8 +272,7 @@ def test_lines_that_are_saved_alone_say_where_they_belong(submission, tiny):
     for form in ("a tuple of loaders, and an optimiser", "data sets"):
         source = HEAD + FORMS[form][0]
         lines = printed(source, submission)[1]
-        submission(source, "theirs_own")
-        with pytest.raises(SubmissionError, match="defined in theirs_own.py, a file beside it; .*: append these lines"):
+        with pytest.raises(SubmissionError, match="defined in mine.py, a file beside it; .*: append these lines"):
             load_telling(Submission.find(submission(lines, "alone")))(tiny.make_net(), *make_loaders(tiny))
 
 
