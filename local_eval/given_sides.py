@@ -11,7 +11,7 @@ can see from models alone is said with the score: that retrained ones never saw 
 
 The task's own oracles stay apart: they are neither read nor written where retrained models are given.
 
-How to run it: python -m local_eval grade my_method.py --retrained theirs.zip; grade --unlearned a.npz --retrained b.npz
+How to run it: python -m local_eval grade my_method.py --retrained theirs.zip
 """
 
 from __future__ import annotations
