@@ -1,6 +1,8 @@
 """Imports go one way: a module may import its own room and the rooms before it, and no modules form a circle."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,9 @@ def test_a_wrong_arrow_and_a_circle_would_be_found():
 def test_every_room_says_what_comes_in_and_goes_out(room):
     text = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
     assert "In: " in text and "Out: " in text
+
+
+def test_help_and_typos_do_not_wait_for_torch():
+    text = "import sys, local_eval.__main__; print(sorted({'torch', 'numpy', 'ray'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", text], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

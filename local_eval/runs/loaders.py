@@ -22,10 +22,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map  # documented place for one's own types
 
+from local_eval.runs.meaning import KEYS
 from local_eval.runs.refusal import SubmissionError
 from local_eval.tasks.task import Split, Task
 
-KEYS = ("image", "image_id", "age_group", "age", "person_id")
 BATCH_SIZE = 64  # the competition's, for all three loaders
 A_BATCH = (
     "a batch is a dict with image (float32 [B, 3, H, W]), image_id, age_group (the class, int64 [B]), age and person_id"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+KEYS = ("image", "image_id", "age_group", "age", "person_id")  # of a batch, a dict
 ARGUMENTS = ("net", "retain_loader", "forget_loader", "val_loader")
 # Words that a name may hold, in the order of the arguments
 WORDS = (

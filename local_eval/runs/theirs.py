@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 
-from local_eval.runs.loaders import KEYS
+from local_eval.runs.meaning import KEYS
 
 ARGS = {"args", "arg", "opt", "opts", "options", "config", "configs", "cfg", "conf", "hparams", "hp"}
 CLASSES = "[m for m in net.modules() if isinstance(m, torch.nn.Linear)][-1].out_features"
