@@ -75,7 +75,7 @@ def records(models, labels, seed, shift=0.0, ratio=1.0, stray=0.0, right=0.9, co
 def projecting(really: bool):
     """A real projection takes seconds, so that tests go without."""
     refused = ProjectionError("not asked for.")
-    return nullcontext() if really else patch("local_eval.metric.score.project", side_effect=refused)
+    return nullcontext() if really else patch("local_eval.metric.score.projection_of", side_effect=refused)
 
 
 def results(
