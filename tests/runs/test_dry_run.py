@@ -1,13 +1,10 @@
 """Nothing is remarked that rests on a dry run too small for what the submission asks of its loaders."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from torch import nn
-from torch.utils.data import DataLoader
 
-from local_eval.engine.apart import Answer, _answer_of, _unwrap
 from local_eval.engine.failure import Failure
 from local_eval.runs import dry_run as module
 from local_eval.runs.asked import Seen, enough
@@ -54,15 +51,6 @@ ENOUGH = {
 }
 
 
-def here(sandbox, submission, device, work, timeout):
-    """Stands in for `run_confined`: no process of its own, and DataLoader is left as it was."""
-    nothing = SimpleNamespace(start=lambda: None, stop=lambda: None)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("__init__", "__iter__"):
-            patch.setattr(DataLoader, name, vars(DataLoader)[name])
-        return Answer(_unwrap(b"+" + _answer_of(work, nothing)), 0.0, "", 0)
-
-
 def small_net():
     return nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(3, 3))
 
@@ -71,8 +59,7 @@ def small_net():
 def dry(submission, monkeypatch, tiny):
     """dry(lines): a dry run that begins with 8 examples a loader."""
     monkeypatch.setattr(module, "TWO_BATCHES", 8)
-    monkeypatch.setattr(module, "run_confined", here)
-    monkeypatch.setattr(module, "load_task", lambda _: replace(tiny, make_net=small_net))
+    monkeypatch.setattr(module, "load_task", lambda *_, **__: replace(tiny, make_net=small_net))
 
     def run(lines):
         body = "".join(f"    {line}\n" for line in lines.split("\n"))
