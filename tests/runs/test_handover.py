@@ -13,7 +13,7 @@ def test_more_files_than_can_be_followed_are_told_in_a_sentence_and_the_weights_
     trace.files = {f"/data/{'long' * 40}/{k}.png" for k in range(MOST + 1)}
     state, told = unpack(pack(STATE, STATE, trace.as_json()), STATE)
     assert told["files"] == []
-    assert f"{MOST + 1} files" in told["untold"][0]
+    assert any(f"{MOST + 1} files" in text for text in told["untold"])
     assert all(state[name].equal(value) for name, value in STATE.items())
 
 
