@@ -61,10 +61,12 @@ def test_every_method_leaves_a_changed_and_finite_net_that_loads(kind, few):
         assert any(not torch.equal(state[name], before[name]) for name in state), method
         assert not net.training and not any(p._backward_hooks for p in net.parameters())
         assert fixed == [p for p in net.parameters() if not p.requires_grad], method
+        if method == "oleszko":  # which ends in half precision
+            before = {name: value.half().float() for name, value in before.items()}
         assert all(torch.equal(p, before[name]) for name, p in net.named_parameters() if not p.requires_grad), method
 
 
-REFUSED = {("Fixed", "seif_achour"), ("Fixed", "jiaxi_sun")}
+REFUSED = {("Fixed", "seif_achour"), ("Fixed", "jiaxi_sun"), ("Fixed", "amnesiacs")}
 STEMS = {"vit": "conv_proj", "convnext": "features.0.0", "mobilenet": "features.0.0", "vgg": "features.0"}
 HEADS = {"vit": "heads.head", "convnext": "classifier.2", "mobilenet": "classifier.1", "vgg": "classifier.3"}
 
