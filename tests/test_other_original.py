@@ -10,10 +10,9 @@ from local_eval.__main__ import main
 from local_eval.api import grade, with_given
 from local_eval.engine.errors import InputError
 from local_eval.engine.sealed import load_state
-from local_eval.grade_checkpoints import _folder
+from local_eval.given_sides import WEIGHTS, Given, score_folder
 from local_eval.grader import Grader
 from local_eval.oracles.oracles import OraclePlan
-from local_eval.runs.checkpoints import Checkpoints
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.load import load_task
 from local_eval.tasks.names import with_changes
@@ -174,6 +173,6 @@ def test_python_takes_the_same_and_also_networks_and_state_dicts(tmp_path, submi
 def test_checkpoints_are_graded_apart_for_another_original(tmp_path, tiny, mine):
     own = Grader(TINY, tmp_path / "out", runs=16)
     other = replace(own, task_spec=with_changes(TINY, {"original": str(mine(5))}))
-    found = Checkpoints(tmp_path, (), 0, "abc")
-    assert _folder(own, found).name == "checkpoints-abc"
-    assert _folder(other, found).name == f"checkpoints-abc-original-{other.original_hash()}"
+    found = Given("unlearned", tmp_path, WEIGHTS, (), "abc")
+    assert score_folder(own, found).name == "checkpoints-abc"
+    assert score_folder(other, found).name == f"checkpoints-abc-original-{other.original_hash()}"
