@@ -50,7 +50,7 @@ def _about(path: Path) -> dict | None:
     try:
         about = json.loads(str(unseal(path)[0][ABOUT]))
         return about if isinstance(about, dict) else None
-    except (FileNotFoundError, DamagedFile, KeyError, ValueError, TypeError):
+    except (OSError, DamagedFile, KeyError, ValueError, TypeError):  # an unusable folder is told where it is written to
         return None
 
 

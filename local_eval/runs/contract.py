@@ -126,7 +126,11 @@ def load_telling(submission: Submission) -> Callable:
     def unlearning(*arguments: object) -> object:
         try:
             with uncompiled, told_at_once(module_name(submission.path)):
-                return function(*arguments)
+                try:
+                    return function(*arguments)
+                finally:
+                    sys.settrace(None)  # what it has left would be called while the context ends, and break that
+                    sys.setprofile(None)
         except (ModuleNotFoundError, NameError) as error:
             raise told(submission, error, importing=False) or error from error
         except Exception as error:

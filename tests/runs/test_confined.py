@@ -165,6 +165,7 @@ raise RuntimeError("TOLD" + json.dumps(said))
 @needs_all
 def test_what_a_submission_tries_is_refused(trying):
     found = trying(ALL.replace("ATTEMPTS", repr(ATTEMPTS)))
+    assert "TOLD" in found.reason, found.reason[:3000]
     said = json.loads(found.reason.partition("TOLD")[2].rpartition("}")[0] + "}")
     assert said.keys() == ATTEMPTS.keys(), "every attempt came back, none ended the process"
     for what, told in said.items():
