@@ -86,10 +86,10 @@ class Grader:
     @cached_property
     def original_file(self) -> Path:
         """The original model from which runs start; with --original another than the task's own."""
-        return original_file(self.task, self.fingerprint, self.folder, apart=self._given_original is not None)
+        return original_file(self.task, self.fingerprint, self.folder, apart=self.given_original is not None)
 
     @property
-    def _given_original(self) -> str | None:
+    def given_original(self) -> str | None:
         """The file that --original names."""
         return split_changes(self.task_spec)[1].get(ORIGINAL)
 
@@ -315,7 +315,7 @@ class Grader:
         told = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
         if len(originals) == 1:
             told["hash"] = self.original_hash()
-            told["file"] = self._given_original and Path(self._given_original).name
+            told["file"] = self.given_original and Path(self.given_original).name
         return facts | {"original": told, "originals": len(originals)}
 
     def original_hash(self) -> str:
@@ -326,9 +326,9 @@ class Grader:
 
     def other_original(self) -> tuple[str, ...]:
         """A note on runs that start from a model that --original names, unless it is the task's own after all."""
-        if self._given_original is None or self.original_file.name == USUAL:
+        if self.given_original is None or self.original_file.name == USUAL:
             return ()
-        name = Path(self._given_original).name
+        name = Path(self.given_original).name
         return (f"runs start from another original model, {name}; compare with scores from the same one only",)
 
 

@@ -174,7 +174,8 @@ def heading(board: Board) -> str:
     """What the board is about."""
     f, count = board.facts, len(board.rows)
     many = f"{count} method" + ("s" if count > 1 else "")
-    return f"{f['task']}, N = {f['runs']}, seed {f['seed']}: {many}, ceiling {f['ceiling']:.4f}"
+    start = f", runs from --original {f['original']}" if f.get("original") else ""
+    return f"{f['task']}, N = {f['runs']}, seed {f['seed']}{start}: {many}, ceiling {f['ceiling']:.4f}"
 
 
 def said(board: Board) -> list[str]:

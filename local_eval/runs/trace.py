@@ -122,7 +122,7 @@ class Trace:
         self._here.busy = True
         names = sorted(self.missed)
         if error is not None:
-            about_files = isinstance(error, OSError | RuntimeError | InputError)
+            about_files = isinstance(error, OSError | InputError)
             names = [name for name in names if about_files or name in str(error)] or self._named_in(error)
         if not names:
             return None
