@@ -185,3 +185,9 @@ def test_workers_and_repetitions_make_no_difference_to_what_saves_its_best_state
     made = {p: os.stat(p).st_mtime_ns for p in Path(grader.folder).rglob("0*.npz")}
     grader.finish_runs(path)
     assert {p: os.stat(p).st_mtime_ns for p in made} == made, "nothing is made twice"
+
+
+def test_an_english_word_in_an_error_is_no_path_though_a_folder_has_that_name(original_out, body, folder):
+    (folder / "results").mkdir()
+    found = run(original_out, body("raise RuntimeError('it would open the results, which exist')"))
+    assert found.reason == "RuntimeError: it would open the results, which exist"
