@@ -24,7 +24,7 @@ from local_eval.runs.confined import Sandbox, run_confined
 from local_eval.runs.contract import check_result, load_telling
 from local_eval.runs.handover import as_it_stands, check_at_rest, ended, pack, unpack
 from local_eval.runs.loaders import make_loaders
-from local_eval.runs.one_run import check_data, followed, seed_everything, timed
+from local_eval.runs.one_run import check_data, data_of, followed, seed_everything, timed
 from local_eval.runs.seeds import State, on_seeds, same
 from local_eval.runs.signature import check_signature
 from local_eval.runs.submissions import Submission, SubmissionError
@@ -125,8 +125,8 @@ def _attempt(plan: CheckPlan, task: Task, rows: int, looks: tuple[bool, bool] | 
     net = initial_net(part, seed=0)
     original = copy.deepcopy(net.state_dict())
     for indices in ((0,), (1,), (0,), (0, 1)):
-        asked = Asked()
-        work, begun = partial(_dry_once, plan, part, sizes, asked, net, original, indices), time.monotonic()
+        asked, begun = Asked(), time.monotonic()
+        work = partial(_dry_once, plan, part, sizes, asked, net, original, indices, data_of(plan.task))
         answer = run_confined(plan.sandbox, plan.submission, plan.device, work, timeout=TIME_LIMIT / 4)
         found.answers.append(answer)
         found.seen = found.seen or asked.seen()
@@ -197,6 +197,7 @@ def _dry_once(
     net: nn.Module,  # forked for every call: each has it for itself
     original: State,
     indices: tuple[int, ...],
+    data: list[Path],
     clock: Clock,
 ) -> bytes:
     """In the submission's own process: these runs one after the other, as in Kaggle's loop; the last one's weights."""
@@ -204,7 +205,7 @@ def _dry_once(
     digests = {name: split.digest() for name, split in task.splits.items()}
     unlearning, loaders, net, notes = None, make_loaders(task, home), net.to(plan.device), []
     asked.watch({name: (loader.dataset, sizes[name]) for name, loader in zip(HANDED, loaders)})
-    with followed(plan.submission, plan.task, clock.home) as trace:
+    with followed(plan.submission, data, clock.home) as trace:
         for index in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, meets the next run
             net.load_state_dict(original)
             net.train(index == 0)

@@ -48,7 +48,7 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
     """Run `index` of a plan. Whatever the submission does short of killing this process too ends in a Failure."""
     _, original, _ = workplace(plan.task, plan.original_of(index))
     fresh_net(plan.task)  # before the fork
-    work = partial(unlearned_weights, plan, index)
+    work = partial(unlearned_weights, plan, index, data_of(plan.task))  # paths are found from here, not from its folder
     answer = run_confined(plan.sandbox, plan.submission, plan.device, work, plan.timeout)
     if isinstance(answer.content, Failure):
         return replace(answer.content, printed=answer.printed)
@@ -68,7 +68,7 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         return Failure(str(error))
 
 
-def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
+def unlearned_weights(plan: RunPlan, index: int, data: list[Path], clock: Clock) -> bytes:
     """In the submission's own process: seed, unlearn, check; the weights and what was read, packed.
 
     Raises:
@@ -83,7 +83,7 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
     loaders = make_loaders(task, home)
     forget_precision()
     seed_everything(plan.seed, index)  # torch reads the sources of all that calls it, the first time: that is no read
-    with followed(plan.submission, plan.task, clock.home) as trace:
+    with followed(plan.submission, data, clock.home) as trace:
         unlearning = load_telling(plan.submission)
         seed_everything(plan.seed, index)
         returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
@@ -95,16 +95,16 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
 
 
 @contextlib.contextmanager
-def followed(submission: Submission, task: str, home: str) -> Iterator[Trace]:
+def followed(submission: Submission, data: list[Path], home: str) -> Iterator[Trace]:
     """What is read from here on, to the end of this process, which works in an empty folder.
 
     Args:
-        task: its name or path.
+        data: the task's own files, as `data_of` names them where the command was given.
         home: the folder in which the command was given.
     Raises:
         SubmissionError: a file was looked for by a relative path and lies in `home`.
     """
-    trace = Trace([*source_files(submission.path), *data_of(task)], home)
+    trace = Trace([*source_files(submission.path), *data], home)
     trace.start()
     try:
         yield trace
@@ -117,9 +117,9 @@ def followed(submission: Submission, task: str, home: str) -> Iterator[Trace]:
 
 
 def data_of(spec: str) -> list[Path]:
-    """The task's own file and data, and what is changed in it, which its fingerprint follows."""
+    """The task's own file and data, and what is changed in it, which its fingerprint follows; whole paths."""
     path, where = split_spec(spec)
-    return [path, *([] if where is None else [user_path(where)]), *files_of(spec)]
+    return [path, *(file.absolute() for file in ([] if where is None else [user_path(where)]) + files_of(spec))]
 
 
 def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:

@@ -10,7 +10,7 @@ from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
 from local_eval.runs.check import CheckPlan, dry_run
 from local_eval.runs.identity import Reads
-from local_eval.runs.one_run import one_run
+from local_eval.runs.one_run import data_of, one_run
 from local_eval.runs.submissions import Submission
 from tests.conftest import GOOD, TINY
 
@@ -66,6 +66,19 @@ def test_what_it_saves_under_a_plain_name_is_its_own_goes_with_it_and_is_not_wha
     assert list(folder.iterdir()) == []
     (folder / "best.pth").mkdir()  # nothing that would be read
     assert Reads.from_json(read).changes() == []
+
+
+def test_a_task_is_found_from_where_the_command_was_given(tmp_path, original_out, body, monkeypatch):
+    monkeypatch.chdir(Path(TINY).parent)
+    path, task = body("pass"), Path(TINY).name
+    assert isinstance(dry_run(CheckPlan(Submission.find(path), task, "cpu"), 0), list)
+    found = one_run(Grader(task, original_out, runs=16).run_plan(path), 1)
+    assert same(found, run(original_out, path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("image,label,split\n")
+    (tmp_path / "faces" / "retain").mkdir(parents=True)
+    for data in ("mine.csv", "faces", "cifar10:data"):
+        assert data_of(data)[1] == tmp_path / data.rpartition(":")[2], "the run's process stands elsewhere"
 
 
 @pytest.mark.parametrize("how", ASKS)
