@@ -64,8 +64,10 @@ def test_what_makes_the_network_is_written_so_that_it_makes_the_same(cells, tmp_
 @pytest.mark.parametrize(
     "cells, told",
     [
-        (("net = nn.Sequential(nn.Flatten(), nn.Linear(90, 3))", "import copy\nmade = lambda: copy.deepcopy(net)"),
-         "net is a network of this session"),
+        (
+            ("net = nn.Sequential(nn.Flatten(), nn.Linear(90, 3))", "import copy\nmade = lambda: copy.deepcopy(net)"),
+            "net is a network of this session",
+        ),
         (
             ("X = torch.ones(3)", "def made():\n    return nn.Sequential(nn.Flatten(), nn.Linear(90, len(X)))"),
             "X is a Tensor of this session",

@@ -76,8 +76,8 @@ def test_a_task_is_found_from_where_the_command_was_given(tmp_path, original_out
     assert same(found, run(original_out, path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.csv").write_text("image,label,split\n")
-    (tmp_path / "faces" / "retain").mkdir(parents=True)
-    for data in ("mine.csv", "faces", "cifar10:data"):
+    (tmp_path / "pictures" / "retain").mkdir(parents=True)
+    for data in ("mine.csv", "pictures", "cifar10:data"):
         assert data_of(data)[1] == tmp_path / data.rpartition(":")[2], "the run's process stands elsewhere"
 
 
