@@ -90,8 +90,9 @@ class Grader:
 
     @property
     def given_original(self) -> str | None:
-        """The file that --original names."""
-        return split_changes(self.task_spec)[1].get(ORIGINAL)
+        """The name of the file that --original gives."""
+        path = split_changes(self.task_spec)[1].get(ORIGINAL)
+        return path and Path(path).name
 
     @property
     def _workers_spec(self) -> str:
@@ -315,7 +316,7 @@ class Grader:
         told = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
         if len(originals) == 1:
             told["hash"] = self.original_hash()
-            told["file"] = self.given_original and Path(self.given_original).name
+            told["file"] = self.given_original
         return facts | {"original": told, "originals": len(originals)}
 
     def original_hash(self) -> str:
@@ -328,7 +329,7 @@ class Grader:
         """A note on runs that start from a model that --original names, unless it is the task's own after all."""
         if self.given_original is None or self.original_file.name == USUAL:
             return ()
-        name = Path(self.given_original).name
+        name = self.given_original
         return (f"runs start from another original model, {name}; compare with scores from the same one only",)
 
 

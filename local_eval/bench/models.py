@@ -184,7 +184,7 @@ def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict
 
 def seconds_apart(plan: RunPlan, _: int) -> float:
     """What a process of its own costs a run: fork, load, hand the weights over, end; without any unlearning."""
-    _, original, _ = workplace(plan.task, plan.original)
+    _, original, _, _ = workplace(plan.task, plan.original)
     return seconds(lambda: run_apart(lambda clock: pack(original, original, {}), None), repeats=9)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
 from local_eval.commands.grading import device_of
 from local_eval.engine.files import write_atomically
@@ -51,7 +50,7 @@ def _facts(grader: Grader, found) -> dict:
         "fingerprint": grader.fingerprint,
         "runs": grader.runs,
         "seed": grader.seed,
-        **({"original": Path(name).name} if (name := grader.given_original) else {}),
+        **({"original": name} if (name := grader.given_original) else {}),
         "ceiling": found[0].content["ceiling"],
         "ceiling_interval": found[0].content["ceiling_interval"],
         "device": ", ".join(sorted(devices)),

@@ -52,6 +52,7 @@ from torch import nn
 
 from local_eval.runs.adapters import lines_for, lines_of_pairs
 from local_eval.runs.eager import Uncompiled
+from local_eval.runs.handover import ended, stop_tracing
 from local_eval.runs.imported import execute, told
 from local_eval.runs.misread import misread
 from local_eval.runs.returned import check_returned
@@ -126,11 +127,8 @@ def load_telling(submission: Submission) -> Callable:
     def unlearning(*arguments: object) -> object:
         try:
             with uncompiled, told_at_once(module_name(submission.path)):
-                try:
-                    return function(*arguments)
-                finally:
-                    sys.settrace(None)  # what it has left would be called while the context ends, and break that
-                    sys.setprofile(None)
+                # A tracer that it has left would be called while these end, and break that.
+                return ended(functools.partial(function, *arguments), stop_tracing)
         except (ModuleNotFoundError, NameError) as error:
             raise told(submission, error, importing=False) or error from error
         except Exception as error:

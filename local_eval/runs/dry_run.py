@@ -125,9 +125,10 @@ def _attempt(plan: CheckPlan, task: Task, rows: int, looks: tuple[bool, bool] | 
     sizes = {name: len(task.splits[name]) for name in HANDED}
     net = initial_net(part, seed=0)
     original = copy.deepcopy(net.state_dict())
+    data = data_of(plan.task)
     for indices in ((0,), (1,), (0,), (0, 1)):
         asked, begun = Asked(), time.monotonic()
-        work = partial(_dry_once, plan, part, sizes, asked, net, original, indices, data_of(plan.task))
+        work = partial(_dry_once, plan, part, sizes, asked, net, original, indices, data)
         answer = run_confined(plan.sandbox, plan.submission, plan.device, work, timeout=TIME_LIMIT / 4)
         found.answers.append(answer)
         found.seen = found.seen or asked.seen()

@@ -38,27 +38,33 @@ _set_handler, _handler_of, _set_timer = signal.signal, signal.getsignal, getattr
 _sleep, _other_threads, _trace, _profile = time.sleep, sys._current_frames, sys.settrace, sys.setprofile
 
 
-def ended(work: Callable[[], object]) -> object:
-    """What `work()` returns; every timer, handler and tracer that it leaves is stopped, so nothing is called later."""
+def stop_tracing() -> None:
+    """Take out tracers and profilers."""
+    _trace(None)
+    _profile(None)
+    threading.settrace(None)
+
+
+def disarm() -> None:
+    """Stop every timer, handler and tracer, for good: only in a process that ends with the run."""
+    stop_tracing()
+    faulthandler.cancel_dump_traceback_later()
+    for name in TIMERS if _set_timer else ():
+        _set_timer(getattr(signal, name), 0)
+    _drop_handlers()
+
+
+def ended(work: Callable[[], object], stop: Callable[[], None] = disarm) -> object:
+    """What `work()` returns; what it leaves behind is stopped by `stop`, so nothing of it is called later."""
     try:
         return work()
     finally:
         for _ in range(MANY):
             try:
-                _disarm()
+                stop()
                 break
             except BaseException:  # a handler that was due already, or a tracer, which is gone once it has raised
                 continue
-
-
-def _disarm() -> None:
-    _trace(None)
-    _profile(None)
-    threading.settrace(None)
-    faulthandler.cancel_dump_traceback_later()
-    for name in TIMERS if _set_timer else ():
-        _set_timer(getattr(signal, name), 0)
-    _drop_handlers()
 
 
 def _drop_handlers() -> None:

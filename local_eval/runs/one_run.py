@@ -46,9 +46,9 @@ from local_eval.tasks.task import Task
 
 def one_run(plan: RunPlan, index: int) -> Record | Failure:
     """Run `index` of a plan. Whatever the submission does short of killing this process too ends in a Failure."""
-    _, original, _ = workplace(plan.task, plan.original_of(index))
+    _, original, _, _ = workplace(plan.task, plan.original_of(index))
     fresh_net(plan.task)  # before the fork
-    work = partial(unlearned_weights, plan, index, data_of(plan.task))  # paths are found from here, not from its folder
+    work = partial(unlearned_weights, plan, index)
     answer = run_confined(plan.sandbox, plan.submission, plan.device, work, plan.timeout)
     if isinstance(answer.content, Failure):
         return replace(answer.content, printed=answer.printed)
@@ -68,14 +68,14 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         return Failure(str(error))
 
 
-def unlearned_weights(plan: RunPlan, index: int, data: list[Path], clock: Clock) -> bytes:
+def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
     """In the submission's own process: seed, unlearn, check; the weights and what was read, packed.
 
     Raises:
         SubmissionError: the contract is broken.
         BaseException: whatever the submission raises.
     """
-    task, original, digests = workplace(plan.task, plan.original_of(index))
+    task, original, digests, data = workplace(plan.task, plan.original_of(index))
     home, task = task, task.to(plan.device)
     net = fresh_net(plan.task).to(plan.device)  # drawing one can take longer than a short run
     net.load_state_dict(original)
@@ -178,16 +178,19 @@ def check_data(task: Task, digests: dict[str, str], loaders: Sequence[DataLoader
         )
 
 
-def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Tensor], dict[str, str]]:
-    """A worker's task, original weights and the digests of its data, on the CPU; loaded once per process."""
-    task, digests = _task_and_digests(task_spec)
-    return task, _weights(original), digests
+def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Tensor], dict[str, str], list[Path]]:
+    """A worker's task, original weights, the digests of its data, and its files; loaded once per process, on the CPU.
+
+    A run's own process, which stands in another folder, inherits them: a relative path would lead nowhere there.
+    """
+    task, digests, files = _loaded(task_spec)
+    return task, _weights(original), digests, files
 
 
 @lru_cache(maxsize=1)
-def _task_and_digests(spec: str) -> tuple[Task, dict[str, str]]:
+def _loaded(spec: str) -> tuple[Task, dict[str, str], list[Path]]:
     task = load_task(spec, tried=True)
-    return task, {name: split.digest() for name, split in task.splits.items()}
+    return task, {name: split.digest() for name, split in task.splits.items()}, data_of(spec)
 
 
 @lru_cache(maxsize=1)
@@ -198,4 +201,4 @@ def _weights(original: Path) -> dict[str, torch.Tensor]:
 @lru_cache(maxsize=1)
 def fresh_net(task_spec: str) -> nn.Module:
     """The task's network, made once per worker. What a run's process does to it is done to the fork's own copy."""
-    return _task_and_digests(task_spec)[0].make_net()
+    return _loaded(task_spec)[0].make_net()

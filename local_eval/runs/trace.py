@@ -142,7 +142,7 @@ class Trace:
         words = [word.strip(".:") for word in re.split(r"[\s'\"`,;()\[\]<>]+", text)]
         words += [word.partition(os.sep)[0] for word in words if os.sep in word]
         # A plain word may just be English, unless it is quoted or torch says "Parent directory data does not exist".
-        meant = re.findall(r"""(?:['"`]|\b(?:directory|folder|file) )([^'"`\s]+)""", text)
+        meant = re.findall(r"""(?:['"`]|\b(?:directory|folder|file) )([^'"`\s]*[^'"`\s.:])""", text)
         words = [word for word in words if word in meant or "." in word or os.sep in word]
         words = [word for word in words if not os.path.isabs(word) and not os.path.lexists(word)]
         return [word for word in words if os.path.lexists(os.path.join(self._home, word))]

@@ -118,6 +118,7 @@ def test_what_libraries_and_the_kit_look_for_on_their_own_is_not_recorded(origin
         "import numpy as np\nnp.load('settings.json')",
         "import os\nos.listdir('data')",
         "torch.save(net.state_dict(), 'data/best.pth')",
+        "raise RuntimeError('cannot open file data: it is missing')",
     ],
 )
 def test_a_relative_path_to_the_users_folder_is_told_in_one_sentence(original_out, body, folder, lines):
@@ -165,6 +166,9 @@ LEAVES = {  # what is left, and whether the run is the plain one's or what it is
     "settrace": ("import sys, threading\ndef t(*a): raise KeyError('traced')\nsys.settrace(t)", ""),
     "setprofile": ("import sys\ndef t(f, e, a):\n    if 'hand' in f.f_code.co_filename: raise KeyError('profiled')\n"
                    "sys.setprofile(t)", ""),
+    "a profiler of what is ours": (
+        "import sys\ndef t(f, e, a):\n    if 'local_eval' in f.f_code.co_filename: raise KeyError('profiled')\n"
+        "sys.setprofile(t)", ""),
     "interrupt_main": ("import _thread, threading\nthreading.Timer(0.02, _thread.interrupt_main).start()", ""),
     "limit of CPU time": ("import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, resource.RLIM_INFINITY))", ""),
     "a thread that trains on": (
