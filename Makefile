@@ -29,7 +29,7 @@ test-fuzz: $(VENV)/installed  ## ten thousand damaged and hostile files; writes 
 
 test-ray: $(VENV)/installed  ## the tests of --engine ray, with Ray installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
-	$(RUN) -m pytest -n 0 -m ray tests/engine/cluster
+	$(RUN) -m pytest -n 0 -m ray tests/cluster
 
 test-faults: $(VENV)/installed  ## the fault programme; writes its table into docs/faults.md
 	FAULTS_TABLE=docs/faults.md $(RUN) -m pytest -n 0 -m faults tests/faults

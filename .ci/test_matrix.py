@@ -24,9 +24,9 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 FIRST, NEWEST = 6, 14  # torch 2.6 to 2.14; torchvision is 0.(minor + 15)
 TORCHES = tuple(f"2.{minor}" for minor in range(FIRST, NEWEST + 1))
 NEEDED = 9  # GB of disk for one environment
-CORE = ["engine/test_device.py", "engine/test_records.py", "engine/test_sealed.py", "metric/test_metric.py"]
-CORE += ["runs/test_callables.py", "runs/test_cells.py", "runs/test_contract.py", "runs/test_signature.py"]
-CORE += ["runs/test_written_out.py", "tasks/test_task.py", "test_rooms.py"]
+CORE = ["isolation/test_device.py", "store/test_records.py", "store/test_sealed.py", "metric/test_metric.py"]
+CORE += ["methods/test_callables.py", "methods/test_cells.py", "methods/test_contract.py", "methods/test_signature.py"]
+CORE += ["methods/test_written_out.py", "tasks/test_task.py", "test_rooms.py"]
 CORE += ["test_grader.py::test_grade_writes_a_score_and_each_stage_can_be_rerun_alone"]
 LEFT_OUT = (
     "torch",

@@ -12,13 +12,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from local_eval.commands.announce import announce
-from local_eval.commands.listing import print_submissions
-from local_eval.commands.parser import make_parser
-from local_eval.engine.errors import InputError, WorkError, said_by_the_machine
-from local_eval.engine.interrupt import EndsOnSignals, Stopped
-from local_eval.runs.settings import with_settings
-from local_eval.runs.submissions import Submission, SubmissionError, looks_like_checkpoints, submission_names
+from local_eval.cli.names import announce, print_submissions
+from local_eval.cli.parser import make_parser
+from local_eval.isolation.child import EndsOnSignals, Stopped
+from local_eval.methods.settings import with_settings
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import Submission, looks_like_checkpoints, submission_names
+from local_eval.store.errors import InputError, WorkError, said_by_the_machine
 from local_eval.tasks.names import OPTIONS, read_fields, split_changes, split_spec, whole_paths, with_changes
 
 
@@ -67,9 +67,9 @@ def how_to_go_on(arguments: list[str] | None = None) -> str:
 
 
 def _function(command: str):
-    """What does a command, such as "grading:grade"; imported now, since torch takes seconds."""
+    """What does a command, such as "grading:grade" of local_eval.cli; imported now, since torch takes seconds."""
     module, _, name = command.partition(":")
-    return getattr(importlib.import_module(f"local_eval.commands.{module}"), name)
+    return getattr(importlib.import_module(module if "." in module else f"local_eval.cli.{module}"), name)
 
 
 def _find_data(options: argparse.Namespace) -> None:
@@ -90,7 +90,7 @@ def _find_changes(options: argparse.Namespace) -> None:
 
 def _download(options: argparse.Namespace) -> None:
     if getattr(options, "download", False):
-        from local_eval.tasks.load import download_task
+        from local_eval.tasks.loading import download_task
 
         download_task(options.task)
 

@@ -17,18 +17,17 @@ from pathlib import Path
 
 import torch
 
-from local_eval.engine.device import usable_device
-from local_eval.engine.errors import InputError, WorkError
-from local_eval.engine.failure import Failure
-from local_eval.engine.files import write_atomically
-from local_eval.given_sides import AgainstGiven, grade_given, path_of
+from local_eval.grade_given import AgainstGiven, grade_given, path_of
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
+from local_eval.isolation.device import usable_device
+from local_eval.methods.from_python import file_of, write_out
+from local_eval.methods.submission import Submission, looks_like_checkpoints
+from local_eval.methods.task_files import keep_task
 from local_eval.metric.score import Score, check_runs
-from local_eval.runs.callables import file_of
 from local_eval.runs.check import check_submission
-from local_eval.runs.submissions import Submission, looks_like_checkpoints
-from local_eval.runs.task_files import keep_task
-from local_eval.runs.written_out import write_out
+from local_eval.store.errors import InputError, WorkError
+from local_eval.store.files import write_atomically
 from local_eval.tasks.names import CHANGES, FILES, NET, nearest, whole_paths, with_changes
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import Weights

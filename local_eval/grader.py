@@ -1,59 +1,60 @@
-"""Grade a submission: the stages in order, each going on from what the one before left on disk.
+"""Grade a submission: the stages in order, each going on from what is on disk; several seeds and originals.
 
-    <out>/<task>-<fingerprint>/original.npz                        the original model; original-<hash>.npz another one
-                               oracles/0000.npz ...               shared by all submissions
-                               originals/0000.npz ... weights/     further original models, where they are asked for
-                               <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
-                                                         checkpoints/ submission.zip, where they are kept
+The competition had one original model, from which all runs started, and which left its mark on all of them.
+`SeveralOriginals` lets run i start from original i mod N instead. These are trained on retain and forget set as the
+official one is; their weights are kept in <task>/originals/weights/, their runs in a folder of their own.
 
-How to run it: python -m local_eval grade fanchuan --task digits --runs 64
+How to run it: python -m local_eval grade fanchuan --originals 8 --repeat 3
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from local_eval.engine.evaluation import Evaluation
-from local_eval.engine.failure import Failure
-from local_eval.engine.provenance import made_with
-from local_eval.engine.records import Record, RecordError, read_records
-from local_eval.engine.share_gpu import Engine
-from local_eval.metric.beyond.further import further_measures
-from local_eval.metric.beyond.looks import Labels
+from local_eval.isolation.child import Failure
+from local_eval.isolation.share_gpu import Engine
+from local_eval.metric.given import MetricError
 from local_eval.metric.headroom import Verdict, verdict
-from local_eval.metric.metric import MetricError
-from local_eval.metric.repeats import Repeats
+from local_eval.metric.measures import Labels, further_measures
 from local_eval.metric.score import (
+    Repeats,
     Score,
     ScoreError,
     check_runs,
     compute_score,
     held_to_budget,
     mean_accuracies,
+    repeats,
     with_accuracies,
 )
-from local_eval.oracles.oracle_file import load_pool, unpack_pool
-from local_eval.oracles.oracles import OraclePlan, finish_oracles
+from local_eval.oracles.oracles import OraclePlan, finish_oracles, load_pool, unpack_pool
 from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
-from local_eval.report.repeats import repeats_fields
-from local_eval.report.table import save_score
+from local_eval.report.table import repeats_fields, save_score
 from local_eval.runs.checkpoints import zip_checkpoints
-from local_eval.runs.confined import Sandbox
-from local_eval.runs.plan import RunPlan
-from local_eval.runs.room import room_needed
-from local_eval.runs.runs import finish_runs, finished_runs
-from local_eval.tasks.load import load_task
+from local_eval.runs.one_run import finish_runs, finished_runs
+from local_eval.runs.plan import RunPlan, Sandbox, room_needed
+from local_eval.store.provenance import made_with
+from local_eval.store.records import Evaluation, Record, RecordError, read_records, record_path
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
+
+# Grade a submission: the stages in order, each going on from what the one before left on disk.
+#
+#     <out>/<task>-<fingerprint>/original.npz                        the original model; original-<hash>.npz another one
+#                                oracles/0000.npz ...               shared by all submissions
+#                                originals/0000.npz ... weights/     further original models, where they are asked for
+#                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
+#                                                          checkpoints/ submission.zip, where they are kept
 
 
 @dataclass(frozen=True)
@@ -348,3 +349,71 @@ def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[
         except (MetricError, ScoreError) as error:  # one method without an answer leaves the others theirs
             failed[name] = str(error)
     return scores, failed
+
+
+@dataclass(frozen=True)
+class SeveralOriginals(Grader):
+    """A grader whose runs start from several original models in turn, none of which is the official one."""
+
+    originals: int = 8
+
+    @classmethod
+    def like(cls, grader: Grader, originals: int) -> SeveralOriginals:
+        """The same task, place and seed. Raises ScoreError for a number that makes no sense."""
+        if not 2 <= originals <= grader.runs:
+            raise ScoreError(
+                f"--originals {originals}: give 2 or more, and no more than there are runs ({grader.runs}). "
+                "Without it the runs start from the one official original model"
+            )
+        return cls(**{field.name: getattr(grader, field.name) for field in fields(grader)}, originals=originals)
+
+    @cached_property
+    def _original_plan(self) -> OraclePlan:
+        weights = self.folder / "originals" / "weights"
+        return replace(self._oracle_plan, forget_too=True, weights=weights, keep=self.originals)
+
+    def predicted(self, score: Score, submission: str = "") -> str:
+        """None: what Kaggle gave was for one original."""
+        return "published scores are of runs from one original model"
+
+    def run_plan(self, submission: str) -> RunPlan:
+        """As of one original; the runs' identities name the original that each starts from."""
+        kept = (record_path(self._original_plan.weights, index) for index in range(self.originals))
+        return replace(super().run_plan(submission), originals=tuple(kept))
+
+    def finish_originals(self) -> None:
+        """Train the originals that are missing."""
+        folder = self.folder / "originals"
+        finish_oracles(self._original_plan, folder, self.originals, self._shape, self.workers, self.engine)
+
+    def original_records(self) -> list[Record]:
+        """How the originals do; they must be on disk."""
+        folder, identity = self.folder / "originals", self._original_plan.identity
+        return list(read_records(folder, identity, self.originals, self._shape).values())
+
+    def room_of_originals(self) -> str:
+        """What their weights take on disk, in words, and where."""
+        state = self.task.make_net().state_dict().values()
+        each = sum(value.numel() * value.element_size() for value in state) / 1e6
+        there = self.originals - sum(map(self._original_plan.lacks_weights, range(self.originals)))
+        return (
+            f"{self.originals} further original models, {each:.1f} MB each, {self.originals * each:.0f} MB in all, in "
+            f"{self._original_plan.weights}; {there} are there"
+        )
+
+
+def seeds(grader: Grader, count: int) -> list[Grader]:
+    """Graders with the seeds that follow, the given one first. Raises ScoreError for a number below 1."""
+    if count < 1:
+        raise ScoreError(f"--repeat {count}: give 1 or more seeds")
+    return [replace(grader, seed=grader.seed + k) for k in range(count)]
+
+
+def repeats_of(graders: list[Grader], submission: str) -> Repeats | None:
+    """Scores of one submission's finished runs with several seeds; None for a single one."""
+    if len(graders) < 2:
+        return None
+    done = {grader.seed: grader.finished_runs(submission) for grader in graders}
+    by_seed = {seed: [runs[index] for index in sorted(runs)] for seed, runs in done.items()}
+    first = graders[0]
+    return repeats(by_seed, first.cached_oracles(), first.runs, first.labels_and_persons[0])

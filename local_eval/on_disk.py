@@ -16,18 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.engine.errors import InputError
-from local_eval.engine.records import Record, RecordError, load_record, record_path
-from local_eval.engine.sealed import DamagedFile, unseal
 from local_eval.grader import Grader
-from local_eval.metric.metric import MetricError
+from local_eval.methods.identity import Reads
+from local_eval.methods.submission import Submission
+from local_eval.metric.given import MetricError
 from local_eval.metric.score import ScoreError, compute_score, confidences
-from local_eval.oracles.oracle_file import load_pool
+from local_eval.oracles.oracles import load_pool
 from local_eval.report.leaderboard import Entry, LeftOut
 from local_eval.report.table import content_of, read_score
-from local_eval.runs.identity import Reads
-from local_eval.runs.runs import finished_runs
-from local_eval.runs.submissions import Submission
+from local_eval.runs.one_run import finished_runs
+from local_eval.store.errors import InputError
+from local_eval.store.records import Record, RecordError, load_record, record_path
+from local_eval.store.sealed import DamagedFile, unseal
 from local_eval.tasks.names import split_changes, told_changes
 
 OTHER_SEED = "its runs have another seed: "

@@ -1,1 +1,1 @@
-"""One file per method; see _template.py, and local_eval/runs/contract.py for the contract."""
+"""One file per method; see _template.py, and local_eval/methods/contract.py for the contract."""

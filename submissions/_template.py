@@ -7,7 +7,7 @@ Source:   a paper, a notebook, your own idea
 Idea:     Three sentences at most.
 Uncertain: what you chose where your source is silent.
 
-The contract is written in local_eval/runs/contract.py. In short: edit `net` in place, be random, leave finite weights.
+The contract is in local_eval/methods/contract.py. In short: edit `net` in place, be random, leave finite weights.
     python -m local_eval check my_method.py
     python -m local_eval grade my_method.py --task digits --runs 64
 """

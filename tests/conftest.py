@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from local_eval.engine import share_gpu
 from local_eval.grader import Grader
+from local_eval.isolation import share_gpu
 from local_eval.oracles import oracles
 from local_eval.oracles.original import finish_original
 from local_eval.runs import check
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 
 TINY = str(Path(__file__).parent / "tiny_task.py")
 GOOD = """
@@ -49,7 +49,7 @@ def cache(tmp_path, monkeypatch):
 def no_report(request, monkeypatch):
     """`grade` draws no page, which takes two seconds, unless a test is marked `draws`."""
     if "draws" not in request.keywords:
-        monkeypatch.setattr("local_eval.commands.grading.draw_after_grading", lambda *_: None)
+        monkeypatch.setattr("local_eval.cli.grading.draw_after_grading", lambda *_: None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tests.conftest import GOOD, in_this_process, work_here  # noqa: F401  both 
 SHORT = """
 from dataclasses import replace
 from functools import partial
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.digits import NarrowResNet
 
 def task():

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import local_eval
-from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
 from local_eval.report.table import table
 from tests.conftest import TINY, work_here
+from tests.methods.test_written_out import session
 from tests.metric.test_score import score as made_up_score
-from tests.runs.test_written_out import session
 
 
 @functools.cache
@@ -41,7 +41,9 @@ def test_other_names_are_refused_with_what_there_is():
 
 
 def test_the_old_address_of_task_files_still_works():
-    from local_eval.task import Recipe, Split, Task, load_task
+    from local_eval.tasks.loading import load_task
+    from local_eval.tasks.recipe import Recipe
+    from local_eval.tasks.task import Split, Task
 
     assert (Recipe, Split, Task) == (local_eval.Recipe, local_eval.Split, local_eval.Task)
     assert load_task is local_eval.load_task

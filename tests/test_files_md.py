@@ -18,7 +18,7 @@ def rows(text):
 
 
 def short_names(text):
-    """{"T": "tasks/test_own_tables.py"}, as the page says."""
+    """{"T": "tasks/data/test_own_tables.py"}, as the page says."""
     return dict(re.findall(r"`([A-Z])`\s(?:is )?([\w/]+\.py)", text))
 
 

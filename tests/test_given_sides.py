@@ -10,10 +10,9 @@ import pytest
 import torch
 
 import local_eval
-from local_eval import given_sides, grade_checkpoints
+from local_eval import grade_given as given_sides
+from local_eval import grade_given as grade_checkpoints
 from local_eval.__main__ import main
-from local_eval.engine.evaluation import Evaluation
-from local_eval.engine.records import Record, record_in, record_path, save_record
 from local_eval.grader import Grader
 from local_eval.metric.metric import confidences_of
 from local_eval.metric.score import ScoreError
@@ -21,6 +20,7 @@ from local_eval.on_disk import entries
 from local_eval.oracles import oracles as oracle_room
 from local_eval.report.table import read_score
 from local_eval.runs.checkpoints import checkpoint_name
+from local_eval.store.records import Evaluation, Record, record_in, record_path, save_record
 from tests.conftest import GOOD, TINY, in_this_process
 from tests.report.page.looking import Page
 
@@ -68,7 +68,7 @@ def made(tmp_path_factory, original_out, tiny):
 def here(without_a_pool, monkeypatch):
     """No processes, and nothing is trained: it is all there, or not needed."""
     monkeypatch.setattr(grade_checkpoints, "run_jobs", in_this_process)
-    monkeypatch.setattr("local_eval.commands.grading.check_submission", lambda *_: [])
+    monkeypatch.setattr("local_eval.cli.grading.check_submission", lambda *_: [])
     monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])  # they take most of the time
     monkeypatch.setattr(oracle_room, "one_job", lambda *_: pytest.fail("an oracle is trained"))
 
@@ -266,9 +266,9 @@ def test_sides_whose_examples_do_not_go_together_are_told_and_exchanged_axes_ref
 
 @pytest.mark.draws
 def test_the_page_the_rows_and_the_board_keep_them_apart(made, tmp_path, capsys, monkeypatch):
-    from local_eval.commands.after_grading import draw_after_grading
+    from local_eval.cli.grading import draw_after_grading
 
-    monkeypatch.setattr("local_eval.commands.grading.draw_after_grading", draw_after_grading)
+    monkeypatch.setattr("local_eval.cli.grading.draw_after_grading", draw_after_grading)
     scored = shutil.ignore_patterns("given-*", "*-against-*", "checkpoints-*", "retrained-*", "again")
     made = shutil.copytree(made, tmp_path / "made", ignore=scored)
     graded(made, "grade", "ours.npz", "--retrained", "theirs.npz")

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.engine.evaluation import Controls, Evaluation
-from local_eval.engine.records import Record, record_path, save_record
-from local_eval.grade_draws import SeveralOriginals, repeats_of, seeds
-from local_eval.grader import Grader
+from local_eval.grader import Grader, SeveralOriginals, repeats_of, seeds
 from local_eval.metric.score import ScoreError
 from local_eval.oracles import oracles
 from local_eval.oracles.original import original_digest, save_original
 from local_eval.runs.one_run import one_run
+from local_eval.store.records import Controls, Evaluation, Record, record_path, save_record
 from local_eval.tasks.evaluate import evaluate, initial_net
 from tests.conftest import GOOD, TINY
 from tests.made_up import in_this_process

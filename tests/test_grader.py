@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.engine.records import record_path
 from local_eval.grader import Grader
 from local_eval.metric.score import ScoreError
+from local_eval.store.records import record_path
 from tests.conftest import GOOD, TINY
 
 

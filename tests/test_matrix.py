@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from local_eval.runs.submissions import ROOT
+from local_eval.methods.submission import ROOT
 
 MATRIX = runpy.run_path(str(ROOT / ".ci" / "test_matrix.py"))
 

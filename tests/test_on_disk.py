@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.engine.evaluation import Evaluation
-from local_eval.engine.records import Record, record_path, save_record
 from local_eval.grader import Grader
 from local_eval.metric.score import ScoreError
 from local_eval.on_disk import entries, graded_confidences
+from local_eval.store.records import Evaluation, Record, record_path, save_record
 from tests.conftest import GOOD, TINY
 
 RUNS = 16

@@ -8,13 +8,13 @@ import torch
 
 from local_eval.__main__ import main
 from local_eval.api import grade, with_given
-from local_eval.engine.errors import InputError
-from local_eval.engine.sealed import load_state
-from local_eval.given_sides import WEIGHTS, Given, score_folder
+from local_eval.grade_given import WEIGHTS, Given, score_folder
 from local_eval.grader import Grader
 from local_eval.oracles.oracles import OraclePlan
+from local_eval.store.errors import InputError
+from local_eval.store.sealed import load_state
 from local_eval.tasks.evaluate import initial_net
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import with_changes
 from tests.conftest import TINY
 
@@ -82,7 +82,7 @@ def test_an_original_graded_first_does_not_take_the_place_of_the_tasks_own(tmp_p
 
 TASK = """
 from dataclasses import replace
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 
 def task():
     return replace(load_task({tiny!r}), original={original!r})

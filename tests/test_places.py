@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 
-from local_eval.engine.files import user_path
+from local_eval.methods.contract import load_submission
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import Submission
 from local_eval.runs.checkpoints import Checkpoints
-from local_eval.runs.contract import load_submission
-from local_eval.runs.submissions import Submission, SubmissionError
-from local_eval.tasks.load import load_task
+from local_eval.store.files import user_path
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 from tests.conftest import GOOD, TINY
 from tests.made_up import write_image

@@ -9,10 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "local_eval"
 ORDER = (
-    ("engine",), ("tasks",), ("oracles",), ("runs",), ("metric",), ("report",), ("kaggle",),
-    ("grader", "grade_checkpoints", "given_sides", "grade_draws", "on_disk"),
-    ("api",), ("board",), ("bench",), ("commands",),
-    ("__main__",),
+    ("store",), ("isolation",), ("cluster",), ("tasks",), ("methods", "metric", "oracles"), ("report", "runs"),
+    ("kaggle", "grader"), ("grade_given", "on_disk"), ("api",), ("bench",), ("cli",), ("__main__",),
 )  # fmt: skip
 OUTSIDE = {"task", "__init__"}  # old addresses; what `import local_eval` offers
 

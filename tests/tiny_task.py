@@ -3,7 +3,8 @@
 import torch
 
 from local_eval.tasks.digits import NarrowResNet
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 
 RECIPE = Recipe(epochs=1, lr=1e-2, weight_decay=0.0)
 SIZES = {"retain": 96, "forget": 16, "validation": 24, "test": 24}

@@ -1,16 +1,6 @@
-"""Will 512 models fit into 8 hours on Kaggle? Times a submission here and projects.
+"""Will 512 models fit into 8 hours on Kaggle? Times a submission here and projects; the table of all submissions.
 
-The unit is the *stock epoch*: one run of baseline_finetune, the official starter's single epoch. Both are timed in turn
-on this machine, so a ratio comes out that hardly depends on it. On Kaggle a stock epoch took about 10 s (rank 3's four
-epochs took 6 h for 512 models, and six were the most that fitted). What does depend on the machine is what a bigger
-batch saves: everything where a step costs the same whatever its size, nothing where the arithmetic is the bottleneck,
-as on a CPU. So the images and the steps that the method feeds through the network are counted too, and the cost is an
-interval that spans the times, the images and the steps, each relative to the stock epoch's.
-
-The data are the task's, drawn to a quarter of the competition's sizes, so that retain, forget and validation set stand
-to each other as they do there.
-
-How to run it: python -m local_eval budget fanchuan --task digits
+How to run it: python -m local_eval budget --all --readme docs/budget.md
 """
 
 from __future__ import annotations
@@ -29,17 +19,30 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from local_eval.engine.apart import Clock, run_apart
-from local_eval.engine.failure import Failure
-from local_eval.engine.pool import run_jobs
+from local_eval.isolation.child import Clock, Failure, run_apart
+from local_eval.isolation.pool import run_jobs
+from local_eval.methods.contract import load_telling
+from local_eval.methods.loaders import make_loaders
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import Submission
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
 from local_eval.runs.check import with_path
-from local_eval.runs.contract import load_telling
-from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import seed_everything, timed
-from local_eval.runs.submissions import Submission, SubmissionError
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.task import Task
+
+# Will 512 models fit into 8 hours on Kaggle? Times a submission here and projects.
+#
+# The unit is the *stock epoch*: one run of baseline_finetune, the official starter's single epoch. Both are timed in
+# turn on this machine, so a ratio comes out that hardly depends on it. On Kaggle a stock epoch took about 10 s (rank
+# 3's four epochs took 6 h for 512 models, and six were the most that fitted). What does depend on the machine is what
+# a bigger batch saves: everything where a step costs the same whatever its size, nothing where the arithmetic is the
+# bottleneck, as on a CPU. So the images and the steps that the method feeds through the network are counted too, and
+# the cost is an interval that spans the times, the images and the steps, each relative to the stock epoch's.
+#
+# The data are the task's, drawn to a quarter of the competition's sizes, so that retain, forget and validation set
+# stand to each other as they do there.
+
 
 STOCK = "baseline_finetune"
 STOCK_SECONDS = (9.4, 10.0, 10.5)  # of a stock epoch on Kaggle's GPU: low, middle, high
@@ -215,3 +218,35 @@ def seconds_to_save() -> float:
     with zipfile.ZipFile(io.BytesIO(), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("checkpoint.pth", buffer.getvalue())
     return time.perf_counter() - start
+
+
+MARKER = "budget table"  # the table stands between <!-- budget table --> and <!-- end budget table -->
+REPORTED = {  # by the first word of a submission's name
+    "fanchuan": "8 epochs fit with batch 256, at most 6 with 64",
+    "seif": "about 6 h",
+}
+
+
+def budget_table(costs: dict[str, Cost], where: str, stock_epoch_seconds: float | None = None) -> str:
+    """A Markdown table, cheapest first. `where` names task and machine."""
+    lines = [
+        "| submission | stock epochs | range | 512 models on Kaggle, projected | in 8 h? | authors |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, cost in sorted(costs.items(), key=lambda item: item[1].middle):
+        found = project(cost, stock_epoch_seconds)
+        lines.append(
+            f"| {name} | {cost.middle:.1f} | {cost.low:.1f} to {cost.high:.1f} | {_hours(found)} | {found.verdict} "
+            f"| {REPORTED.get(name.split('_')[0], '')} |"
+        )
+    lines.append(
+        f"\nMeasured on {where}; a stock epoch is one run of baseline_finetune. The range spans times, images and "
+        f"steps: batches above 64 save on a GPU and not on a CPU. The budget is {BUDGET_SECONDS} s a run, saving "
+        "and zipping included; a projection, not a measurement."
+    )
+    return "\n".join(lines)
+
+
+def _hours(found: Projection) -> str:
+    low, middle, high = (value * OFFICIAL_RUNS / 3600 for value in (found.low, found.middle, found.high))
+    return f"{middle:.1f} h ({low:.1f} to {high:.1f})"

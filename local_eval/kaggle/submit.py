@@ -20,7 +20,7 @@ from typing import Any
 import requests
 
 from local_eval.kaggle.export import COMPETITION, USER, export, kernel_metadata
-from local_eval.runs.submissions import Submission
+from local_eval.methods.submission import Submission
 
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
 CLOSED_WORDS = ("deadline", "closed", "ended", "no longer", "not accept", "not open")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from local_eval.engine.errors import WorkError
+from local_eval.store.errors import WorkError
 
 MODELS_FIRST, EXAMPLES_FIRST = ORDERS = ("models, examples", "examples, models")
 ALIKE = 0.8  # of the rows' correlation: sides that share models go together both ways

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from local_eval.engine.records import Record
 from local_eval.metric.score import OFFICIAL_RUNS, Score, mean_accuracies
+from local_eval.store.records import Record
 
 HALF, MOST = 0.5, 0.8  # share of the ceiling from which a task can hardly tell, and cannot
 LEARNED = 0.95  # retain accuracy of originals below which they have not learned what they are to forget by heart

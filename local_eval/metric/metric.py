@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from local_eval.engine.evaluation import Evaluation
 from local_eval.metric.attacks import best_interval, best_threshold
 from local_eval.metric.given import (
     MODELS_FIRST,
@@ -32,6 +31,7 @@ from local_eval.metric.given import (
     kind_of_rows,
     kind_of_singles,
 )
+from local_eval.store.records import Evaluation
 
 EPSILON_CAP = 50.0  # perfect separation would be infinite
 LARGEST = 1e4  # beyond this float32 thresholds no longer resolve 0.01; real confidences end at +-104

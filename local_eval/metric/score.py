@@ -1,4 +1,4 @@
-"""From evaluated models to the score, its interval and its ceiling.
+"""From evaluated models to the score, its interval and its ceiling; and how far scores of several seeds scatter.
 
     score = forgetting quality x RA_unlearned / RA_retrained x TA_unlearned / TA_retrained
 
@@ -15,13 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from local_eval.engine.errors import InputError
-from local_eval.engine.evaluation import Evaluation
-from local_eval.engine.records import Record
-from local_eval.metric.beyond.measure import Measure
-from local_eval.metric.cautions import Caution, ahead, cautions, weak_original
-from local_eval.metric.forgotten_classes import ForgottenClasses, forgotten_classes, kept_test_accuracy
-from local_eval.metric.interval import ScoreInterval, ceiling_interval, interval_around, numbered
+from local_eval.metric.measures import Measure
 from local_eval.metric.metric import (
     EPSILON_CAP,
     confidences_in,
@@ -30,8 +24,90 @@ from local_eval.metric.metric import (
     forgetting_points,
     quality_of,
 )
-from local_eval.metric.projection import Projection, ProjectionError, projection_of
+from local_eval.metric.uncertainty.interval import ScoreInterval, ceiling_interval, interval_around, numbered
+from local_eval.metric.uncertainty.projection import Projection, ProjectionError, projection_of
+from local_eval.metric.warnings import Caution, ahead, cautions, weak_original
+from local_eval.store.errors import InputError
+from local_eval.store.records import SPLITS, Evaluation, Record
 from local_eval.tasks.task import Task
+
+# A whole class that is to be forgotten: accuracies on the forgotten and on the kept classes, each by itself.
+#
+# A class counts as forgotten if the forget set has it and the retain set has no example of it. Oracles never saw it
+# and answer none of its test examples rightly. So the official test accuracy ratio, over all classes, rewards a
+# method that still knows the class: its test accuracy is above the oracles'. The official score stays as it is; these
+# numbers stand beside it.
+
+
+Shares = dict[str, dict[str, float | None]]  # by split, then "forgotten" and "kept"; None without an example
+
+
+@dataclass(frozen=True)
+class ForgottenClasses:
+    """Accuracies, shares 0 to 1, means over models, by split and kind of class."""
+
+    classes: tuple[int, ...]
+    unlearned: Shares
+    oracles: Shares
+    original: Shares | None  # None where runs start from several
+
+
+def classes_forgotten(task: Task) -> list[int]:
+    """Classes that the forget set has and the retain set has not."""
+    kept, gone = (_counts(task)[SPLITS.index(name)] for name in ("retain", "forget"))
+    return np.flatnonzero((gone > 0) & (kept == 0)).tolist()
+
+
+def forgotten_classes(
+    unlearned: Sequence[Evaluation], oracles: Sequence[Evaluation], original: Evaluation | None, task: Task
+) -> ForgottenClasses | None:
+    """None where no whole class is to be forgotten, or where records do not hold right answers by class."""
+    gone = classes_forgotten(task)
+    every = [*unlearned, *oracles, *([original] if original else [])]
+    if not gone or any(one.controls is None for one in every):
+        return None
+    sizes = _counts(task)
+    found = [_shares(side, gone, sizes) for side in (unlearned, oracles)]
+    return ForgottenClasses(tuple(gone), *found, _shares([original], gone, sizes) if original else None)
+
+
+def _shares(models: Sequence[Evaluation], gone: list[int], sizes: np.ndarray) -> Shares:
+    right = np.mean([one.controls.right for one in models], axis=0)  # [4, C]
+    is_gone = np.isin(np.arange(sizes.shape[1]), gone)
+    return {
+        split: {kind: _share(right[s, which], sizes[s, which]) for kind, which in _kinds(is_gone)}
+        for s, split in enumerate(SPLITS)
+    }
+
+
+def _kinds(is_gone: np.ndarray) -> tuple[tuple[str, np.ndarray], ...]:
+    return ("forgotten", is_gone), ("kept", ~is_gone)
+
+
+def _share(right: np.ndarray, size: np.ndarray) -> float | None:
+    return float(right.sum() / size.sum()) if size.sum() else None
+
+
+def kept_test_accuracy(models: Sequence[Evaluation], task: Task) -> tuple[np.ndarray, int] | None:
+    """Test accuracy [n] of each model on the classes that the retain set has, and on how many examples.
+
+    With no class forgotten that is the test accuracy. None where the records cannot tell.
+    """
+    gone, sizes = classes_forgotten(task), _counts(task)[SPLITS.index("test")]
+    if not gone:
+        return np.array([one.test_accuracy for one in models]), int(sizes.sum())
+    kept = np.setdiff1d(np.arange(len(sizes)), gone)
+    if any(one.controls is None for one in models) or not sizes[kept].sum():
+        return None
+    right = np.array([one.controls.right[SPLITS.index("test"), kept].sum() for one in models])
+    return right / sizes[kept].sum(), int(sizes[kept].sum())
+
+
+def _counts(task: Task) -> np.ndarray:
+    """int [4, C]: examples by split and class."""
+    labels = [task.splits[name].labels.cpu().numpy() for name in SPLITS]
+    return np.stack([np.bincount(one, minlength=task.num_classes) for one in labels])
+
 
 LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones win)
 OFFICIAL_RUNS = 512
@@ -269,3 +345,55 @@ def made_differently(runs: Sequence[Record], oracles: Sequence[Record]) -> list[
         if len(seen) > 1:
             found.append(f"{what} were made with different {key}: {', '.join(seen)}")
     return found
+
+
+# Scores of one method with several seeds: how far they scatter is how far to trust one of them.
+#
+# Each seed's runs are compared with oracles of their own where the pool has enough for all, since another draw of the
+# method's runs is one thing and another draw of the oracles the other. Shared oracles hide none of the variance of a
+# method that is near perfect, and half of others'; `python -m studies.tiers` measures that.
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Scores by seed."""
+
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    oracles: str  # "disjoint" or "shared"
+
+    @property
+    def mean(self) -> float:
+        """Of the scores."""
+        return float(np.mean(self.scores))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the scores: of one score, not of their mean."""
+        return float(np.std(self.scores, ddof=1))
+
+
+def repeats(by_seed: dict[int, Sequence[Record]], oracles: Sequence[Record], runs: int, labels: np.ndarray) -> Repeats:
+    """Score the runs of every seed.
+
+    Args:
+        by_seed: at least two seeds and their finished runs, at most `runs` each.
+        oracles: at least `runs`; where there are enough, seed number k is compared with the k-th `runs` of them.
+        labels: [E] of the forget set.
+    Raises:
+        MetricError: confidences that cannot be scored.
+    """
+    disjoint = len(oracles) >= runs * len(by_seed)
+    starts = [k * runs if disjoint else 0 for k in range(len(by_seed))]
+    scores = [
+        plain_score(records, oracles[start : start + len(records)], labels)
+        for start, records in zip(starts, by_seed.values())
+    ]
+    return Repeats(tuple(by_seed), tuple(scores), "disjoint" if disjoint else "shared")
+
+
+def plain_score(runs: Sequence[Record], oracles: Sequence[Record], labels: np.ndarray) -> float:
+    """The score of N runs against N oracles, without all that stands beside it."""
+    (ra, ta), (oracle_ra, oracle_ta) = mean_accuracies(runs), mean_accuracies(oracles)
+    quality = quality_of(confidences(runs, labels), confidences(oracles, labels))
+    return quality * (ra / oracle_ra) * (ta / oracle_ta)

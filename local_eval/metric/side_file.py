@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.engine.errors import InputError
-from local_eval.engine.evaluation import Controls, Evaluation
-from local_eval.engine.sealed import DamagedFile, unseal_bytes
 from local_eval.metric.given import MetricError, as_classes, as_numbers, kind_of_singles
 from local_eval.metric.metric import logit_scaled_confidence
+from local_eval.store.errors import InputError
+from local_eval.store.records import Controls, Evaluation
+from local_eval.store.sealed import DamagedFile, unseal_bytes
 from local_eval.tasks.task import Task
 
 ENDINGS = (".npz", ".npy")

@@ -1,6 +1,6 @@
 """The original model, which is to unlearn: the task's own, or one trained on retain and forget set.
 
-Kept as original.npz: the state dict as arrays, with a checksum (engine/sealed.py). Another one that is given, by
+Kept as original.npz: the state dict as arrays, with a checksum (store/sealed.py). Another one that is given, by
 `--original FILE` or in an edited task, has a file and runs of its own beside it, so that none is in the other's way.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from local_eval.engine.files import locked, write_atomically
-from local_eval.engine.progress import Progress
-from local_eval.engine.provenance import versions
-from local_eval.engine.records import UNREADABLE, Record, RecordError, load_record, save_record
-from local_eval.engine.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
+from local_eval.isolation.pool import Progress
 from local_eval.oracles.train_many import Layout, Trainer
+from local_eval.store.files import locked, write_atomically
+from local_eval.store.provenance import versions
+from local_eval.store.records import UNREADABLE, Record, RecordError, load_record, save_record
+from local_eval.store.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of

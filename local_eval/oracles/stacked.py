@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import ResNet
 
-from local_eval.oracles.blueprint import CannotStack, blueprint, check_kind, kind_of
-from local_eval.oracles.proof import prove
+from local_eval.oracles.proof import CannotStack, blueprint, check_kind, kind_of, prove
 
 
 def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn.Module:

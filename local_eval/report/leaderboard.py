@@ -1,9 +1,9 @@
 """All that was graded on one task at one N, ranked, and in tiers within which nothing can be told apart.
 
-A tier is opened by the best method that is in none yet, its anchor. Whatever a paired test (`metric/paired.py`) cannot
-tell from the anchor shares the tier. Anchors are fixed and tests run against them alone, so that chains of small
-differences do not put everything into one tier. Two members of a tier may still differ from each other, and one test in
-ten tells equal methods apart.
+A tier is opened by the best method that is in none yet, its anchor. Whatever a paired test
+(metric/uncertainty/paired.py) cannot tell from the anchor shares the tier. Anchors are fixed and tests run against them
+alone, so that chains of small differences do not put everything into one tier. Two members of a tier may still differ
+from each other, and one test in ten tells equal methods apart.
 
 How to see it: python -m local_eval leaderboard --task digits --runs 64
 """
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from local_eval.metric.interval import LEVEL
-from local_eval.metric.paired import Comparison, comparison_of, told_from
+from local_eval.metric.uncertainty.interval import LEVEL
+from local_eval.metric.uncertainty.paired import Comparison, comparison_of, told_from
 from local_eval.report.compare import rank_and_official_score
 from local_eval.report.table import of_ceiling
 

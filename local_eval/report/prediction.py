@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.engine.errors import InputError
+from local_eval.methods.submission import ROOT
 from local_eval.metric.score import OFFICIAL_RUNS, Score
 from local_eval.report.table import projected_score
-from local_eval.runs.submissions import ROOT
+from local_eval.store.errors import InputError
 
 FIT = ROOT / "results" / "kaggle_fit.json"
 FLOOR = 1e-4  # below, neither scores here nor Kaggle's mean anything: they are taken for this

@@ -1,4 +1,4 @@
-"""What a grading leaves behind: a small table for people, score.json and epsilons.npy for programs."""
+"""What a grading leaves behind: tables for people, score.json and epsilons.npy for programs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,67 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.engine.files import write_atomically
-from local_eval.engine.records import RecordError
-from local_eval.engine.sealed import with_seal
-from local_eval.metric.forgotten_classes import ForgottenClasses
-from local_eval.metric.interval import LEVEL
-from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Score
-from local_eval.report.beyond import beyond_rows
+from local_eval.metric.measures import SHOWN
+from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, ForgottenClasses, Repeats, Score
+from local_eval.metric.uncertainty.interval import LEVEL
+from local_eval.store.files import write_atomically
+from local_eval.store.records import RecordError
+from local_eval.store.sealed import with_seal
+
+# The second table on the console: the three further measures that matter most; all are in score.json.
+
+
+Row = tuple[str, str, str]  # name, value, what to make of it
+
+
+def beyond_rows(score: Score) -> list[Row]:
+    """The rows; none where there is no further measure."""
+    found = {measure.key: measure for measure in score.beyond}
+    if not found:
+        return []
+    rows = []
+    for measure in (found[key] for key in SHOWN if key in found):
+        usual = f"perfect unlearning {measure.perfect:.3f} ({max(measure.low, 0):.3f} to {measure.high:.3f})"
+        rows.append((measure.name, f"{measure.value:.3f}", f"{measure.words}; {usual}"))
+    if "test_control" not in found:
+        text = "not kept: models given as numbers, or of an earlier version (deleted, they are made again with them)"
+        rows.append(("controls", "none", text))
+    rows.append((f"{len(found)} further measures", "", "in score.json; docs/glossary.md says what each is"))
+    return rows
+
+
+# What several seeds, or several original models, add to a score, in a line for people and fields for programs.
+
+
+def repeats_line(found: Repeats, first: Score) -> str:
+    """All scores, their mean and standard deviation, beside the first one's interval."""
+    scores = " ".join(f"{score:.4f}" for score in found.scores)
+    low, high = first.interval
+    against = {"disjoint": "each against oracles of its own", "shared": "all against the same oracles"}[found.oracles]
+    more = "" if found.oracles == "disjoint" else ", which hides up to half of the variance"
+    return (
+        f"seeds {found.seeds[0]} to {found.seeds[-1]}: {scores}; mean {found.mean:.4f}, "
+        f"standard deviation {found.deviation:.4f}; {against}{more}. "
+        f"The interval of seed {found.seeds[0]} is {low:.4f} to {high:.4f}"
+    )
+
+
+def repeats_fields(found: Repeats | None) -> dict | None:
+    """For score.json; None where there is one seed."""
+    if found is None:
+        return None
+    scores = {"seeds": list(found.seeds), "scores": list(found.scores), "oracles": found.oracles}
+    return scores | {"mean": found.mean, "standard_deviation": found.deviation}
+
+
+def originals_line(single: Score, several: Score, originals: int) -> str:
+    """Both scores side by side."""
+    factor = f", {several.score / single.score:.1f} times as much" if single.score else ""
+    return (
+        f"from one original model {single.score:.4f}, as in the competition; "
+        f"from {originals} original models in turn {several.score:.4f}{factor}"
+    )
+
 
 CHECKSUM = "sha256"
 WITH_CHECKSUM = {"when", "kit", "made_from"}  # came with it: a score with one of these has lost its own

@@ -1,4 +1,4 @@
-"""What a submission is, and its N runs.
+"""The N runs of a submission.
 
-In: a task, the original model and a submission's file. Out: a record for every run, or why it failed.
+In: a task, the original model and a submission. Out: a record for every run, or why it failed.
 """

@@ -1,9 +1,10 @@
-"""One unlearning run: a function of (task, submission with all that it reads, seed, index) and of nothing else.
+"""One unlearning run, in a process of its own; and the N runs of a submission on a pool, resumable.
 
-As on Kaggle, the submission only leaves weights. It runs in a process of its own, forked for this run alone from one
-that has loaded torch, the task and the original model and has never run a submission. That one loads what comes back
-into a fresh network and evaluates it, so nothing that a submission patches or leaves behind reaches a score or another
-run.
+Run i depends on (task, submission with all that it reads, seed, i) alone, never on the number of workers, the order, an
+interruption or another run. Every finished run is on disk before the next is counted, so the same command goes on where
+the last one stopped.
+
+How to run this stage: python -m local_eval run fanchuan --task digits --runs 64
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import contextlib
 import copy
 import pickle
 import random
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -22,26 +25,32 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from local_eval.engine.apart import Clock, run_apart
-from local_eval.engine.device import forget_precision, wait
-from local_eval.engine.failure import Failure
-from local_eval.engine.files import user_path
-from local_eval.engine.provenance import versions
-from local_eval.engine.records import Record
-from local_eval.engine.sealed import load_state
-from local_eval.runs.checkpoints import save_checkpoint
-from local_eval.runs.confined import run_confined
-from local_eval.runs.contract import check_result, load_telling
-from local_eval.runs.handover import as_it_stands, check_at_rest, ended, pack, unpack
-from local_eval.runs.identity import Reads
-from local_eval.runs.loaders import make_loaders
-from local_eval.runs.plan import RunPlan
-from local_eval.runs.submissions import Submission, SubmissionError, source_files
-from local_eval.runs.trace import Trace
+from local_eval.isolation.child import Clock, Failure, run_apart
+from local_eval.isolation.device import forget_precision, wait
+from local_eval.isolation.share_gpu import Engine, run_on_device
+from local_eval.methods.contract import check_result, load_telling
+from local_eval.methods.handover import as_it_stands, check_at_rest, ended, pack, unpack
+from local_eval.methods.identity import Reads, Trace
+from local_eval.methods.loaders import make_loaders
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import Submission, source_files
+from local_eval.runs.checkpoints import kept_checkpoints, save_checkpoint
+from local_eval.runs.plan import RunPlan, run_confined
+from local_eval.store.files import locked, user_path, write_atomically
+from local_eval.store.provenance import versions
+from local_eval.store.records import Record, read_records, record_path, save_record
+from local_eval.store.sealed import load_state
 from local_eval.tasks.evaluate import evaluate
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import files_of, split_spec
 from local_eval.tasks.task import Task
+
+# One unlearning run: a function of (task, submission with all that it reads, seed, index) and of nothing else.
+#
+# As on Kaggle, the submission only leaves weights. It runs in a process of its own, forked for this run alone from
+# one that has loaded torch, the task and the original model and has never run a submission. That one loads what comes
+# back into a fresh network and evaluates it, so nothing that a submission patches or leaves behind reaches a score or
+# another run.
 
 
 def one_run(plan: RunPlan, index: int) -> Record | Failure:
@@ -202,3 +211,64 @@ def _weights(original: Path) -> dict[str, torch.Tensor]:
 def fresh_net(task_spec: str) -> nn.Module:
     """The task's network, made once per worker. What a run's process does to it is done to the fork's own copy."""
     return _loaded(task_spec)[0].make_net()
+
+
+WORKER_GRACE = 600.0  # seconds for what a worker does beside a run: load the task, evaluate
+
+
+def finish_runs(
+    plan: RunPlan,
+    folder: Path,
+    runs: int,
+    shape: tuple[int, int],
+    workers: int | None,
+    timeout: float,
+    engine: Engine | None = None,
+) -> tuple[dict[int, Record], dict[int, Failure]]:
+    """Make the runs 0..runs-1 that are not in `folder` yet; returns all finished ones, and why others failed.
+
+    Args:
+        shape: (E, C) of the forget set's logits.
+        workers: processes; None for one per core, or on a GPU for as many as are fastest.
+        timeout: seconds after which a run counts as hanging.
+        engine: makes the runs; None for processes of this machine.
+    Raises:
+        OutputError: the folder is in use, read-only or full; what was finished is kept.
+    """
+    with locked(folder):
+        done = finished_runs(plan, folder, runs, shape)
+        failures = {}
+        kept = set(done)
+        if plan.checkpoints:
+            kept = kept_checkpoints(plan.checkpoints, {i: run.facts.get("checkpoint") for i, run in done.items()})
+        missing = [i for i in range(runs) if i not in kept]
+        read = next((run.facts["read"] for run in done.values() if "read" in run.facts), None)
+        plan = replace(plan, timeout=timeout, reads=read)
+        # The worker ends a run that hangs; the pool ends a worker that does, because a run has stopped it, say
+        limit = 2 * timeout + WORKER_GRACE
+        run = engine.run_on_device if engine else run_on_device
+        jobs = run(plan.device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
+        with contextlib.closing(jobs):  # an error in here stops the workers at once
+            for index, result in jobs:
+                failed = folder / f"{index:04d}.failed.txt"
+                if isinstance(result, Failure):
+                    failures[index] = result
+                    write_atomically(failed, result.as_text().encode(errors="replace"))
+                else:
+                    save_record(record_path(folder, index), result)
+                    failed.unlink(missing_ok=True)
+                    done[index] = result
+    return done, failures
+
+
+def finished_runs(plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int]) -> dict[int, Record]:
+    """The runs on disk that still count: a run that read something that has changed since is told and left out."""
+    done, changed = read_records(folder, plan.identity, runs, shape), Counter()
+    for index, run in list(done.items()):
+        if changes := Reads.from_json(run.facts.get("read", {})).changes():
+            changed.update(changes)
+            del done[index]
+    for what, count in changed.items():
+        text = f"{what} has changed since {count} runs read it; these runs do not count any more"
+        print(f"{plan.submission.label}: {text}", file=sys.stderr)
+    return done

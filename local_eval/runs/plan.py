@@ -1,22 +1,214 @@
-"""What the runs of a submission are made from; everything in it travels to other processes."""
+"""What the runs of a submission are made from, and what they need: on another machine, in the sandbox, on the disk."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import json
+import os
+import sys
+import sysconfig
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from local_eval.engine.cluster.parcels import Parcel, packed_path, taken_from
-from local_eval.engine.failure import Failure
-from local_eval.engine.files import write_atomically
-from local_eval.engine.records import Record
+import torch
+
+from local_eval.cluster.node import FILES, Parcel, home_path, packed_path, taken_from
+from local_eval.isolation.child import Answer, Clock, Failure, run_apart
+from local_eval.isolation.sandbox import LEVELS, Cage, SandboxError, check_level, hides
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import COMMON, ROOT, Submission
 from local_eval.oracles.original import original_digest
-from local_eval.runs.checkpoints import checkpoint_name
-from local_eval.runs.confined import Sandbox
-from local_eval.runs.luggage import as_at_home, go_there, submission_parcel
-from local_eval.runs.submissions import Submission
-from local_eval.tasks.readers.box import boxed, spec_of
+from local_eval.runs.checkpoints import OVERHEAD, checkpoint_name
+from local_eval.store.files import own_folder, room_in, write_atomically
+from local_eval.store.records import Record, record_path
+from local_eval.tasks.box import boxed, spec_of
+from local_eval.tasks.evaluate import CONTROLLED, CONTROLS
+from local_eval.tasks.task import Task
+
+# What the runs of a submission need on another machine, and how paths of there become paths of here again.
+#
+# The submission and what it reads keep their whole paths below one folder, so what they look for beside themselves is
+# found. A run works in an empty folder of its own, there as here. A file that is read by an absolute path must lie
+# there on every node.
+
+
+PLACE = "place.json"
+LARGEST = 2**30  # bytes that a submission may read and have sent
+
+
+def submission_parcel(path: Path, reads: dict) -> Parcel:
+    """A submission's file, the files that it is known to read, and the variables that it asks for.
+
+    Raises:
+        SubmissionError: that is too much to be sent.
+    """
+    named = {Path(name) for key in ("files", "looked") for name in reads.get(key, {})}
+    named |= {file for folder in map(Path, reads.get("listed", {})) if folder.is_dir() for file in folder.iterdir()}
+    files = [file for file in (path, *sorted(named - {path})) if file.is_file()]
+    if (size := sum(file.stat().st_size for file in files)) > LARGEST:
+        raise SubmissionError(
+            f"{path} reads {size / 1e9:.1f} GB, too much to be sent; put the files at the same place on every node "
+            "and read them by an absolute path"
+        )
+    variables = {name: os.environ.get(name) for name in reads.get("environment", {})}
+    place = {"folder": os.getcwd(), "environment": variables}
+    return {PLACE: json.dumps(place).encode()} | {packed_path(file): file.read_bytes() for file in files}
+
+
+def go_there(folder: Path) -> None:
+    """On a node, in the process that works: take the driver's working directory and variables."""
+    place = json.loads((folder / PLACE).read_text())
+    here = folder / packed_path(place["folder"])
+    here.mkdir(parents=True, exist_ok=True)
+    os.chdir(here)
+    for name, value in place["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def as_at_home(result: Record | Failure, folder: Path) -> Record | Failure:
+    """A node's result with the driver's paths in what it tells."""
+    inside = str(folder / FILES)
+    if isinstance(result, Failure):
+        told = (result.reason, result.traceback, result.printed)
+        return Failure(*(text.replace(inside, "") for text in told))
+    read = dict(result.facts.get("read", {}))
+    for key in {"files", "looked", "listed"} & (read.keys() | {"files"}):
+        read[key] = {home_path(name, folder): found for name, found in read.get(key, {}).items()}
+    read["untold"] = [text.replace(inside, "") for text in read.get("untold", ())]
+    return replace(result, facts=result.facts | {"read": read})
+
+
+# Run a submission in the sandbox, if that was asked for: what it may read, its folder, and what is said of it.
+#
+# The retrained models are what a score compares with, so the folder of results and every oracle that comes with a
+# task are out of the submission's sight; so are all files of the user's but the submission itself.
+
+
+PACKAGE = ROOT / "local_eval"
+SYSTEM = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/opt/rocm", "/etc/ld.so.cache",
+    "/etc/localtime", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version",
+    "/proc/filesystems", "/proc/sys/vm", "/sys/devices/system", "/sys/fs/cgroup",
+)  # fmt: skip
+OF_GPUS = (
+    "/proc/driver",
+    "/proc/devices",
+    "/proc/modules",
+    "/sys/bus/pci",
+    "/sys/devices",
+    "/sys/module",
+    "/sys/class",
+)
+GPU_DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri")
+DENIED = ("PermissionError", "Operation not permitted", "Permission denied")
+TOLD = "it ran in the sandbox: no network, no files but its own temporary folder, no other processes"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A level that somebody has asked for, and what must be out of sight."""
+
+    level: str
+    hidden: tuple[str, ...] = ()  # files and folders
+
+    def check(self, submission: Submission, device: str) -> None:
+        """Raise SandboxError unless all its layers can be had here and nothing hidden would be seen."""
+        check_level(self.level)
+        self.cage(submission, device)
+
+    def cage(self, submission: Submission, device: str) -> Cage:
+        """What a run of a submission may have. Raises SandboxError if something hidden is in a folder that it sees."""
+        readable, devices = _readable(submission), ()
+        if torch.device(device).type != "cpu":
+            readable += OF_GPUS
+            devices = tuple(path for pattern in GPU_DEVICES for path in glob.glob(pattern))
+        seen = hides(readable, (*self.hidden, *map(str, PACKAGE.rglob("*.npz"))))
+        if seen and "files" in LEVELS[self.level]:
+            raise SandboxError(
+                f"--sandbox: {seen[1]} lies in {seen[0]}, which a submission must be able to read; move it elsewhere"
+            )
+        # import reads a folder's names anew when the folder has changed, and would find nothing if it could not
+        return Cage(self.level, readable, devices, (str(PACKAGE),))
+
+    def as_json(self) -> dict:
+        """What a run's record says of it."""
+        return {"level": self.level, "layers": list(LEVELS[self.level])}
+
+
+def _readable(submission: Submission) -> tuple[str, ...]:
+    """Python and its packages, the kit's code without its data, and the submission's file; nothing else of the user."""
+    python = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
+    python |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
+    kit = [str(path) for path in PACKAGE.rglob("*.py*") if path.suffix in (".py", ".pyc")]
+    return (*sorted(python), *SYSTEM, *kit, str(COMMON), str(submission.path))
+
+
+def run_confined(
+    sandbox: Sandbox | None, submission: Submission, device: str, work: Callable[[Clock], bytes], timeout: float | None
+) -> Answer:
+    """As `run_apart`; in the sandbox if there is one, with a folder of its own that is removed afterwards.
+
+    Raises:
+        SandboxError: it would see what it must not.
+    """
+    if sandbox is None:
+        return run_apart(work, timeout)
+    cage = sandbox.cage(submission, device)
+    with own_folder() as folder:  # made out here: what is inside cannot remove it
+
+        def inside(clock: Clock) -> bytes:
+            cage.enter(str(folder))
+            return work(clock)
+
+        answer = run_apart(inside, timeout)
+    return replace(answer, content=_telling(answer.content))
+
+
+def _telling(content: bytes | Failure) -> bytes | Failure:
+    """A failure that the sandbox may have caused says so."""
+    if isinstance(content, Failure) and any(sign in content.reason + content.traceback for sign in DENIED):
+        return replace(content, reason=f"{content.reason} ({TOLD}; see docs/strangers.md)")
+    return content
+
+
+# How much disk a grading will take, told before it starts.
+
+
+FLOAT = 4  # bytes
+ABOUT = 4096  # of a record beside its logits
+
+
+def record_size(task: Task) -> int:
+    """Bytes of the record of one model, about."""
+    shown = sum(min(CONTROLS, len(task.splits[name])) for name in CONTROLLED)
+    return FLOAT * task.num_classes * (len(task.forget) + shown) + ABOUT
+
+
+def checkpoint_size(task: Task) -> int:
+    """Bytes of one model's checkpoint, at most."""
+    return sum(v.numel() * v.element_size() for v in task.make_net().state_dict().values()) + OVERHEAD // 16
+
+
+def room_needed(task: Task, count: int, oracles: Path, runs: Path, keep: bool) -> str:
+    """In words, what the missing ones of `count` oracles and runs will take, with `keep` checkpoints and their zip too.
+
+    Raises:
+        OutputError: the disk has less.
+    """
+    missing = [sum(not record_path(folder, k).exists() for k in range(count)) for folder in (oracles, runs)]
+    needed, what = sum(missing) * record_size(task), f"{missing[0]} oracles and {missing[1]} runs"
+    if keep:
+        lost = sum(not (runs / "checkpoints" / checkpoint_name(k)).exists() for k in range(count))
+        needed += (lost + count) * checkpoint_size(task)
+        what += f", {lost} checkpoints and a zip of {count}"
+    return room_in(runs, needed, what)
+
 
 TASK, ORIGINAL = "task.npz", "original.npz"
 

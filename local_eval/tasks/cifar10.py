@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.utils.data import random_split
 from torchvision.models import resnet18
 
+from local_eval.tasks.data.cifar import fetch_cifar, has_python_files, read_cifar
 from local_eval.tasks.names import TaskError
-from local_eval.tasks.readers.cifar_files import fetch_cifar, has_python_files, read_cifar
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 
 DATA = Path("data")
 INDEX_FILE = "forget_idx.npy"

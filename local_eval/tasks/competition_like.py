@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
+from local_eval.tasks.data.cifar import fetch_cifar, read_cifar
 from local_eval.tasks.names import TaskError
-from local_eval.tasks.readers.cifar_files import fetch_cifar, read_cifar
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 
 DATA = Path("data")
 CLASSES = 10

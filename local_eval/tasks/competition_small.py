@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from local_eval.engine.sealed import load_state
-from local_eval.tasks.digit_persons import Words, draw_frames, draw_persons
+from local_eval.store.sealed import load_state
+from local_eval.tasks.digits import Words, draw_frames, draw_persons
+from local_eval.tasks.recipe import Recipe
 from local_eval.tasks.scaled_layers import Factors, ScaledResNet
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.task import Split, Task
 
 TRAIN_COUNTS = (14615, 1675, 1123, 490, 632, 920, 2330, 1532, 674, 408)  # official, by class, read off a figure
 FRAMES = 32  # training frames of a person, on average; an eighth as many in validation and in test

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 
-from local_eval.engine.sealed import load_state
+from local_eval.store.sealed import load_state
 from local_eval.tasks.digits import load
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 
 CLASSES = 5  # digits 0 to 4 here, 5 to 9 before
 SPLIT_SEED = 43

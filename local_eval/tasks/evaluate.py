@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from local_eval.engine.device import exact_convolutions
-from local_eval.engine.evaluation import SPLITS, Controls, Evaluation
-from local_eval.engine.randomness import seeded
+from local_eval.isolation.device import exact_convolutions, seeded
+from local_eval.store.records import SPLITS, Controls, Evaluation
 from local_eval.tasks.task import Split, Task
 
 CONTROLLED = ("retain", "test")  # of which a sample of logits is kept

@@ -3,7 +3,7 @@
     python -m local_eval grade fanchuan --task faces --data-dir DIR             or --task faces:DIR
 
 Nothing is downloaded: the images are given out under a licence only. Decoded pixels are kept in the cache folder that
-local_eval/tasks/readers/images.py names. DIR has one of two layouts. CASIA-SURF, as the organisers' grader reads it:
+local_eval/tasks/data/images.py names. DIR has one of two layouts. CASIA-SURF, as the organisers' grader reads it:
 
     Age_Gender.txt                                   a line a person: ID AGE GENDER
     WBackground/<part>/<ID>/real.rssdk/color/*.jpg
@@ -25,9 +25,11 @@ from pathlib import Path
 
 from torchvision.models import resnet18
 
+from local_eval.tasks.data import casia as faces_casia
+from local_eval.tasks.data import kaggle as faces_kaggle
 from local_eval.tasks.names import TaskError
-from local_eval.tasks.readers import faces_casia, faces_kaggle
-from local_eval.tasks.task import Recipe, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Task
 
 RECIPE = Recipe(epochs=30, lr=1e-4, weight_decay=5e-3, batch_size=64, class_weighted=True)
 

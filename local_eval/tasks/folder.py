@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from local_eval.engine.files import is_litter
+from local_eval.store.files import is_litter
+from local_eval.tasks.data.own_images import Example, own_task
+from local_eval.tasks.data.tables import Faults
 from local_eval.tasks.names import SPLITS, TaskError
-from local_eval.tasks.readers.faults import Faults
-from local_eval.tasks.readers.own_images import Example, own_task
 from local_eval.tasks.task import Task
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")

@@ -21,12 +21,13 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from local_eval.tasks.duplicates import hashes
-from local_eval.tasks.load import ready
+from local_eval.tasks.data.arrays import as_tensor, channels_first, class_numbers, pixel_bytes
+from local_eval.tasks.data.images import hashes
+from local_eval.tasks.data.own_images import RECIPE
+from local_eval.tasks.loading import ready
 from local_eval.tasks.names import SPLITS, TaskError
-from local_eval.tasks.readers.arrays import as_tensor, channels_first, class_numbers, pixel_bytes
-from local_eval.tasks.readers.own_images import RECIPE
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 from local_eval.tasks.weights import Weights
 
 WHO = "task_from"  # stands where other messages have the task's file

@@ -20,11 +20,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from local_eval.tasks.data.own_images import Example, check_split_name, find_files, own_task, shown
+from local_eval.tasks.data.tables import Faults, Listed, Row, faults_apart, read_rows
 from local_eval.tasks.names import SPLITS
-from local_eval.tasks.readers.csv_rows import Listed, Row, faults_apart, read_rows
-from local_eval.tasks.readers.faults import Faults
-from local_eval.tasks.readers.own_images import Example, check_split_name, own_task
-from local_eval.tasks.readers.own_paths import find_files, shown
 from local_eval.tasks.task import Task
 
 COLUMNS = ("image", "label", "split")

@@ -16,8 +16,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from local_eval.engine.errors import InputError
-from local_eval.engine.files import user_path
+from local_eval.store.errors import InputError
+from local_eval.store.files import user_path
 
 TASKS = Path(__file__).parent
 SPLITS = ("retain", "forget", "validation", "test")

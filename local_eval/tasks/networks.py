@@ -22,7 +22,7 @@ from types import ModuleType
 from torch import nn
 from torchvision import models
 
-from local_eval.engine.files import user_path
+from local_eval.store.files import user_path
 from local_eval.tasks.names import TaskError, nearest
 from local_eval.tasks.own_code import Coded
 

@@ -5,7 +5,7 @@ augmentation. What researchers use for CIFAR:
 
     Recipe(epochs=182, lr=0.1, weight_decay=5e-4, optimizer="sgd", momentum=0.9, flip=True, crop=4)
 
-oracles/train.py takes its steps one by one, oracles/bundle.py for many networks at once.
+oracles/train.py takes its steps one by one, oracles/train_many.py for many networks at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A task on disk in two files: NAME.py, a text with the network, and NAME.npz beside it, which holds data alone.
 
 The .npz is sealed and never executed. The .py is an ordinary task file, so that whatever takes a task takes this one,
-in any process; it calls `saved_task`. runs/task_files.py writes both.
+in any process; it calls `saved_task`. methods/task_files.py writes both.
 
 How it is used: python -m local_eval grade my_method.py --task cells.py
 """
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from local_eval.engine.sealed import ABOUT, DamagedFile, seal, unseal
-from local_eval.tasks.beside import forget_modules_of, module_in
+from local_eval.store.sealed import ABOUT, DamagedFile, seal, unseal
 from local_eval.tasks.names import SPLITS, TaskError
+from local_eval.tasks.own_code import forget_modules_of, module_in
 from local_eval.tasks.recipe import Recipe
 from local_eval.tasks.task import Split, Task
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from local_eval.engine.device import memory_format
+from local_eval.isolation.device import memory_format
 from local_eval.tasks.digits import NarrowResNet
 
 

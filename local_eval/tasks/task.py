@@ -98,11 +98,11 @@ class Task:
     num_classes: int = 10
     class_counts: tuple[int, ...] | None = None  # of the original training, where its owner gives them
     original: Weights | None = None  # an original model that exists already; a state dict once the task is loaded
-    oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracle_file.py
+    oracles: Path | None = None  # a file of oracles that come with the task; see oracles/oracles.py
     class_names: tuple[str, ...] = ()  # what people call class 0, 1, 2 ..., where that is not its number
     notes: tuple[str, ...] = ()  # how the data was read where its files left a choice; told before grading
     start: Weights | None = None  # pretrained weights that original and oracles start from; likewise
-    train: Callable | None = None  # train(net, loader, seed) in place of the recipe; see oracles/own_training.py
+    train: Callable | None = None  # train(net, loader, seed) in place of the recipe; see oracles/train.py
     network: str = ""  # hash of the text that makes the network, where that is known: a changed `forward` shows in it
 
     @property

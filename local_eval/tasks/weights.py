@@ -1,7 +1,7 @@
 """Weights that a task's owner brings along: an original model to unlearn from, or pretrained ones to start from.
 
 They are given as a path, a network or a state dict. Files go through the reader of checkpoints, so nothing in them is
-executed; what people's code packs around a state dict is taken off (engine/state_forms.py); and names, shapes and
+executed; what people's code packs around a state dict is taken off (store/states.py); and names, shapes and
 values are checked against the task's network when the task loads, long before anything is trained.
 
 How it is used: `original_state(read_given("model.pth", name, folder), net, name)` in load.py.
@@ -16,10 +16,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from local_eval.engine.files import user_path
-from local_eval.engine.sealed import load_state
-from local_eval.engine.state_files import SAFETENSORS, check_state, read_safetensors, read_state
-from local_eval.engine.state_forms import plain_state
+from local_eval.store.files import user_path
+from local_eval.store.sealed import load_state
+from local_eval.store.states import SAFETENSORS, check_state, plain_state, read_safetensors, read_state
 from local_eval.tasks.names import TaskError
 
 State = dict[str, Tensor]

@@ -4,7 +4,7 @@ import torch
 
 from common.loaders import all_labels, endless, only_classes, random_subset, rebatch
 from common.training import inputs, one_epoch
-from local_eval.runs.loaders import make_loader
+from local_eval.methods.loaders import make_loader
 
 
 def ids(loader):

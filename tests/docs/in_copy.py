@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.__main__ import main
-from local_eval.engine.evaluation import Evaluation
-from local_eval.engine.records import Record, record_path, save_record
 from local_eval.runs import check
+from local_eval.store.records import Evaluation, Record, record_path, save_record
 from tests.conftest import TINY, in_this_process
 
 COPY = Path(__file__).parents[2]

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.commands.parser import make_parser
-from local_eval.engine.provenance import VERSION
+from local_eval.cli.parser import make_parser
 from local_eval.grader import Grader
-from local_eval.report.markers import around_markers
+from local_eval.report.compare import around_markers
 from local_eval.report.table import save_score
 from local_eval.runs import check
-from local_eval.tasks.load import load_task
+from local_eval.store.provenance import VERSION
+from local_eval.tasks.loading import load_task
 from tests.conftest import TINY, in_this_process
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, name, read
 from tests.metric.test_score import score

@@ -7,7 +7,7 @@ import pytest
 import local_eval
 from tests.conftest import TINY
 from tests.docs.pages import ROOT, blocks
-from tests.runs.test_written_out import run_cell
+from tests.methods.test_written_out import run_cell
 
 PAGE = ROOT / "docs" / "python.md"
 BLOCKS = [block.text for block in blocks(PAGE) if block.mark == "session"]

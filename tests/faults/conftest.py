@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from local_eval.engine.provenance import provenance
-from local_eval.report.markers import write_between_markers
+from local_eval.report.compare import write_between_markers
+from local_eval.store.provenance import provenance
 from tests.faults.harness import Store
 
 HEAD = "| what was done | how often | finished runs lost | scores changed | how it ended |\n|---|---|---|---|---|\n"

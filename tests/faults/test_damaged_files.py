@@ -9,13 +9,13 @@ import random
 import numpy as np
 import pytest
 
-from local_eval.engine.errors import InputError
-from local_eval.engine.records import load_record
-from local_eval.engine.sealed import load_state, seal_fits
-from local_eval.oracles.oracle_file import load_pool, save_pool
+from local_eval.oracles.oracles import load_pool, save_pool
 from local_eval.report.table import read_score
 from local_eval.runs.checkpoints import Checkpoints, checksum_of, zip_checkpoints
-from local_eval.tasks.readers.pixel_cache import open_pixels, save_pixels
+from local_eval.store.errors import InputError
+from local_eval.store.records import load_record
+from local_eval.store.sealed import load_state, seal_fits
+from local_eval.tasks.data.images import open_pixels, save_pixels
 
 pytestmark = pytest.mark.faults
 CUTS, FLIPS = 20, 1000

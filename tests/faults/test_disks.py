@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from local_eval.engine import files
-from local_eval.engine.sealed import ABOUT, load_state, unseal
+from local_eval.store import files
+from local_eval.store.sealed import ABOUT, load_state, unseal
 from tests.faults.harness import Store
 
 pytestmark = pytest.mark.faults

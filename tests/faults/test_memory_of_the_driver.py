@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from local_eval.engine.evaluation import Controls, Evaluation
-from local_eval.engine.records import Record
 from local_eval.grader import Grader
-from local_eval.runs.runs import finish_runs, finished_runs
+from local_eval.runs.one_run import finish_runs, finished_runs
+from local_eval.store.records import Controls, Evaluation, Record
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.faults

@@ -9,9 +9,9 @@ import psutil
 import pytest
 import torch
 
-from local_eval.engine import memory
-from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
+from local_eval.isolation import child as memory
+from local_eval.isolation.child import Failure
 from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import GOOD, TINY
 

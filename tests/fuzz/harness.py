@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from local_eval.engine.errors import InputError, WorkError
+from local_eval.store.errors import InputError, WorkError
 from tests.fuzz.mutations import mutated
 from tests.fuzz.readers import Reader
 

@@ -15,19 +15,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from local_eval.engine.errors import InputError
-from local_eval.engine.evaluation import Controls, Evaluation
-from local_eval.engine.records import Record, load_record, save_record
-from local_eval.engine.sealed import load_state, seal_state
-from local_eval.oracles.oracle_file import load_pool, save_pool
-from local_eval.report.graded import _row
+from local_eval.methods.notebook import extract
+from local_eval.methods.submission import Submission
+from local_eval.oracles.oracles import load_pool, save_pool
+from local_eval.report.compare import _row
 from local_eval.report.table import save_score
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
-from local_eval.runs.notebooks import extract
-from local_eval.runs.submissions import Submission
+from local_eval.store.errors import InputError
+from local_eval.store.records import Controls, Evaluation, Record, load_record, save_record
+from local_eval.store.sealed import load_state, seal_state
+from local_eval.tasks.data.images import pixels_of
+from local_eval.tasks.data.tables import read_rows
 from local_eval.tasks.manifest import task as manifest
-from local_eval.tasks.readers.csv_rows import read_rows
-from local_eval.tasks.readers.pictures import pixels_of
 from tests.conftest import GOOD
 from tests.metric.test_score import score
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local_eval.report.markers import write_between_markers
+from local_eval.report.compare import write_between_markers
 from tests.fuzz.harness import DIFFERENT, EQUAL, REFUSED, WRONG, fuzz
 from tests.fuzz.readers import READERS
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from local_eval.__main__ import main
-from local_eval.commands import kaggle as kaggle_commands
+from local_eval.cli import kaggle as kaggle_commands
 from local_eval.kaggle import budget
 from local_eval.kaggle.budget import Cost, Work, counted_passes, project, resized
-from local_eval.runs.submissions import Submission, submission_path
+from local_eval.methods.submission import Submission, submission_path
 from tests.conftest import TINY
 from tests.tiny_task import tiny_net
 

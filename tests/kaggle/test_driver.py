@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from local_eval.kaggle.export import submission_notebook
+from local_eval.methods.submission import Submission
 from local_eval.runs.one_run import seed_everything
-from local_eval.runs.submissions import Submission
 from tests.competition import SIZES, make_competition
 from tests.conftest import GOOD
 from tests.wild_loaders import USES

@@ -8,7 +8,8 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.kaggle.export import export, export_walkthrough, kernel_metadata, submission_notebook
-from local_eval.runs.submissions import ROOT, Submission, SubmissionError, submission_names, submission_path
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import ROOT, Submission, submission_names, submission_path
 from tests.conftest import GOOD
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -65,7 +66,7 @@ def test_exactly_what_the_method_uses_is_copied_with_its_comments(tmp_path, monk
         "def unwanted():\n    return json\n"
     )
     (common / "second.py").write_text("def base(x):\n    return deeper(x)\n\n\ndef deeper(x):\n    return x\n")
-    monkeypatch.setattr("local_eval.kaggle.sources.COMMON", common)
+    monkeypatch.setattr("local_eval.kaggle.export.COMMON", common)
     path = tmp_path / "mine.py"
     path.write_text("import torch\nfrom common.first import wanted\n" + GOOD.replace("import torch\n", ""))
     code = source_of(Submission(path))
@@ -79,7 +80,7 @@ def test_exactly_what_the_method_uses_is_copied_with_its_comments(tmp_path, monk
 REFUSED = {
     "import sklearn": (1, "imports sklearn"),
     "from scipy import stats": (1, "imports scipy"),
-    "import local_eval.runs.runs": (1, "imports local_eval.runs.runs"),
+    "import local_eval.runs.one_run": (1, "imports local_eval.runs.one_run"),
     "\nfrom common.losses import *": (2, "everything"),
     "from torch.nn import *": (1, "everything"),
     "from common import losses": (1, "from common.losses import name"),
@@ -127,7 +128,7 @@ def test_names_that_two_modules_of_common_share_are_refused(tmp_path, monkeypatc
         (common / f"{name}.py").write_text(
             f"def {name}():\n    return _same()\n\n\ndef _same():\n    return '{name}'\n"
         )
-    monkeypatch.setattr("local_eval.kaggle.sources.COMMON", common)
+    monkeypatch.setattr("local_eval.kaggle.export.COMMON", common)
     path = tmp_path / "mine.py"
     path.write_text("from common.first import first\nfrom common.second import second\n" + GOOD)
     with pytest.raises(SubmissionError, match=r"second.py, line 5: _same is also defined in first.py, line 5"):

@@ -14,12 +14,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
-from local_eval.engine.failure import Failure
+from local_eval.isolation.child import Failure
 from local_eval.kaggle.export import submission_notebook
+from local_eval.methods.submission import ROOT, Submission, submission_names
 from local_eval.runs.checkpoints import checkpoint_name
 from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan
-from local_eval.runs.submissions import ROOT, Submission, submission_names
 from tests.competition import make_competition
 from tests.conftest import TINY, winners_first
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from local_eval.metric.projection_families import LISTED
+from studies.projections import LISTED
 
 SIZE = 64, 100  # models of a side, forget examples
 

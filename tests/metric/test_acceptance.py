@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.projection_families import family
+from studies.projections import family
 
 MODELS, EXAMPLES = 512, 120  # 3 x 0.11 / sqrt(120) = 0.03
 WIDE = {"spread": 1.5}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from local_eval.engine.evaluation import Evaluation
-from local_eval.metric.cautions import ahead, cautions, costly_strays, far_original, weak_original
 from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.projection_families import family
+from local_eval.metric.warnings import ahead, cautions, costly_strays, far_original, weak_original
+from local_eval.store.records import Evaluation
+from studies.projections import family
 
 MODELS, EXAMPLES = 256, 30
 RNG = np.random.default_rng

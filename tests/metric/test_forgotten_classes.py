@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from local_eval.engine.evaluation import SPLITS
-from local_eval.metric.forgotten_classes import classes_forgotten, forgotten_classes, kept_test_accuracy
+from local_eval.metric.score import classes_forgotten, forgotten_classes, kept_test_accuracy
 from local_eval.report.page.words import forgotten as on_the_page
+from local_eval.store.records import SPLITS
 from local_eval.tasks.evaluate import evaluate
 
 

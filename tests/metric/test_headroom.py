@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from local_eval.engine.evaluation import Evaluation
-from local_eval.engine.records import Record
 from local_eval.metric.headroom import MEANING, verdict, word_of
 from local_eval.metric.score import compute_score
+from local_eval.store.records import Evaluation, Record
 
 MODELS, EXAMPLES = 32, 60
 LABELS = np.zeros(EXAMPLES, dtype=np.int64)

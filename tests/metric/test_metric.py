@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from local_eval.metric.attacks import epsilon_table
+from local_eval.metric.given import MetricError
 from local_eval.metric.metric import (
     EPSILON_CAP,
-    MetricError,
     example_epsilons,
     forgetting_points,
     forgetting_quality,

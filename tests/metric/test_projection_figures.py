@@ -1,6 +1,6 @@
 """The projection errs by no more than docs/projection.md says, over all listed families; two draws of each.
 
-The truths are the column of that name which `python -m local_eval.metric.projection_study 64 100 10` prints.
+The truths are the column of that name which `python -m studies.projections 64 100 10` prints.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from local_eval.metric.projection import project
-from local_eval.metric.projection_families import LISTED
-from local_eval.metric.projection_study import SEED
+from local_eval.metric.uncertainty.projection import project
+from studies.projections import LISTED, SEED
 
 EXAMPLES, DRAWS = 100, 2
 STRAY_RUNS = "2 % stray runs, 5 sd"

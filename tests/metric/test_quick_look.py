@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from local_eval.metric.quick_look import Column, QuickLook, shift_and_ratio
+from local_eval.metric.quick import Column, QuickLook, shift_and_ratio
 
 
 @pytest.mark.parametrize("shift, ratio", [(0.0, 1.0), (0.8, 1.0), (0.5, 0.5), (0.0, 2.0)])

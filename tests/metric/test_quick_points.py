@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from local_eval.metric.fast_points import quick_points
 from local_eval.metric.metric import example_epsilons, forgetting_points
-from local_eval.metric.projection_families import family, skewed, student
-from local_eval.metric.quick_points import quick_points
+from studies.projections import family, skewed, student
 
 KINDS = {
     "perfect": family(),
@@ -47,5 +47,5 @@ def test_a_side_without_variance_is_told_apart():
 def test_many_at_once_are_scored_as_one_by_one(monkeypatch):
     unlearned, retrained = KINDS["shift .5"](np.random.default_rng(4), 24, 30)
     together = quick_points(unlearned.T, retrained.T)
-    monkeypatch.setattr("local_eval.metric.quick_points.CHUNK", 2 * 24 * 7)
+    monkeypatch.setattr("local_eval.metric.fast_points.CHUNK", 2 * 24 * 7)
     assert np.array_equal(together, quick_points(unlearned.T, retrained.T))

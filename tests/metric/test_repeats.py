@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from local_eval.metric.repeats import repeats
+from local_eval.metric.score import repeats
 from tests.metric.test_score import LABELS, compute_score, records
 
 

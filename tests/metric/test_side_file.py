@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 
-from local_eval.engine.sealed import seal
 from local_eval.metric.metric import logit_scaled_confidence
 from local_eval.metric.side_file import SideError, read_side
-from local_eval.oracles.oracle_file import save_pool
+from local_eval.oracles.oracles import save_pool
+from local_eval.store.sealed import seal
 from tests.metric.test_given import changed
 
 MODELS = 16
@@ -104,8 +104,7 @@ def test_the_order_of_examples_is_taken_from_their_ids_and_checked_by_their_labe
 
 
 def test_a_file_of_oracles_that_the_kit_saved_is_read(tmp_path, read, logits, tiny):
-    from local_eval.engine.evaluation import Evaluation
-    from local_eval.engine.records import Record
+    from local_eval.store.records import Evaluation, Record
 
     records = [Record(Evaluation(one, 0.9, 0.8), {"index": k}, {}) for k, one in enumerate(logits)]
     save_pool(records, tmp_path / "pool.npz")

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from local_eval.engine.device import exact_convolutions
+from local_eval.isolation.device import exact_convolutions
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.score import confidences, pool_ceiling
-from local_eval.oracles.bundle import Bundle, GraphBundle
-from local_eval.oracles.stacked import CannotStack
-from local_eval.oracles.steps import learning_rates
-from local_eval.oracles.train import train, training_steps
+from local_eval.oracles.proof import CannotStack
+from local_eval.oracles.train import learning_rates, train, training_steps
 from local_eval.oracles.train_many import (
     GPU_LAYOUTS,
+    Bundle,
+    GraphBundle,
     Layout,
     Trainer,
     best_layout,
@@ -22,7 +22,7 @@ from local_eval.oracles.train_many import (
     whole_batches,
 )
 from local_eval.tasks.evaluate import evaluate, initial_net
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from tests.oracles.kinds_of_networks import REFUSED, STACKED
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="replays CUDA graphs, so it needs a GPU")
@@ -222,7 +222,7 @@ def test_on_a_gpu_the_fast_pool_and_the_plain_pool_are_one_pool():
     fast = [evaluate(net, task) for net in trainer.train(list(range(32)))]
     plain = [evaluate(train(task, task.retain, seed), task) for seed in range(100, 132)]
     labels = task.forget.labels.cpu().numpy()
-    from local_eval.engine.records import Record
+    from local_eval.store.records import Record
 
     fast, plain = (confidences([Record(e, {}, {}) for e in pool], labels) for pool in (fast, plain))
     ceiling = (pool_ceiling(fast) + pool_ceiling(plain)) / 2

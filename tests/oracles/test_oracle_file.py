@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.engine.records import RecordError
 from local_eval.grader import Grader
-from local_eval.oracles.oracle_file import load_pool, save_pool
+from local_eval.oracles.oracles import load_pool, save_pool
+from local_eval.store.records import RecordError
 from tests.conftest import TINY
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from local_eval.engine.sealed import load_state
 from local_eval.grader import Grader
 from local_eval.oracles import train_many
 from local_eval.oracles.original import finish_original, original_record, trained_original
 from local_eval.oracles.train import train
+from local_eval.store.sealed import load_state
 from local_eval.tasks.evaluate import accuracy, predict
 from tests.conftest import TINY
 

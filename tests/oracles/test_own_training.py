@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from local_eval.engine.randomness import drawn_so_far
-from local_eval.engine.sealed import load_state
 from local_eval.grader import Grader
+from local_eval.isolation.device import drawn_so_far
+from local_eval.methods.loaders import make_loader
+from local_eval.methods.other_projects import KEYS
 from local_eval.oracles.oracles import FIRST_ORACLE_SEED
-from local_eval.oracles.own_training import loader_of
+from local_eval.oracles.train import loader_of
 from local_eval.oracles.train_many import Trainer, networks_per_job
-from local_eval.runs.loaders import KEYS, make_loader
+from local_eval.store.sealed import load_state
 from local_eval.tasks.evaluate import evaluate
-from local_eval.tasks.load import ready
+from local_eval.tasks.loading import ready
 from local_eval.tasks.names import TaskError
 from tests.conftest import TINY
 
@@ -124,7 +125,7 @@ def test_the_fingerprint_follows_its_code(mine, tiny):
 
 TASK = """
 from dataclasses import replace
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from tests.oracles.test_own_training import train
 
 def task():

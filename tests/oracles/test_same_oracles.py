@@ -14,13 +14,13 @@ from local_eval.grader import Grader
 from local_eval.oracles import oracles, train_many
 from local_eval.oracles.oracles import OraclePlan, one_job
 from local_eval.oracles.train_many import Layout, Trainer, remark_on_training
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from tests.conftest import TINY
 from tests.oracles.kinds_of_networks import REFUSED, STACKED, Small, TinyViT, variant
 
 VIT = f"""
 from dataclasses import replace
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from kinds import TinyViT
 
 def task():

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from local_eval.engine.randomness import drawn_so_far
+from local_eval.isolation.device import drawn_so_far
 from local_eval.oracles import stacked as stacked_module
-from local_eval.oracles.stacked import CannotStack, SinglePosition, assembled, live_taps, stack, unstack
+from local_eval.oracles.proof import CannotStack
+from local_eval.oracles.stacked import SinglePosition, assembled, live_taps, stack, unstack
 from local_eval.tasks.digits import NarrowResNet
 from tests.oracles.kinds_of_networks import REFUSED, Small
 

@@ -8,10 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from local_eval.oracles.bundle import Bundle, GraphBundle
-from local_eval.oracles.steps import learning_rates, make_optimizer, shorten, shown_orders, viewed
-from local_eval.oracles.train import train, training_steps
-from local_eval.oracles.train_many import Layout, Trainer
+from local_eval.oracles.train import (
+    learning_rates,
+    make_optimizer,
+    shorten,
+    shown_orders,
+    train,
+    training_steps,
+    viewed,
+)
+from local_eval.oracles.train_many import Bundle, GraphBundle, Layout, Trainer
 from local_eval.tasks.recipe import Recipe
 
 PLAIN = Recipe(epochs=3, lr=0.01, weight_decay=1e-2, batch_size=40)

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from local_eval.engine.device import exact_convolutions, forget_precision
-from local_eval.oracles.steps import epoch_orders
-from local_eval.oracles.train import train
+from local_eval.isolation.device import exact_convolutions, forget_precision
+from local_eval.oracles.train import epoch_orders, train
 from local_eval.tasks.evaluate import accuracy, evaluate, initial_net, large_batch, predict
 
 

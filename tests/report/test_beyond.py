@@ -4,11 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from local_eval.metric.beyond.measure import Measure
-from local_eval.metric.repeats import Repeats
-from local_eval.report.beyond import beyond_rows
-from local_eval.report.repeats import originals_line, repeats_line
-from local_eval.report.table import table
+from local_eval.metric.measures import Measure
+from local_eval.metric.score import Repeats
+from local_eval.report.table import beyond_rows, originals_line, repeats_line, table
 from tests.metric.test_score import score
 
 

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.engine.files import OutputError
-from local_eval.report.compare import rank_agreement, rank_and_official_score
-from local_eval.report.markers import write_between_markers
+from local_eval.report.compare import rank_agreement, rank_and_official_score, write_between_markers
+from local_eval.store.files import OutputError
 from tests.conftest import TINY
 
 

@@ -7,9 +7,9 @@ import math
 import pandas
 import pytest
 
-from local_eval.engine.records import RecordError
-from local_eval.report.graded import graded
+from local_eval.report.compare import graded
 from local_eval.report.table import save_score
+from local_eval.store.records import RecordError
 from tests.metric.test_score import score as made_up_score
 
 

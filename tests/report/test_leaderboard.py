@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from local_eval.metric.paired import Comparison
 from local_eval.metric.score import compute_score
+from local_eval.metric.uncertainty.paired import Comparison
 from local_eval.report import leaderboard
 from local_eval.report.board_page.figure import short
 from local_eval.report.board_page.render import page

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from local_eval.grader import Grader
-from local_eval.metric.projection import Projection
+from local_eval.metric.uncertainty.projection import Projection
 from local_eval.report.prediction import (
     FIT,
     SCORES,

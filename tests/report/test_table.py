@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.engine.records import RecordError
-from local_eval.engine.sealed import seal_fits
 from local_eval.report.table import read_score
+from local_eval.store.records import RecordError
+from local_eval.store.sealed import seal_fits
 from tests.conftest import TINY, work_here
 
 

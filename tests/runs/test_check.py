@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from local_eval.engine.failure import Failure
+from local_eval.isolation.child import Failure
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import Submission, submission_names
 from local_eval.runs.check import CheckPlan, check_submission, dry_run, foreign_imports
-from local_eval.runs.submissions import Submission, SubmissionError, submission_names
 from tests.conftest import TINY
 
 

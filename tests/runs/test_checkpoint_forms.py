@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from local_eval.__main__ import main
-from local_eval.engine.state_files import CheckpointError
 from local_eval.runs.checkpoints import Checkpoints
+from local_eval.store.states import CheckpointError
 from tests.conftest import TINY
 from tests.tiny_task import tiny_net
 

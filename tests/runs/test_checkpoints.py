@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from local_eval.__main__ import main
-from local_eval.engine.state_files import CheckpointError
 from local_eval.grader import Grader
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
+from local_eval.store.states import CheckpointError
 from local_eval.tasks.digits import NarrowResNet
 from tests.conftest import TINY
 from tests.tiny_task import tiny_net

@@ -13,14 +13,15 @@ import psutil
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.engine import landlock, sandbox, seccomp
-from local_eval.engine.failure import Failure
-from local_eval.engine.sandbox import SandboxError, check_level, hides, probe
-from local_eval.engine.sandbox_levels import LEVELS
 from local_eval.grader import Grader
-from local_eval.runs.confined import Sandbox
+from local_eval.isolation import sandbox
+from local_eval.isolation import sandbox as landlock
+from local_eval.isolation import sandbox as seccomp
+from local_eval.isolation.child import Failure
+from local_eval.isolation.sandbox import LEVELS, SandboxError, check_level, hides, probe
+from local_eval.methods.submission import Submission
 from local_eval.runs.one_run import one_run
-from local_eval.runs.submissions import Submission
+from local_eval.runs.plan import Sandbox
 from tests.conftest import GOOD, TINY
 
 LACKING = probe()
@@ -246,9 +247,9 @@ def test_a_good_submission_gives_the_same_to_the_bit_with_and_without(original_o
 @pytest.mark.parametrize("lost, named", [("landlock", "files"), ("seccomp", "network")])
 def test_a_level_that_cannot_be_had_is_refused_before_anything_runs(lost, named, monkeypatch, submission, capsys):
     if lost == "landlock":
-        monkeypatch.setattr(landlock, "abi", lambda: 2)
+        monkeypatch.setattr(sandbox, "landlock_abi", lambda: 2)
     else:
-        monkeypatch.setattr(seccomp, "unavailable", lambda: "the kernel has no seccomp")
+        monkeypatch.setattr(sandbox, "no_seccomp", lambda: "the kernel has no seccomp")
     with pytest.raises(SandboxError, match=f"cannot be had here.*{named}"):
         check_level("full")
     assert main(["check", submission(), "--task", TINY, "--device", "cpu", "--sandbox"]) == 2

@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from local_eval.engine.failure import Failure
-from local_eval.runs import dry_run as module
-from local_eval.runs.asked import Seen, enough
-from local_eval.runs.dry_run import CheckPlan, dry_run
-from local_eval.runs.submissions import Submission
-from local_eval.tasks.load import load_task
+from local_eval.isolation.child import Failure
+from local_eval.methods.submission import Submission
+from local_eval.runs import check as module
+from local_eval.runs.check import CheckPlan, Seen, dry_run, enough
+from local_eval.tasks.loading import load_task
 from tests.conftest import TINY
 
 BODY = """

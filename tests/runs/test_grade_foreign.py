@@ -6,7 +6,7 @@ import zipfile
 import torch
 
 from local_eval.__main__ import main
-from local_eval.grade_checkpoints import CheckpointPlan, how_read, one_checkpoint
+from local_eval.grade_given import CheckpointPlan, how_read, one_checkpoint
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
 from tests.conftest import TINY, in_this_process
 from tests.tiny_task import tiny_net
@@ -23,8 +23,8 @@ def wrapped(state):
 
 
 def test_foreign_names_and_forms_score_as_the_competitions(tmp_path, monkeypatch, capsys):
-    from local_eval import grade_checkpoints
-    from local_eval.engine import share_gpu
+    from local_eval import grade_given as grade_checkpoints
+    from local_eval.isolation import share_gpu
     from local_eval.oracles import oracles
 
     for stage in (grade_checkpoints, oracles, share_gpu):

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import torch
 
-from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
 from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import TINY
 
@@ -70,7 +70,7 @@ ROWS = {
     ),
     "Tensor.argmax": ("torch.Tensor.argmax = lambda self, *a, **k: torch.zeros(len(self)).long()", "equal"),
     "modules replaced": (
-        "import sys\nfor n in ('json', 'numpy', 'local_eval.engine.records'): sys.modules[n] = None",
+        "import sys\nfor n in ('json', 'numpy', 'local_eval.store.records'): sys.modules[n] = None",
         "equal",
     ),
     "grader patched": (

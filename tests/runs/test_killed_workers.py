@@ -3,9 +3,9 @@
 import psutil
 import pytest
 
-from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
-from local_eval.runs import runs
+from local_eval.isolation.child import Failure
+from local_eval.runs import one_run as runs
 from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import GOOD, TINY
 
@@ -59,8 +59,7 @@ def test_what_becomes_of_a_job_is_told_in_plain_words(name):
 
     from pebble import ProcessExpired
 
-    from local_eval.engine.pool import _outcome
-    from local_eval.engine.worker import STOPPED
+    from local_eval.isolation.pool import STOPPED, _outcome
 
     future = Future()
     future.set_exception(ProcessExpired("", code=-signal.SIGKILL if name == "SIGKILL" else STOPPED))

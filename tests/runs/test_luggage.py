@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from local_eval.engine.cluster.bootstrap import place
-from local_eval.engine.failure import Failure
+from local_eval.cluster.bootstrap import place
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
+from local_eval.methods.source import SubmissionError
 from local_eval.oracles.oracles import OraclePlan, one_job
-from local_eval.runs.luggage import as_at_home
 from local_eval.runs.one_run import one_run
-from local_eval.runs.refusal import SubmissionError
-from local_eval.tasks.load import load_task
+from local_eval.runs.plan import as_at_home
+from local_eval.tasks import box
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
-from local_eval.tasks.readers import box
 from tests.conftest import TINY
 
 pytest.importorskip("cloudpickle", reason="a task's network is sent with cloudpickle, of requirements-cluster.txt")
@@ -96,7 +96,7 @@ def test_a_checkpoint_goes_back_with_its_run_and_is_written_by_the_driver(plan, 
 
 
 def test_a_submission_that_reads_too_much_is_refused_with_the_way_out(plan, monkeypatch):
-    monkeypatch.setattr("local_eval.runs.luggage.LARGEST", 10)
+    monkeypatch.setattr("local_eval.runs.plan.LARGEST", 10)
     with pytest.raises(SubmissionError, match="same place on every node"):
         plan.luggage()
 

@@ -1,8 +1,8 @@
 """The disk that `grade` says it will take is what it takes, and only what is missing counts."""
 
-from local_eval.engine.records import record_path
 from local_eval.grader import Grader
-from local_eval.runs.room import checkpoint_size, record_size
+from local_eval.runs.plan import checkpoint_size, record_size
+from local_eval.store.records import record_path
 from tests.conftest import TINY
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from local_eval.engine.failure import Failure
-from local_eval.engine.files import OutputError
-from local_eval.engine.records import record_path
-from local_eval.engine.sealed import load_state
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
 from local_eval.oracles.original import save_original
 from local_eval.runs.one_run import one_run, seed_everything
+from local_eval.store.files import OutputError
+from local_eval.store.records import record_path
+from local_eval.store.sealed import load_state
 from tests.conftest import GOOD, TINY
 
 

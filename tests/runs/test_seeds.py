@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from local_eval.engine.failure import Failure
-from local_eval.runs.check import CheckPlan, dry_run
-from local_eval.runs.seeds import on_seeds
-from local_eval.runs.submissions import Submission
+from local_eval.isolation.child import Failure
+from local_eval.methods.submission import Submission
+from local_eval.runs.check import CheckPlan, dry_run, on_seeds
 from tests.conftest import GOOD, TINY
 
 ADD = """

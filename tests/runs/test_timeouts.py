@@ -6,8 +6,8 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
 from local_eval.runs.one_run import one_run
 from tests.conftest import GOOD, TINY
 

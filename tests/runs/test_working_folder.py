@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
+from local_eval.methods.identity import Reads
+from local_eval.methods.submission import Submission
 from local_eval.runs.check import CheckPlan, dry_run
-from local_eval.runs.identity import Reads
 from local_eval.runs.one_run import data_of, one_run
-from local_eval.runs.submissions import Submission
 from tests.conftest import GOOD, TINY
 
 SCALES = "with torch.no_grad():\n    for w in net.parameters(): w *= scale\n"

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from common.roles import Roles
 from local_eval.__main__ import main
+from local_eval.methods.contract import load_submission
+from local_eval.methods.loaders import make_loaders
+from local_eval.methods.submission import Submission, submission_names
 from local_eval.runs import check
-from local_eval.runs.contract import load_submission
-from local_eval.runs.loaders import make_loaders
 from local_eval.runs.one_run import seed_everything
-from local_eval.runs.submissions import Submission, submission_names
 from tests import nets
 from tests.conftest import TINY, in_this_process
 from tests.submissions.test_submissions import PSEUDO, TRANSPOSED
@@ -167,7 +167,7 @@ def test_a_method_that_means_nothing_on_a_network_says_so_in_every_run_before_it
 def test_the_kit_tells_it_in_one_sentence_without_a_traceback(tmp_path, monkeypatch, capsys):
     task = tmp_path / "flat.py"
     task.write_text(
-        "from dataclasses import replace\nfrom local_eval.tasks.load import load_task\nfrom tests.nets import mlp\n"
+        "from dataclasses import replace\nfrom local_eval.tasks.loading import load_task\nfrom tests.nets import mlp\n"
         f"def task():\n    return replace(load_task({TINY!r}), name='flat', make_net=mlp)\n"
     )
     monkeypatch.setattr(check, "run_jobs", in_this_process)

@@ -9,14 +9,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 from torchvision.models import resnet18
 
-from local_eval.engine.failure import Failure
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
+from local_eval.methods.contract import load_submission
+from local_eval.methods.loaders import Examples
+from local_eval.methods.submission import Submission, submission_names
 from local_eval.metric.score import compute_score
 from local_eval.oracles.original import finish_original
-from local_eval.runs.contract import load_submission
-from local_eval.runs.loaders import Examples
 from local_eval.runs.one_run import one_run, seed_everything
-from local_eval.runs.submissions import Submission, submission_names
 from tests.conftest import winners_first
 
 # The tiny task has 96 retain, 16 forget and 24 validation examples: 2, 1 and 1 batches of 64.

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 
-from local_eval.runs.contract import load_submission
-from local_eval.runs.loaders import Examples
+from local_eval.methods.contract import load_submission
+from local_eval.methods.loaders import Examples
+from local_eval.methods.submission import Submission
 from local_eval.runs.one_run import seed_everything
-from local_eval.runs.submissions import Submission
 from tests.submissions.test_submissions import cosine, per_epoch, run
 
 LOGITS = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from local_eval.tasks.data.arrays import as_tensor, channels_first, class_numbers, pixel_bytes
 from local_eval.tasks.names import TaskError
-from local_eval.tasks.readers.arrays import as_tensor, channels_first, class_numbers, pixel_bytes
 
 BYTES = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(4, 3, 8, 8)
 UNIT = BYTES.numpy() / 255

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from local_eval.grader import Grader
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 from tests.conftest import TINY
 
 TASK = f"""
 from dataclasses import replace
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from my_net import Net
 
 def task():

@@ -11,8 +11,7 @@ from torch import nn
 from torchvision.models import googlenet, inception_v3, resnet18
 
 from local_eval.__main__ import main
-from local_eval.tasks.changes import changed
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import changed, load_task
 from local_eval.tasks.names import (
     OF_RECIPE,
     TaskError,

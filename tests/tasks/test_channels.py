@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from local_eval.methods.loaders import make_loaders
 from local_eval.oracles.train import train
 from local_eval.oracles.train_many import Layout, Trainer
 from local_eval.report.page.render import picture
-from local_eval.runs.loaders import make_loaders
 from local_eval.tasks.check import check_task
 from local_eval.tasks.evaluate import evaluate
+from local_eval.tasks.loading import overview
 from local_eval.tasks.names import TaskError
-from local_eval.tasks.overview import overview
 from tests.oracles.kinds_of_networks import Small, TinyViT
 
 

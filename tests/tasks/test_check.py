@@ -2,7 +2,7 @@
 
 import pytest
 
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 from tests.conftest import TINY
 
@@ -14,7 +14,7 @@ def load_changed(tmp_path, change):
     path = tmp_path / "broken.py"
     path.write_text(
         "from dataclasses import replace\nimport torch\nfrom torch import nn\nfrom torchvision.models import resnet18\n"
-        "from local_eval.tasks.load import load_task\nfrom local_eval.tasks.digits import NarrowResNet\n"
+        "from local_eval.tasks.loading import load_task\nfrom local_eval.tasks.digits import NarrowResNet\n"
         f"def task():\n    good = load_task({TINY!r})\n    return replace(good, {change})\n"
     )
     return load_task(str(path))

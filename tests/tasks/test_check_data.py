@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from local_eval.tasks.check import check_task
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
-from local_eval.engine.randomness import drawn_so_far
-from local_eval.tasks.check_network import _known, check_network
-from local_eval.tasks.load import load_task
+from local_eval.isolation.device import drawn_so_far
+from local_eval.tasks.check import _known, check_network
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 
 PATH = Path("my_task.py")

@@ -13,8 +13,7 @@ from torchvision.models import resnet18
 
 from local_eval.oracles.stacked import stack
 from local_eval.tasks.competition_small import FACTORS, FORGET_PERSONS, TRAIN_COUNTS, WIDTH, task
-from local_eval.tasks.digit_persons import Words, sampled
-from local_eval.tasks.digits import NarrowResNet
+from local_eval.tasks.digits import NarrowResNet, Words, sampled
 from local_eval.tasks.scaled_layers import Factors, ScaledResNet, one_position
 
 PIXELS = "55a2f3e445818cea"

@@ -8,7 +8,7 @@ from local_eval.oracles.train import train
 from local_eval.tasks import digits_vit
 from local_eval.tasks.digits import load
 from local_eval.tasks.evaluate import evaluate, initial_net
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 
 
 def test_the_start_learned_from_other_images_than_the_task_holds():

@@ -8,7 +8,7 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.tasks.check import check_task
 from local_eval.tasks.folder import task as folder_task
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TASKS, TaskError, split_spec
 from tests.conftest import TINY
 from tests.made_up import write_image

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from local_eval.tasks.from_python import task_from
 from local_eval.tasks.names import SPLITS, TaskError
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 
 SIZES = (40, 12, 10, 10)
 ENDS = np.cumsum((0, *SIZES))

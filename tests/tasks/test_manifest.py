@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 from tests.made_up import grade_short, write_image
 

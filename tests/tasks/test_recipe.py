@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from local_eval.tasks.load import load_task, ready
+from local_eval.tasks.loading import load_task, ready
 from local_eval.tasks.names import TaskError
 from local_eval.tasks.recipe import Recipe
 from tests.conftest import TINY

@@ -8,12 +8,12 @@ import torch
 from sklearn.datasets import load_digits
 
 from local_eval.__main__ import main
-from local_eval.engine.sealed import ABOUT, load_state, unseal
 from local_eval.oracles.original import ORIGINAL_SEED, finish_original
 from local_eval.oracles.train import train
+from local_eval.store.sealed import ABOUT, load_state, unseal
 from local_eval.tasks.digits import NOISE, ORIGINAL
 from local_eval.tasks.evaluate import accuracy, predict
-from local_eval.tasks.load import download_task, load_task
+from local_eval.tasks.loading import download_task, load_task
 from local_eval.tasks.names import TaskError, task_names
 from local_eval.tasks.task import structure
 from tests.conftest import TINY
@@ -103,7 +103,7 @@ def test_a_file_without_task_is_refused(tmp_path):
 
 WITH_PLACE = """
 from pathlib import Path
-from local_eval.tasks.load import load_task
+from local_eval.tasks.loading import load_task
 
 def task(where: Path):
     \"\"\"Point it at a folder with data.txt.\"\"\"

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from local_eval.engine.errors import InputError
-from local_eval.engine.sealed import seal_state
+from local_eval.store.errors import InputError
+from local_eval.store.sealed import seal_state
 from local_eval.tasks.evaluate import initial_net
-from local_eval.tasks.load import load_task, ready
+from local_eval.tasks.loading import load_task, ready
 from local_eval.tasks.names import with_changes
 from local_eval.tasks.task import structure
 from local_eval.tasks.weights import digest_of, heads_of

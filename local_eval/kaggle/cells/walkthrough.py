@@ -19,8 +19,8 @@ import numpy as np
 if not Path("local_eval").is_dir():  # Jupyter starts in the notebook's folder
     sys.path.insert(0, str(Path.cwd().parent))
 
-from local_eval.engine.pool import default_workers
 from local_eval.grader import Grader
+from local_eval.isolation.pool import default_workers
 from local_eval.metric.score import confidences
 from local_eval.report.table import table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from local_eval.metric.interval import LEVEL
+from local_eval.metric.uncertainty.interval import LEVEL
 from local_eval.report import leaderboard
 from local_eval.report.board_page.figure import score_against_cost
 from local_eval.report.leaderboard import Board

@@ -19,7 +19,7 @@ from math import factorial
 import numpy as np
 
 from local_eval.metric.metric import quality_of
-from local_eval.metric.projection_shapes import Side, read_side, stray_runs
+from local_eval.metric.uncertainty.projection import Side, read_side, stray_runs
 
 CELLS = 1 << 16  # models x examples that a repair is scored on; more cost seconds and change little
 FLAT = 1e-6  # a spread below this cannot be repaired by stretching

@@ -1,19 +1,117 @@
-"""The plain numbers of a page, worked out from records: no text, no drawing."""
+"""What a page is drawn from: records as they lie on disk, and the plain numbers worked out from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from local_eval.engine.records import Record
-from local_eval.metric.metric import BUCKET, EPSILON_CAP, MetricError, example_epsilons, forgetting_points
-from local_eval.metric.projection_shapes import observed_pairs, read_side, stray_runs
+from local_eval.metric.given import MetricError
+from local_eval.metric.metric import BUCKET, EPSILON_CAP, example_epsilons, forgetting_points
 from local_eval.metric.score import confidences
-from local_eval.report.page.accuracies import Accuracies, accuracies
+from local_eval.metric.uncertainty.projection import observed_pairs, read_side, stray_runs
 from local_eval.report.page.diagnosis import Gap, gap, some_examples
-from local_eval.report.page.results import Results
+from local_eval.store.records import SPLITS, Record
+from local_eval.tasks.task import Task
+
+# What a page is drawn from: a grading as it lies on disk, read and checked by whoever calls `render.write_page`.
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """One row of the table of further attacks."""
+
+    name: str
+    value: str
+    perfect: str  # what perfect unlearning gets at this N
+    meaning: str
+
+
+def beyond_in(score: dict) -> tuple[Beyond, ...]:
+    """The rows that a score.json holds under `beyond`, each with name, value, perfect, low, high, words, meaning."""
+    return tuple(
+        Beyond(
+            row["name"],
+            f"{row['value']:.3f}",
+            f"{row['perfect']:.3f} ({row['low']:.3f} to {row['high']:.3f})",
+            f"{row['words'].capitalize()}. {row['meaning'][:1].upper()}{row['meaning'][1:]}.",
+        )
+        for row in score.get("beyond", ())
+    )
+
+
+@dataclass(frozen=True)
+class Results:
+    """One graded method. `score` is the content of its score.json."""
+
+    score: dict
+    unlearned: dict[int, Record]  # by number of the run
+    pool: list[Record]  # all oracles; the first N of them are those that the score compares with
+    original: Record
+    task: Task
+    command: str  # with which the grading is made again
+    failures: dict[int, str] = field(default_factory=dict)  # why the runs that are missing failed
+    others: tuple[dict, ...] = ()  # score.json of what else was graded on this task at the same N and seed
+    beyond: tuple[Beyond, ...] = ()
+
+    @property
+    def retrained(self) -> list[Record]:
+        """The oracles that the score compares with."""
+        return self.pool[: len(self.unlearned)]
+
+
+# Accuracies of the three kinds of models on the four sets, and by class where the records hold them.
+
+
+KINDS = ("original", "retrained", "unlearned")
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Shares of right answers; nan where the records do not hold them, or where a class has no examples."""
+
+    mean: np.ndarray  # [3, 4] by kind and split
+    spread: np.ndarray  # [3, 4] sd over models
+    by_class: np.ndarray  # [3, 4, C] means
+    size: np.ndarray  # int [4, C] examples
+
+    def missing(self) -> list[str]:
+        """Kinds of models of which the validation set's and the classes' accuracies were not kept."""
+        return [kind for k, kind in enumerate(KINDS) if np.isnan(self.mean[k, SPLITS.index("validation")])]
+
+
+def accuracies(results: Results) -> Accuracies:
+    """Work them out for the original, the retrained and the unlearned models."""
+    task, classes = results.task, results.task.num_classes
+    size = np.stack([np.bincount(task.splits[s].labels.cpu().numpy(), minlength=classes) for s in SPLITS])
+    labels = task.forget.labels.cpu().numpy()
+    kinds = [[results.original], results.retrained, list(results.unlearned.values())]
+    found = [_of_kind(records, size, labels) for records in kinds]
+    return Accuracies(*(np.stack(part) for part in zip(*found)), size)
+
+
+def _of_kind(records: Sequence[Record], size: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Mean [4], sd [4] over models, and means by class [4, C]."""
+    right = np.stack([right_answers(r, labels, size.shape[1]) for r in records])  # [n, 4, C]
+    each = right.sum(axis=2) / np.maximum(size.sum(axis=1), 1)
+    each[:, SPLITS.index("retain")] = [r.evaluation.retain_accuracy for r in records]
+    each[:, SPLITS.index("test")] = [r.evaluation.test_accuracy for r in records]
+    by_class = np.where(size > 0, right.mean(axis=0) / np.maximum(size, 1), np.nan)
+    return each.mean(axis=0), each.std(axis=0), by_class
+
+
+def right_answers(record: Record, labels: np.ndarray, classes: int) -> np.ndarray:
+    """float [4, C]: right answers by split and class; nan where not kept, as only the forget set always is."""
+    evaluation = record.evaluation
+    if evaluation.controls is not None:
+        return evaluation.controls.right.astype(float)
+    found = np.full((len(SPLITS), classes), np.nan)
+    if not evaluation.forget_logits.shape[1]:  # given as confidences
+        return found
+    hits = labels[evaluation.forget_logits.argmax(axis=1) == labels]
+    found[SPLITS.index("forget")] = np.bincount(hits, minlength=classes)
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from local_eval.engine.files import write_atomically
 from local_eval.metric.score import OFFICIAL_RUNS
-from local_eval.report.page import blocks, faults, words
-from local_eval.report.page.facts import Facts, gather
-from local_eval.report.page.results import Results
-from local_eval.report.page.style import as_png, as_svg
+from local_eval.report.page import tables as blocks
+from local_eval.report.page import words
+from local_eval.report.page import words as faults
+from local_eval.report.page.facts import Facts, Results, gather
+from local_eval.report.page.figures import as_png, as_svg
+from local_eval.store.files import write_atomically
 
 PAGE, FOLDER = "report.html", "figures"
 SMALLEST_IMAGE = 96  # pixels; smaller images are enlarged, each pixel to a square

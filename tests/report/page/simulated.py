@@ -12,14 +12,14 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from local_eval.engine.evaluation import Controls, Evaluation
-from local_eval.engine.records import Record
-from local_eval.metric.projection import ProjectionError
 from local_eval.metric.score import compute_score
+from local_eval.metric.uncertainty.projection import ProjectionError
+from local_eval.report.page.facts import Beyond, Results
 from local_eval.report.page.render import write_page
-from local_eval.report.page.results import Beyond, Results
 from local_eval.report.table import read_score, save_score
-from local_eval.tasks.task import Recipe, Split, Task
+from local_eval.store.records import Controls, Evaluation, Record
+from local_eval.tasks.recipe import Recipe
+from local_eval.tasks.task import Split, Task
 
 CLASSES = 4
 CASES = {

@@ -5,12 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from local_eval.engine.evaluation import SPLITS
 from local_eval.metric.metric import forgetting_points
-from local_eval.report.page.accuracies import accuracies
-from local_eval.report.page.contours import expected_points
-from local_eval.report.page.facts import bins_of, counted, gather, last_edge, spread_out, standing
-from local_eval.report.page.results import beyond_in
+from local_eval.report.page.facts import (
+    accuracies,
+    beyond_in,
+    bins_of,
+    counted,
+    gather,
+    last_edge,
+    spread_out,
+    standing,
+)
+from local_eval.report.page.figures import expected_points
+from local_eval.store.records import SPLITS
 from tests.report.page.simulated import results
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from local_eval.report.page import faults
+from local_eval.report.page import words as faults
 from local_eval.report.page.facts import gather
 from tests.report.page.simulated import CASES, results
 

@@ -1,0 +1,527 @@
+"""The commands that grade: check, runs, oracles, scores of one or several submissions, comparisons, the report page.
+
+How to run them: python -m local_eval --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from itertools import combinations
+from pathlib import Path
+
+from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
+from local_eval.grader import Grader, SeveralOriginals, grade_all, repeats_of, seeds
+from local_eval.isolation.child import Failure
+from local_eval.isolation.device import usable_device
+from local_eval.isolation.pool import default_workers
+from local_eval.isolation.share_gpu import Engine
+from local_eval.methods.settings import label
+from local_eval.methods.submission import SUBMISSIONS, Submission, looks_like_checkpoints, submission_names
+from local_eval.metric.metric import example_epsilons
+from local_eval.metric.score import Score, ScoreError, check_runs, confidences
+from local_eval.metric.uncertainty.paired import comparison_of
+from local_eval.on_disk import graded_confidences
+from local_eval.oracles.oracles import save_pool
+from local_eval.oracles.original import original_record
+from local_eval.report.compare import Graded, around_markers, as_json, markdown, write_between_markers
+from local_eval.report.page.facts import Results, beyond_in
+from local_eval.report.page.render import write_page
+from local_eval.report.prediction import in_words
+from local_eval.report.table import originals_line, read_score, repeats_line, table
+from local_eval.runs.check import check_submission
+from local_eval.runs.one_run import finished_runs
+from local_eval.runs.plan import Sandbox
+from local_eval.store.errors import InputError, WorkError
+from local_eval.store.files import write_atomically
+from local_eval.store.records import Record, RecordError
+from local_eval.tasks.loading import load_task, overview
+from local_eval.tasks.names import option_words, split_changes
+
+# What the commands that grade say: scores, failures.
+
+
+OVER_BUDGET = 3  # exit code
+
+
+def say_scoring(examples: int, runs: int) -> None:
+    """What takes a while now."""
+    print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
+
+
+def tell_score(found: Score, path: Path, submission: str, grader: Grader) -> int:
+    """Print a score, and what Kaggle would have given; returns the exit code."""
+    print(table(found, submission, grader.task.name))
+    print(f"written to {path}")
+    print(in_words(grader.predicted(found, submission)))
+    return OVER_BUDGET if found.within_budget is False else 0
+
+
+def tell_failures(failures: dict[int, Failure], runs: int) -> int:
+    """Say why runs failed, each reason once; returns how many did."""
+    by_reason: dict[str, list[int]] = {}
+    for index, failure in sorted(failures.items()):
+        by_reason.setdefault(failure.reason, []).append(index)
+    for indices in by_reason.values():
+        runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
+        print(f"{runs_named} failed: {failures[indices[0]].told()}", file=sys.stderr)  # what the first one printed
+    if failures:
+        print(
+            f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
+            "The same command tries them again, with a longer --timeout if they are slow and do not hang; "
+            "--allow-missing scores without them",
+            file=sys.stderr,
+        )
+    return len(failures)
+
+
+# Which of two methods is better, said after the table.
+
+
+def tell_pairs(grader: Grader, scores: dict[str, Score]) -> None:
+    """Print a line for every two methods: better, worse or cannot tell."""
+    labels, persons = grader.labels_and_persons
+    oracles = confidences(grader.cached_oracles()[: grader.runs], labels)
+    runs = {name: graded_confidences(grader, name) for name in scores}
+    for first, second in combinations(scores, 2):
+        utilities = scores[first].utility, scores[second].utility
+        found = comparison_of(runs[first], runs[second], oracles, persons, utilities)
+        print(found.in_words(first, second))
+
+
+# Make and score the runs of a submission: with one seed or several, from one original model and also from several.
+
+
+def with_originals(grader: Grader, options: argparse.Namespace) -> list[Grader]:
+    """The grader with the official single original model, and with --originals one with several.
+
+    Raises:
+        ScoreError: numbers of originals or repeats that make no sense.
+    """
+    seeds(grader, options.repeat)
+    if options.originals is None:
+        return [grader]
+    return [grader, SeveralOriginals.like(grader, options.originals)]
+
+
+def make_runs(grader: Grader, options: argparse.Namespace) -> bool:
+    """Make what is missing of all seeds' runs, and tell what failed; may they be scored?"""
+    if isinstance(grader, SeveralOriginals):
+        print(f"originals: {grader.room_of_originals()}", flush=True)
+    keep = options.keep_checkpoints and not isinstance(grader, SeveralOriginals)
+    for one in seeds(grader, options.repeat):
+        failed = tell_failures(one.finish_runs(options.submission, keep=keep)[1], one.runs)
+        if keep and not failed:
+            print(f"checkpoints: {one.zip_checkpoints(options.submission)}")
+        if failed and not options.allow_missing:
+            return False
+    return True
+
+
+def score_all(graders: list[Grader], options: argparse.Namespace) -> tuple[int, Score]:
+    """Score what is on disk, each grader's seeds; the exit code, and the official score."""
+    say_scoring(len(graders[0].task.forget), options.runs)
+    scores = [_score(grader, options) for grader in graders]
+    if len(graders) > 1:
+        print(originals_line(*scores, graders[1].originals))
+    return OVER_BUDGET if any(found.within_budget is False for found in scores) else 0, scores[0]
+
+
+def _score(grader: Grader, options: argparse.Namespace) -> Score:
+    """Score every seed on its own, and tell the first one's score with the others beside it."""
+    all_seeds = seeds(grader, options.repeat)
+    repeated = repeats_of(all_seeds, options.submission)
+    how = (options.submission, options.allow_missing, options.budget_hours)
+    first, path = grader.score(*how, repeated)
+    for one in all_seeds[1:]:
+        one.score(*how)
+    label = Submission.find(options.submission).label
+    several = f" from {grader.originals} original models" if isinstance(grader, SeveralOriginals) else ""
+    tell_score(first, path, label + several, grader)
+    if repeated:
+        print(repeats_line(repeated, first))
+    return first
+
+
+# `grade a b c`: one after the other, and a table at the end. What goes wrong with one leaves the others theirs.
+
+
+HEAD = ("", "N", "score", "90 % interval", "of ceiling", "RA", "TA", "s / run")
+LONGEST = 120  # characters of a reason in the table; it was told in full before
+RUNS_FAILED = "runs failed, as told above"
+
+
+def grade_several(
+    options: argparse.Namespace,
+    names: list[str],
+    check_one: Callable[[argparse.Namespace], None],
+    grade_one: Callable[[argparse.Namespace], tuple[int, Score | None]],
+) -> int:
+    """Check all, then grade each; returns 0, 1 if any could not be graded, else the highest code of any.
+
+    Args:
+        options: of `grade`; the two functions get them with `submission` set to one name.
+        check_one: raises what is wrong with a submission.
+        grade_one: prints how it goes; returns an exit code and the score, None if runs failed.
+    """
+    codes: dict[str, int] = {}
+    scores: dict[str, Score] = {}
+    failed: dict[str, str] = {}
+    for work in (check_one, grade_one):
+        for number, name in enumerate(names, 1):
+            if name in failed or (work is check_one and looks_like_checkpoints(name)):
+                continue
+            if work is grade_one:
+                print(f"\n{number} of {len(names)}: {name}", flush=True)
+            try:
+                told = work(argparse.Namespace(**vars(options) | {"submission": name}))
+            except (InputError, WorkError, RuntimeError) as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed[name] = str(error)
+                continue
+            if work is grade_one:
+                codes[name], score = told
+                scores |= {name: score} if score else {}
+                failed |= {} if score else {name: RUNS_FAILED}
+    print("\n" + table_of_several(names, scores, failed))
+    return 1 if failed else max(codes.values())
+
+
+def table_of_several(names: list[str], scores: dict[str, Score], failed: dict[str, str]) -> str:
+    """One row each, in the order in which they were given: aligned columns, or why there is no score."""
+    rows = [HEAD, *(_row(name, scores[name]) for name in names if name in scores)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths[0] = max(len(name) for name in names)
+    lines = []
+    for name, row in [("", HEAD), *((name, _row(name, scores[name]) if name in scores else None) for name in names)]:
+        if row is None:
+            reason = " ".join(failed[name].split())
+            lines.append(f"{name:<{widths[0]}}  failed: {reason[:LONGEST]}{' ...' if len(reason) > LONGEST else ''}")
+        else:
+            cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:])]
+            lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells]))
+    return "\n".join(lines)
+
+
+def _row(name: str, s: Score) -> tuple[str, ...]:
+    low, high = s.interval
+    invalid = " (not valid: over the limit)" if s.within_budget is False else ""
+    cells = (f"{s.score:.4f}{invalid}", f"{low:.4f} to {high:.4f}", f"{s.quality_over_ceiling:.2f}")
+    seconds = "-" if s.seconds_per_run != s.seconds_per_run else f"{s.seconds_per_run:.2f}"
+    return (name, str(s.runs), *cells, f"{s.retain_accuracy:.3f}", f"{s.test_accuracy:.3f}", seconds)
+
+
+# Draw the page of a graded method from what lies on disk: for `report`, and at the end of `grade`.
+
+
+ALIKE = ("runs", "originals", "interval_level", "retrained")  # in what may stand beside it
+NEEDED = ("oracles", "projected", "not_projected", "missing_runs", "notes", "seed", "task_spec", "when")
+CHECKED = 3  # examples whose epsilons are computed again: do the records still belong to the score?
+
+
+def draw_report(grader: Grader, submission: str, images: bool = True) -> Path:
+    """Write report.html beside score.json; returns its path.
+
+    Args:
+        submission: name or path of a submission, or of checkpoints.
+        images: whether the page shows three images of the forget set.
+    Raises:
+        ScoreError: there is no score, or runs and oracles are not those of the score any more.
+        RecordError: score.json cannot be trusted.
+        OutputError: the page cannot be written.
+    """
+    if looks_like_checkpoints(submission):
+        folder, score, records = _of_checkpoints(grader, Path(submission))
+        named = str(Path(submission).name)
+    else:
+        folder, score, records = _of_runs(grader, submission)
+        named = _as_given(Submission.find(submission))
+    results = _results(grader, folder, score, records, _command(named, score))
+    _check_fit(results)
+    return write_page(results, folder, images)
+
+
+def _of_runs(grader: Grader, submission: str) -> tuple[Path, dict, dict[int, Record]]:
+    plan = grader.run_plan(submission)
+    folder = grader.score_folder(plan.folder_name)
+    score = _score_in(folder, submission)
+    missing = set(score["missing_runs"])
+    shape = len(grader.task.forget), grader.task.num_classes
+    done = finished_runs(plan, grader.folder / plan.folder_name, score["runs"] + len(missing), shape)
+    return folder, score, {k: run for k, run in done.items() if k not in missing}
+
+
+def _of_checkpoints(grader: Grader, path: Path) -> tuple[Path, dict, dict[int, Record]]:
+    side = find_given(grader, path, "unlearned", look=False)
+    folder = score_folder(grader, side)
+    return folder, _score_in(folder, path.name), {record.identity["index"]: record for record in side.records}
+
+
+def _score_in(folder: Path, submission: str) -> dict:
+    again = f"python -m local_eval grade {submission}"
+    if not (folder / "score.json").exists():
+        raise ScoreError(f"there is no score of {submission} in {folder}; make one first: {again}")
+    score = read_score(folder / "score.json")
+    if gone := [key for key in NEEDED if key not in score]:
+        raise ScoreError(f"{folder / 'score.json'} is of an earlier version, without {gone[0]}; score again: {again}")
+    if score["score"] is None:
+        raise ScoreError(
+            f"{folder / 'score.json'} knows no accuracies, which a page needs; put retain_accuracy and "
+            "test_accuracy into the file that was given"
+        )
+    return score
+
+
+def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Record], command: str) -> Results:
+    runs = score["runs"]
+    if not grader.original_records():
+        raise ScoreError("a page shows the original model, and none is there: both sides were given")
+    pool = replace(grader, runs=runs).cached_oracles()
+    if len(records) != runs or len(pool) < runs:
+        raise ScoreError(
+            f"{folder} has a score of {runs} runs, but {len(records)} runs and {len(pool)} oracles count now; "
+            f"grade again: {command}"
+        )
+    original = original_record(grader.task, grader.fingerprint, grader.original_file, grader.device)
+    failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
+    others, beyond = _others(folder, score), beyond_in(score)
+    return Results(score, records, pool, original, grader.task, command, failures, others, beyond)
+
+
+def _check_fit(results: Results) -> None:
+    """Raise ScoreError if these are not the models that the score was made from."""
+    labels = results.task.forget.labels.cpu().numpy()
+    runs = [results.unlearned[k] for k in sorted(results.unlearned)]
+    some = [confidences(models, labels)[:, :CHECKED] for models in (runs, results.retrained)]
+    if example_epsilons(*some).tolist() != results.score["epsilons"][:CHECKED]:
+        raise ScoreError(f"runs or oracles have changed since they were scored; grade again: {results.command}")
+
+
+def _why(path: Path) -> str:
+    """The first line of what is kept of a failed run."""
+    try:
+        return path.read_text(errors="replace").partition("\n")[0]
+    except OSError:
+        return "the reason was not kept"
+
+
+def _others(folder: Path, score: dict) -> tuple[dict, ...]:
+    """What else was graded on this task at this N and seed; of a submission's versions the last."""
+    found = {}
+    for path in sorted(folder.parent.glob("*/score.json")):
+        if path.parent == folder:
+            continue
+        try:
+            other = read_score(path)
+            seeds = {other["seed"], score["seed"]} - {None}  # of checkpoints it is not known
+            originals = {s.get("made_from", {}).get("original") for s in (other, score)} - {None}  # likewise
+            one = len(seeds) < 2 and len(originals) < 2 and other["score"] is not None
+            if one and all(other.get(key) == score.get(key) for key in ALIKE):
+                name = other["submission"]
+                found[name] = max(found.get(name, other), other, key=lambda s: s["when"])
+        except (RecordError, KeyError):  # damaged, or of an earlier version: it is not this page's matter
+            continue
+    return tuple(s for name, s in sorted(found.items()) if name != score["submission"])
+
+
+def _as_given(submission: Submission) -> str:
+    """How the command line names it, without the folders of whoever graded it."""
+    own = submission.path.parent == SUBMISSIONS
+    return submission.label if own else label(submission.path.name, submission.settings)
+
+
+def _command(named: str, score: dict) -> str:
+    spec, _ = split_changes(score["task_spec"])
+    words = ["python", "-m", "local_eval", "grade", named, "--task", Path(spec).name]
+    words += option_words(score["task_spec"])
+    if score["seed"] is not None:
+        words += ["--runs", str(score["runs"] + len(score["missing_runs"])), "--seed", str(score["seed"])]
+    words += ["--allow-missing"] if score["missing_runs"] else []
+    words += ["--retrained", score["retrained"]["from"]] if score.get("retrained") else []
+    return shlex.join(words)
+
+
+# What `grade` does when the score is written: draw the page about it, and never fail by that.
+
+
+def draw_after_grading(options: argparse.Namespace, grader: Grader) -> None:
+    """Draw the page, unless --no-report; whatever goes wrong is told in one line, since the score is safe by now."""
+    if options.no_report:
+        return
+    try:
+        # now: figures take a second to load, and may be missing
+
+        print(f"report: {draw_report(grader, options.submission)}")
+    except Exception as error:
+        print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
+
+
+def _grader(options: argparse.Namespace) -> Grader:
+    check_runs(options.runs)
+    device = device_of(options)
+    grader = Grader(
+        task_spec=options.task,
+        out=options.out,
+        runs=options.runs,
+        seed=options.seed,
+        device=device,
+        workers=getattr(options, "workers", None),
+        timeout=getattr(options, "timeout", Grader.timeout),
+        sandbox=getattr(options, "sandbox", None),
+        engine=engine_of(options),
+    )
+    return against_given(grader, options) if getattr(options, "retrained", None) else grader
+
+
+def against_given(grader: Grader, options: argparse.Namespace) -> AgainstGiven:
+    """The grader against the models of --retrained, which are read once."""
+    if getattr(options, "originals", None):
+        raise ScoreError("--originals grades against the task's oracles; leave it or --retrained out")
+    if not hasattr(options, "given"):
+        print(f"retrained models from {options.retrained}; the task's own oracles are left alone", flush=True)
+        options.given = AgainstGiven.like(_one_at_a_time(grader), options.retrained).given
+    own = {field.name: getattr(grader, field.name) for field in fields(grader)}
+    return AgainstGiven(**own, given=options.given)
+
+
+def _one_at_a_time(grader: Grader) -> Grader:
+    """For checkpoints, unless --workers says otherwise."""
+    return replace(grader, workers=grader.workers or min(default_workers(grader.device), CHECKPOINT_WORKERS))
+
+
+def engine_of(options: argparse.Namespace) -> Engine | None:
+    """What --engine and --address say; None for processes of this machine. Raises InputError."""
+    if getattr(options, "engine", "local") == "local":
+        if getattr(options, "address", None):
+            raise ScoreError("--address is the address of a Ray cluster: it goes with --engine ray")
+        return None
+    from local_eval.cluster.ray_engine import RayEngine  # here, since nothing else needs it
+
+    return RayEngine(options.address)
+
+
+def device_of(options: argparse.Namespace) -> str:
+    """The device that was asked for, or the best there is. Raises InputError if it cannot be used."""
+    return usable_device(options.device)
+
+
+def grade(options: argparse.Namespace) -> int:
+    """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
+    names = list(dict.fromkeys(options.submissions))
+    if len(names) > 1:
+        _ = _grader(options).task  # a wrong task should not be told once for every submission
+        return grade_several(options, names, _check_one, _grade_checked)
+    options.submission = names[0]
+    if not looks_like_checkpoints(options.submission):
+        _check_one(options)
+    return _grade_checked(options)[0]
+
+
+def _check_one(options: argparse.Namespace) -> None:
+    grader = _grader(options)
+    with_originals(grader, options)  # numbers that make no sense are told now
+    for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
+        print(f"task: {note}")
+    print(f"checking {options.submission}: a dry run on two batches", flush=True)
+    for remark in check_submission(options.submission, options.task, grader.device, grader.sandbox_of_runs()):
+        print(f"check: {remark}", flush=True)
+
+
+def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
+    """An exit code, and the score unless runs failed."""
+    if looks_like_checkpoints(options.submission):
+        return _grade_checkpoints(options)
+    grader = _grader(options)
+    print(grader.disk_needed(options.submission, options.keep_checkpoints), flush=True)
+    oracles = grader.finish_oracles()
+    print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
+    graders = with_originals(grader, options)
+    if not all(make_runs(each, options) for each in graders):
+        return 1, None
+    told = score_all(graders, options)
+    draw_after_grading(options, grader)
+    return told
+
+
+def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
+    if options.budget_hours is not None or options.keep_checkpoints or options.originals or options.repeat != 1:
+        names = "--budget-hours, --keep-checkpoints, --originals and --repeat"
+        raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
+    path, grader = Path(options.submission), _one_at_a_time(_grader(options))
+    found = grade_given(grader, path)
+    code = tell_score(*found, path.name, grader)
+    draw_after_grading(options, grader)
+    return code, found[0]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Only the runs."""
+    return 1 if tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Only the score of what is on disk."""
+    return score_all(with_originals(_grader(options), options), options)[0]
+
+
+def oracles(options: argparse.Namespace) -> int:
+    """Only the oracles; or take them from a file, or leave them in one."""
+    grader = _grader(options)
+    if options.load_pool:
+        print(f"{grader.take_oracles(options.load_pool)} oracles from {options.load_pool}")
+    trained = grader.finish_oracles()
+    print(f"{len(trained)} oracles in {grader.folder / 'oracles'}")
+    if options.save_pool:
+        save_pool(trained, options.save_pool)
+        print(f"{len(trained)} oracles saved to {options.save_pool}")
+    return 0
+
+
+def headroom(options: argparse.Namespace) -> int:
+    """Score originals that forgot nothing, and say whether that leaves room for methods."""
+    grader = _grader(options)
+    found, verdict = grader.headroom()
+    print(table(found, "fresh originals, nothing forgotten,", grader.task.name))
+    print("\n".join(verdict.lines(found.runs)))
+    return 0
+
+
+def compare_all(options: argparse.Namespace) -> int:
+    """Several submissions in one table."""
+    grader = _grader(options)
+    names = options.names or submission_names()
+    if options.write:
+        around_markers(options.write, f"table {grader.task.name}")  # so should a file that cannot take the table
+    scores, failed = grade_all(grader, names)
+    for name, reason in failed.items():
+        print(f"{name} is not in the table: {reason}", file=sys.stderr)
+    if scores:
+        about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
+        graded = Graded(scores, *about)
+        print(markdown(graded))
+        if len(scores) > 1 and (options.pairs or len(names) == 2):
+            tell_pairs(grader, scores)
+        if options.save:
+            write_atomically(options.save, as_json(graded).encode())
+        if options.write:
+            write_between_markers(options.write, f"table {grader.task.name}", markdown(graded))
+    return 1 if failed else 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check the contract; without a submission, tell what was understood of the task."""
+    if options.submission is None:
+        print(overview(load_task(options.task)))
+        return 0
+    load_task(options.task)  # a wrong task should not be blamed on the submission
+    sandbox = Sandbox(options.sandbox) if options.sandbox else None
+    for remark in check_submission(options.submission, options.task, device_of(options), sandbox):
+        print(f"check: {remark}")
+    print(f"{options.submission} keeps the contract")
+    return 0

@@ -1,0 +1,226 @@
+"""The commands that look: quick, leaderboard, report, sandbox.
+
+How to run it: python -m local_eval sandbox
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from local_eval.cli.grading import device_of, draw_report, engine_of, tell_failures
+from local_eval.grade_given import AgainstGiven
+from local_eval.grader import Grader
+from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import Submission, source_files, submission_path
+from local_eval.metric.measures import Labels
+from local_eval.metric.quick import FEWEST, QuickLook, quick_look
+from local_eval.metric.score import LEAST_RUNS, ScoreError, check_runs
+from local_eval.on_disk import entries
+from local_eval.report.leaderboard import Board, as_csv, as_json, as_text, make_board
+from local_eval.store.errors import InputError, WorkError
+from local_eval.store.files import write_atomically
+from local_eval.store.provenance import provenance
+from local_eval.tasks.names import option_words, split_changes
+
+# Do something again whenever a submission, or what it imports from common/, is saved.
+#
+# Looked at by content, twice a second: saving without a change does nothing, and no notification service is needed.
+
+
+POLL = 0.5  # seconds between looks at the files
+SETTLED = 0.2  # seconds for which a file must stay as it is: an editor may save in several steps
+
+
+def whenever_saved(
+    name: str, look: Callable[[], object], sleep: Callable[[float], None] = time.sleep
+) -> Iterator[InputError | WorkError | RuntimeError | None]:
+    """Call `look()` now and after every change of the submission's files; yields after each what went wrong, or None.
+
+    A file that is half saved, gone for a moment or no Python any more is one of the things that go wrong: the next
+    change is waited for.
+
+    Raises:
+        SubmissionError: there is no such submission to begin with.
+    """
+    path = submission_path(name)
+    files, seen = [path], ""
+    while True:
+        with contextlib.suppress(SubmissionError):  # while it is no Python, what it imported before is watched
+            files = source_files(path) if path.is_file() else files
+        now = _content(files)
+        if now == seen:
+            sleep(POLL)
+            continue
+        while (settled := _content(files, sleep)) != now:
+            now = settled
+        seen = now
+        try:
+            look()
+        except (InputError, WorkError, RuntimeError) as error:
+            yield error
+        else:
+            yield None
+
+
+def _content(files: list[Path], sleep: Callable[[float], None] | None = None) -> str:
+    """Hash of what the files hold, if asked for after a moment."""
+    if sleep is not None:
+        sleep(SETTLED)
+    sha = hashlib.sha256()
+    for file in files:
+        with contextlib.suppress(OSError):
+            sha.update(f"{file}\0".encode() + file.read_bytes())
+    return sha.hexdigest()
+
+
+# A quick look while tuning: a few runs, no score; with --watch again whenever the file is saved.
+#
+# The runs are those that `grade` would make: it finds them when it comes, and makes only the others.
+
+
+def quick(options: argparse.Namespace) -> int:
+    """Look once, or with --watch until Ctrl-C."""
+    if options.runs < FEWEST:
+        raise ScoreError(f"--runs {options.runs} shows no spread: give at least {FEWEST}")
+    where, how = (options.task, options.out, options.runs, options.seed), (options.workers, options.timeout)
+    grader = Grader(*where, device_of(options), *how, engine=engine_of(options))
+    look = functools.partial(_look, grader, options.submission)
+    if not options.watch:
+        return look()
+    for failed in whenever_saved(options.submission, look):
+        text = f"{failed}\n" if failed else ""
+        print(f"{text}watching {options.submission}; save it to look again, Ctrl-C to end", file=sys.stderr, flush=True)
+    return 0
+
+
+def _look(grader: Grader, name: str) -> int:
+    submission = Submission.find(name)
+    oracles = grader.finish_oracles(max(grader.runs, LEAST_RUNS))
+    done, failures = grader.make_runs(name)
+    if tell_failures(failures, grader.runs):
+        return 1
+    runs = [done[index] for index in sorted(done)]
+    found = quick_look(runs, grader.cached_oracles() or oracles, *grader.original_records(), Labels.of(grader.task))
+    print(table(found, submission.label, grader.task.name, len(runs)), flush=True)
+    return 0
+
+
+def table(found: QuickLook, submission: str, task: str, runs: int) -> str:
+    """The look as a few aligned lines."""
+    columns = (found.unlearned, found.retrained, found.original)
+    rows = [(f"{key} accuracy", *(f"{getattr(c, key):.3f}" for c in columns)) for key in ("retain", "forget", "test")]
+    attacks = ("unknown" if c.attack is None else f"{c.attack:.3f}" for c in columns)
+    rows.append(("starting kit's attack", *attacks))
+    rows.append(("shift, in sd", f"{found.shift[0]:.2f}", "0", f"  standard error {found.shift[1]:.2f}"))
+    rows.append(("spread ratio", f"{found.ratio[0]:.2f}", "1", f"  standard error {found.ratio[1]:.2f}"))
+    lines = [f"quick look at {submission} on {task}, {runs} runs: no score"]
+    lines.append(f"  {'':<22}{'unlearned':>10}{'retrained':>10}{'original':>10}")
+    lines += [f"  {name:<22}{one:>10}{two:>10}{three:>10}" for name, one, two, three in rows]
+    lines.append(f"  {found.words}; {found.seconds:.2f} s a run. A score: grade {submission} --runs 64")
+    return "\n".join(lines)
+
+
+# What is graded on a task, ranked and in tiers; and two methods held against each other.
+
+
+def leaderboard(options: argparse.Namespace) -> int:
+    """Print the board of what is on disk, and write it to files."""
+    check_runs(options.runs)
+    grader = Grader(options.task, options.out, options.runs, options.seed, device_of(options))
+    board = board_of(grader)
+    print(as_text(board))
+    for path, write in ((options.write_csv, as_csv), (options.json, as_json), (options.html, _as_html)):
+        if path:
+            write_atomically(path, write(board).encode())
+            print(f"written to {path}")
+    return 0
+
+
+def board_of(grader: Grader) -> Board:
+    """The board of a grader's task, N and seed; raises ScoreError if there is nothing on it."""
+    found, left_out, oracles = entries(grader)
+    return make_board(found, left_out, oracles, grader.labels_and_persons[1], _facts(grader, found), _tell)
+
+
+def _facts(grader: Grader, found) -> dict:
+    made = provenance(grader.device)
+    spec, _ = split_changes(grader.task_spec)
+    command = ["python", "-m", "local_eval", "leaderboard", "--task", spec.partition(":")[0]]
+    command += option_words(grader.task_spec)
+    command += ["--runs", str(grader.runs)] + (["--seed", str(grader.seed)] if grader.seed else [])
+    devices = {str(one.content.get("device")) for one in found}
+    return {
+        "task": grader.task.name,
+        "fingerprint": grader.fingerprint,
+        "runs": grader.runs,
+        "seed": grader.seed,
+        **({"original": name} if (name := grader.given_original) else {}),
+        "ceiling": found[0].content["ceiling"],
+        "ceiling_interval": found[0].content["ceiling_interval"],
+        "device": ", ".join(sorted(devices)),
+        "hardware": made["hardware"],
+        "torch": ", ".join(sorted({str(one.content.get("torch")) for one in found})),
+        "commit": made["commit"],
+        "command": shlex.join(command),
+    }
+
+
+def _as_html(board: Board) -> str:
+    from local_eval.report.board_page.render import page  # here, so that text needs no matplotlib
+
+    return page(board)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# The command `report`: draw the page of what was graded last.
+
+
+def report(options: argparse.Namespace) -> int:
+    """Draw the page, and say where it is."""
+    grader = Grader(options.task, options.out, seed=options.seed, device=device_of(options))
+    if options.retrained:
+        grader = AgainstGiven.like(grader, options.retrained, look=False)
+    print(f"report: {draw_report(grader, options.submission, not options.no_images)}")
+    return 0
+
+
+WHAT = {
+    "limits": "no core or giant files, few processes, few environment variables",
+    "files": "reads Python and the submission, writes in its own temporary folder",
+    "network": "no sockets",
+    "processes": "no signals to others, no looking into them, no mounts, no capabilities",
+}
+OTHERS = ("bwrap", "podman", "docker")
+
+
+def sandbox(_: argparse.Namespace) -> int:
+    """Try every layer, and say which levels can be had; 1 if the full one cannot."""
+    missing = probe()
+    for layer, what in WHAT.items():
+        print(f"{layer:<10}{'missing' if missing[layer] else 'works':<9}{missing[layer] or what}")
+    had = [name for name, layers in LEVELS.items() if not any(missing[layer] for layer in layers)]
+    print(f"levels: {', '.join(had) or 'none'}")
+    print(had and f"--sandbox {had[0] if had[0] != 'full' else ''}".rstrip() + " is the most that can be had here")
+    there = [name for name in OTHERS if shutil.which(name)]
+    user = "root, for whom the number of processes is not limited" if os.getuid() == 0 else "no root"
+    print(
+        f"kernel {platform.release()} {platform.machine()}, Landlock ABI {landlock_abi()}, seccomp "
+        f"{'no' if no_seccomp() else 'yes'}, user is {user}; of bubblewrap and containers, which the kit does "
+        f"not use, there is: {', '.join(there) or 'none'}"
+    )
+    return 0 if "full" in had else 1

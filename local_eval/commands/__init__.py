@@ -1,4 +1,0 @@
-"""What the command line does: `parser` says what can be asked, the others do it.
-
-In: parsed options. Out: printed lines, files, an exit code.
-"""

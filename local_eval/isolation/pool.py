@@ -1,0 +1,251 @@
+"""Many independent jobs on a pool of processes, with time limits, crash detection and progress (pebble does the work).
+
+A job that raises, hangs or kills its process becomes a `Failure`, and the others go on. Results arrive in the parent,
+one at a time, in the order in which they finish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as JobTimeout
+from multiprocessing import resource_tracker
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+from tqdm import tqdm
+
+from local_eval.isolation.child import (
+    Failure,
+    adopt_orphans,
+    children_now,
+    die_with_parent,
+    end_strangers,
+    exit_reason,
+    kill_descendants,
+)
+from local_eval.store.files import remove_of_the_dead, remove_ours
+
+# Show that something goes on: a bar on a terminal, elsewhere a line every half minute.
+
+
+EVERY = 30.0  # seconds between lines where there is no terminal
+
+
+class Progress:
+    """`with Progress(64, "runs of fanchuan") as progress: ... progress.update(1)`; on standard error."""
+
+    def __init__(self, total: int, title: str, unit: str = "model", clock: Callable[[], float] = time.monotonic):
+        self.total, self.title, self.done, self._clock = total, title, 0, clock
+        self._start = self._told = clock()
+        on_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total, desc=title, unit=unit, disable=not on_terminal, dynamic_ncols=True, smoothing=0.05
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+
+    def update(self, count: int) -> None:
+        """So many more are done."""
+        self.done += count
+        self._bar.update(count)
+        self._tell()
+
+    def tick(self) -> None:
+        """Time has passed; call it at least every few seconds."""
+        self._bar.refresh()
+        self._tell()
+
+    def _tell(self) -> None:
+        now = self._clock()
+        if self._bar.disable and now - self._told >= EVERY and self.done < self.total:
+            self._told = now
+            print(f"{self.title}: {self.done} of {self.total} done, {self._left(now)}", file=sys.stderr, flush=True)
+
+    def _left(self, now: float) -> str:
+        if not self.done:
+            return f"{in_words(now - self._start)} gone"
+        return f"about {in_words((self.total - self.done) * (now - self._start) / self.done)} left"
+
+
+def in_words(seconds: float) -> str:
+    """'40 s', '3 min', '2.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+# How a pool's process begins and ends. Imports nothing heavy: it must be mortal before it imports torch.
+
+
+STOPPED = 128 + signal.SIGTERM  # a worker's exit code when it was asked to end
+
+
+def start_worker(parent: int) -> None:
+    """Make this process mortal, quiet and single-threaded, in this order.
+
+    Args:
+        parent: the process that it must not outlive.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no handler of Python's would be called while a library is loaded
+    if not die_with_parent(signal.SIGTERM):  # a killed parent cannot stop its workers
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
+        os._exit(STOPPED)
+    os.environ["MPLBACKEND"] = "Agg"  # plots go nowhere
+    silence = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(silence, number)
+    import torch
+
+    # The number of threads changes the order of additions, so it must not follow the number of workers.
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(*_) -> None:
+    """End now, and whatever runs apart from this process with it."""
+    kill_descendants()
+    remove_ours()
+    os._exit(STOPPED)
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        threading.Event().wait(1.0)
+    _leave()
+
+
+# What full GPU memory is called by the allocator and CUDA, by cuBLAS, and by cuDNN, which swallows the first
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
+
+
+def default_workers(device: str) -> int:
+    """How many processes to use: one per usable core on a CPU, one on a GPU."""
+    if device.partition(":")[0] != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_was_full(reason: str) -> bool:
+    """Does an error's text say that the GPU's memory was full?"""
+    return any(sign in reason for sign in OUT_OF_MEMORY)
+
+
+def run_jobs(
+    function: Callable[[Any, int], Any],
+    argument: Any,
+    indices: list[int],
+    workers: int,
+    timeout: float | None,
+    title: str,
+    models: int = 1,
+) -> Iterator[tuple[int, Any]]:
+    """Yield (index, function(argument, index) or Failure) for every index, as they finish, with a progress bar.
+
+    `timeout` is in seconds for one job; None lets it take what it takes.
+    `function` must be importable (a module's top level) and should catch what it can explain better. `models` is how
+    many one job makes, for the bar. Leaving the iteration early, by an exception or Ctrl-C, stops the workers.
+    """
+    if not indices:
+        return
+    finished: queue.SimpleQueue = queue.SimpleQueue()
+    with Workers(min(workers, len(indices))) as pool:
+        for index in indices:
+            future = pool.submit(function, argument, index, timeout)
+            future.add_done_callback(lambda future, index=index: finished.put((index, future)))
+        with Progress(models * len(indices), title) as progress:
+            for _ in indices:
+                index, future = _next(finished, progress)
+                yield index, pool.outcome(future, timeout)
+                progress.update(models)
+
+
+class Workers:
+    """`with Workers(2) as pool: pool.submit(...)`: processes, each with one job at a time; the end stops them."""
+
+    def __init__(self, count: int):
+        adopt_orphans()  # what a job has started comes here if its worker is killed
+        resource_tracker.ensure_running()  # now, because it undoes what `_deaf_to_ctrl_c` does
+        self._before = children_now()
+        # Spawned, not forked: CUDA and OpenMP do not survive a fork, and no state leaks from the parent.
+        self._pool = ProcessPool(
+            max_workers=count,
+            context=multiprocessing.get_context("spawn"),
+            initializer=start_worker,
+            initargs=(os.getpid(),),
+        )
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.stop()
+
+    def submit(self, function: Callable[[Any, int], Any], argument: Any, index: int, timeout: float | None) -> Future:
+        """Have a job made; `outcome` tells what became of it."""
+        with _deaf_to_ctrl_c():
+            return self._pool.schedule(function, args=(argument, index), timeout=timeout)
+
+    def outcome(self, future: Future, timeout: float | None) -> Any:
+        """Wait for what a job gives, or a Failure; `timeout` is the one that it was submitted with."""
+        return _outcome(future, timeout, self._before)
+
+    def stop(self) -> None:
+        """End them, whatever they are doing."""
+        self._pool.stop()
+        for process in multiprocessing.active_children():  # all at once; pebble asks one after the other
+            if process.pid not in self._before:
+                process.terminate()
+        self._pool.join()
+        end_strangers(self._before)
+        remove_of_the_dead()
+
+
+def _next(finished: queue.SimpleQueue, progress: Progress) -> Any:
+    while True:
+        try:
+            return finished.get(timeout=1.0)
+        except queue.Empty:
+            progress.tick()
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes and threads that are made meanwhile never hear of it, not even while they start."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _outcome(future: Future, timeout: float | None, before: frozenset[int]) -> Any:
+    try:
+        return future.result()
+    except ProcessExpired as error:
+        end_strangers(before)
+        remove_of_the_dead()
+        code = -signal.SIGTERM if error.exitcode == STOPPED else error.exitcode
+        return Failure(f"the worker process in charge of it died ({exit_reason(code)}), or was killed by it")
+    except Exception as error:
+        if isinstance(error, JobTimeout) and timeout is not None:
+            return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
+        # else the job function itself is at fault, or its result did not travel
+        return Failure(f"{type(error).__name__}: {error}", getattr(error, "traceback", ""))

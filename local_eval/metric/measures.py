@@ -1,0 +1,572 @@
+"""Further measures beside the official score, each with what perfect unlearning gets at this N: the second table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import stdtrit
+from scipy.stats import beta, entropy, ks_2samp, mannwhitneyu, norm
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_curve
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from local_eval.metric.attacks import DELTA
+from local_eval.metric.given import MetricError
+from local_eval.metric.metric import confidences_in, confidences_of, example_epsilons, forgetting_points
+from local_eval.store.records import Record
+from local_eval.tasks.evaluate import control_sample
+from local_eval.tasks.task import Task
+
+# What models show of themselves, as rows of numbers; and pairs of sides that are perfect by construction.
+#
+# A perfect pair is two sides of N models that were all retrained. Where the pool holds 2 N oracles, its disjoint
+# halves are such pairs. Elsewhere they are drawn: normal, with the oracles' means and with their covariances over
+# everything at once, so that what examples have in common by sharing a model stays.
+
+
+@dataclass(frozen=True)
+class Labels:
+    """True classes: of the E forget examples, and of the samples of the retain and the test set that are kept."""
+
+    forget: np.ndarray
+    retain: np.ndarray
+    test: np.ndarray
+
+    @classmethod
+    def of(cls, task: Task) -> Labels:
+        """As the records of this task have them."""
+        sampled = (split.labels.cpu()[control_sample(len(split))].numpy() for split in (task.retain, task.test))
+        return cls(task.forget.labels.cpu().numpy(), *sampled)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """N models: logit-scaled confidences of the true class, and accuracies as shares."""
+
+    forget: np.ndarray  # [N, E]
+    accuracies: np.ndarray  # [N, 3] on the retain, forget and test set
+    retain: np.ndarray  # [N, K]; K is 0 where the records do not keep it
+    test: np.ndarray  # [N, K]
+
+    @classmethod
+    def of(cls, records: Sequence[Record], labels: Labels) -> Looks:
+        """Of these models. Raises MetricError for logits that are not finite."""
+        seen = [r.evaluation for r in records]
+        logits = np.stack([e.forget_logits for e in seen])
+        known = logits.shape[-1] > 0  # not of models that were given as confidences
+        right = (logits.argmax(axis=-1) == labels.forget).mean(axis=1) if known else np.full(len(seen), np.nan)
+        accuracies = np.array([(e.retain_accuracy, share, e.test_accuracy) for e, share in zip(seen, right)])
+        forget = confidences_in(seen, labels.forget)
+        if not all(e.controls for e in seen):
+            return cls(forget, accuracies, *np.empty((2, len(seen), 0)))
+        retain = confidences_of(np.stack([e.controls.retain_logits for e in seen]), labels.retain)
+        test = confidences_of(np.stack([e.controls.test_logits for e in seen]), labels.test)
+        return cls(forget, accuracies, retain, test)
+
+    def __len__(self) -> int:
+        return len(self.forget)
+
+    def __getitem__(self, models: np.ndarray | slice) -> Looks:
+        return Looks(*(getattr(self, field.name)[models] for field in fields(self)))
+
+    @property
+    def has_controls(self) -> bool:
+        """Do the records keep how the models answer where nothing was to be forgotten?"""
+        return self.retain.shape[1] > 0 and self.test.shape[1] > 0
+
+
+Pair = tuple[Looks, Looks]
+
+
+def perfect_pairs(oracles: Looks, models: int, repeats: int) -> list[Pair]:
+    """Pairs of `models` retrained models a side, the same for the same oracles."""
+    rng = np.random.default_rng(0)
+    if not has_halves(oracles, models):
+        drawn = [_drawn(oracles, 2 * models, rng) for _ in range(repeats)]
+        return [(both[:models], both[models:]) for both in drawn]
+    orders = [rng.permutation(len(oracles)) for _ in range(repeats)]
+    return [(oracles[order[:models]], oracles[order[models : 2 * models]]) for order in orders]
+
+
+def has_halves(oracles: Looks, models: int) -> bool:
+    """Are there oracles for two sides?"""
+    return len(oracles) >= 2 * models
+
+
+def _drawn(oracles: Looks, count: int, rng: np.random.Generator) -> Looks:
+    """Normal rows with the oracles' mean and covariance: a random mixture of how the oracles differ from their mean."""
+    weights = rng.standard_normal((count, len(oracles))) / np.sqrt(len(oracles) - 1)
+    sides = []
+    for field in fields(oracles):
+        values = getattr(oracles, field.name)
+        mean = values.mean(axis=0)
+        sides.append(mean + weights @ (values - mean))
+    return Looks(*sides)
+
+
+# One line of the second table: a value, what perfect unlearning gets at this N, and how far that is, in words.
+
+
+LEVEL = 0.95  # of perfect gradings at this N lie between `low` and `high`
+PERFECT, SLIGHT, CLEAR, FAR, BETTER = "as perfect", "slightly off", "clearly off", "far off", "better than perfect"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is measured, apart from any models."""
+
+    key: str  # for programs
+    name: str  # for people
+    worse: int  # 1: larger is worse; -1: smaller is worse; 0: any difference is
+    slight: float  # a difference from perfect below this is slight: a shift of 0.3 sd makes it where all else is equal
+    clear: float  # one above this is large: a shift of 1 sd makes it
+    meaning: str  # what good looks like, in a sentence
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure of one grading. docs/glossary.md has formula, source and weakness of each."""
+
+    key: str
+    name: str
+    value: float
+    perfect: float  # what perfect unlearning gets at this N
+    low: float  # of perfect gradings at this N, 95 % lie from here
+    high: float  # to here
+    words: str  # how far the value is from perfect
+    meaning: str
+
+
+Function = Callable[[Looks, Looks], float]
+
+
+def against_chance(kind: Kind, measure: Function, ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> Measure:
+    """Measure these two sides, and beside them pairs that are perfect."""
+    return judged(kind, measure(ours, theirs), np.array([measure(*pair) for pair in pairs]))
+
+
+def judged(kind: Kind, value: float, perfect: np.ndarray) -> Measure:
+    """The measure with its words, from values [n >= 2] of perfect gradings."""
+    count, middle = len(perfect), float(perfect.mean())
+    reach = stdtrit(count - 1, (1 + LEVEL) / 2) * float(perfect.std(ddof=1)) * np.sqrt(1 + 1 / count)
+    low, high = float(middle - reach), float(middle + reach)
+    words = in_words(kind, value - middle, inside=low <= value <= high)
+    return Measure(kind.key, kind.name, float(value), middle, low, high, words, kind.meaning)
+
+
+def in_words(kind: Kind, off: float, inside: bool) -> str:
+    """How far a value that differs by `off` is from perfect; `inside` the noise of perfect gradings it is not."""
+    if inside:
+        return PERFECT
+    if kind.worse * off < 0:
+        return BETTER
+    return SLIGHT if abs(off) < kind.slight else CLEAR if abs(off) < kind.clear else FAR
+
+
+# An audited epsilon: one that holds with 95 % confidence, instead of the largest that luck can show.
+#
+# The official epsilon is the best of many attacks on the very models that it was found on. Here the threshold, and
+# its direction, are chosen on one half of the models. The other half gives upper ends for both error rates (Clopper
+# and Pearson, 97.5 % each, so 95 % together), and these a lower end for epsilon. Perfect unlearning gets 0.
+
+
+CONFIDENCE = 0.975  # of each error rate's end
+AUDITED = Kind(
+    key="audited_epsilon",
+    name="audited epsilon",
+    worse=1,
+    slight=0.05,
+    clear=0.6,
+    meaning="epsilon that is proven with 95 % confidence, mean over examples; 0 is perfect, and all few models show",
+)
+
+
+def audited_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+    """The mean over the forget examples."""
+    mean = lambda a, b: float(audited_epsilons(a.forget, b.forget).mean())  # noqa: E731
+    return [against_chance(AUDITED, mean, ours, theirs, pairs)]
+
+
+def audited_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+    """Lower ends of epsilon [E], 95 % each, from confidences [N, E] of either side."""
+    half = len(unlearned) // 2
+    table = bounds(half)
+    return np.array(
+        [
+            _audit(u[:half], r[:half], u[half : 2 * half], r[half : 2 * half], table)
+            for u, r in zip(unlearned.T, retrained.T)
+        ]
+    )
+
+
+def _audit(u_choose: np.ndarray, r_choose: np.ndarray, u_held: np.ndarray, r_held: np.ndarray, table: np.ndarray):
+    """One example's: choose 'at least t' or 'below t' means unlearned on two samples [n], look it up on two others."""
+    thresholds = np.concatenate([u_choose, r_choose])
+    up, down = table[_errors(u_choose, r_choose, thresholds)], table[_errors(r_choose, u_choose, thresholds)]
+    if up.max() >= down.max():
+        return table[_errors(u_held, r_held, thresholds[up.argmax()])]
+    return table[_errors(r_held, u_held, thresholds[down.argmax()])]
+
+
+def _errors(positive: np.ndarray, negative: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False positives and false negatives of 'at least t means positive', for each t."""
+    false_positives = len(negative) - np.searchsorted(np.sort(negative), thresholds)
+    return false_positives, np.searchsorted(np.sort(positive), thresholds)
+
+
+@lru_cache(maxsize=4)
+def bounds(models: int) -> np.ndarray:
+    """[n+1, n+1]: the lower end of epsilon for (false positives, false negatives) among `models` a side."""
+    errors = np.arange(models + 1)
+    upper = np.ones(models + 1)
+    upper[:-1] = beta.ppf(CONFIDENCE, errors[:-1] + 1, models - errors[:-1])
+    reach, log_upper = np.log(np.maximum(1 - DELTA - upper, DELTA)), np.log(upper)
+    table = np.maximum(reach[:, None] - log_upper[None, :], reach[None, :] - log_upper[:, None])
+    return np.maximum(table, 0.0)
+
+
+# The official score where nothing was to be forgotten: on test examples, which no model saw, and on retain examples.
+#
+# Both sit at their ceiling if a method touches only what it should. A method that adds noise, or wears the network
+# down, to look like retraining on the forget set shows here.
+
+
+EXAMPLES = 64  # of each sample that are scored: 1 ms each
+CONTROL_REPEATS = 4  # perfect pairs that are scored; more take seconds
+TEST = Kind(
+    key="test_control",
+    name="control: test examples",
+    worse=-1,
+    slight=0.06,
+    clear=0.15,
+    meaning="forgetting quality of examples that no model saw; its ceiling is perfect, "
+    "and below it a method changes more than it should",
+)
+RETAIN = replace(
+    TEST,
+    key="retain_control",
+    name="control: retain examples",
+    meaning="forgetting quality of examples that all models saw; its ceiling is perfect, "
+    "and below it what was to be kept has changed",
+)
+
+
+def controls_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+    """Both; none where the records keep no samples."""
+    if not (ours.has_controls and theirs.has_controls):
+        return []
+    functions = (TEST, lambda a, b: quality(a.test, b.test)), (RETAIN, lambda a, b: quality(a.retain, b.retain))
+    found = [against_chance(kind, f, ours, theirs, pairs[:CONTROL_REPEATS]) for kind, f in functions]
+    return [measure for measure in found if np.isfinite([measure.value, measure.low, measure.high]).all()]
+
+
+def quality(unlearned: np.ndarray, retrained: np.ndarray) -> float:
+    """Mean points over EXAMPLES evenly spaced columns of confidences [N, K]; undefined ones are passed over."""
+    total = unlearned.shape[1]
+    kept = np.arange(min(total, EXAMPLES)) * total // min(total, EXAMPLES)
+    epsilons = [e for k in kept if (e := _epsilon(unlearned[:, [k]], retrained[:, [k]])) is not None]
+    return float(forgetting_points(epsilons, len(unlearned)).mean()) if epsilons else float("nan")
+
+
+def _epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float | None:
+    try:
+        return float(example_epsilons(unlearned, retrained)[0])
+    except MetricError:  # where every model answers alike, and at the largest confidence there is
+        return None
+
+
+# Two distances between the confidences of unlearned and retrained models, example by example, without any fit.
+
+
+KS = Kind(
+    key="ks",
+    name="Kolmogorov-Smirnov distance",
+    worse=1,
+    slight=0.085,
+    clear=0.35,
+    meaning="largest gap between the distributions of an example's confidence; noise makes it positive",
+)
+AUC = Kind(
+    key="auc",
+    name="AUC distance",
+    worse=1,
+    slight=0.068,
+    clear=0.245,
+    meaning="|AUC - 1/2| of a threshold on an example's confidence; blind where only the spreads differ",
+)
+
+
+def distances_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+    """Both, as means over the forget examples."""
+    return [against_chance(kind, f, ours, theirs, pairs) for kind, f in ((KS, ks_distance), (AUC, auc_distance))]
+
+
+def ks_distance(ours: Looks, theirs: Looks) -> float:
+    """Mean over examples of the largest difference of the two empirical distribution functions."""
+    return float(ks_2samp(ours.forget, theirs.forget, axis=0, method="asymp").statistic.mean())
+
+
+def auc_distance(ours: Looks, theirs: Looks) -> float:
+    """Mean over examples of |area under the ROC curve - 1/2|."""
+    larger = mannwhitneyu(ours.forget, theirs.forget, axis=0, method="asymptotic").statistic
+    return float(np.abs(larger / (len(ours) * len(theirs)) - 0.5).mean())
+
+
+# KLoM: how far, as a Kullback-Leibler divergence, the margins of an example are from those of oracles.
+#
+# Defined by Georgiev et al. (2024) on margins log p_y - log sum of the others, which are the confidences here. Its
+# noise floor, what oracles get against oracles, is large and falls with N: 0.64 at N = 64, 0.05 at 512.
+
+
+BINS = 20  # on the range of both sides together
+LEAST_MODELS = 1e-5  # share of oracles in a bin that holds none
+LARGEST = 100.0  # margins beyond count as this
+MEAN = Kind(
+    key="klom",
+    name="KLoM, mean",
+    worse=1,
+    slight=0.06,
+    clear=0.6,
+    meaning="divergence of the margins from the oracles'; its noise floor at this N is perfect, not 0",
+)
+WORST = replace(MEAN, key="klom_95", name="KLoM, 95th percentile", slight=0.09, clear=0.8)
+
+
+def klom_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+    """Mean and 95th percentile over the forget examples."""
+    functions = (MEAN, np.mean), (WORST, lambda values: np.percentile(values, 95))
+    return [
+        against_chance(kind, lambda a, b, f=f: float(f(divergences(a.forget, b.forget))), ours, theirs, pairs)
+        for kind, f in functions
+    ]
+
+
+def divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+    """KL(unlearned || retrained) [E] of margins [N, E] each, binned."""
+    sides = [np.clip(side, -LARGEST, LARGEST) for side in (unlearned, retrained)]
+    low = np.minimum(*(side.min(axis=0) for side in sides))
+    width = np.maximum(*(side.max(axis=0) for side in sides)) - low
+    width[width == 0] = 1.0  # all values are one: one bin holds them
+    p, q = (_shares((side - low) / width) for side in sides)
+    return entropy(p, np.maximum(q, LEAST_MODELS), axis=0)
+
+
+def _shares(places: np.ndarray) -> np.ndarray:
+    """Share [BINS, E] of values [N, E], which lie in 0..1, by bin."""
+    bins = np.minimum((places * BINS).astype(np.int64), BINS - 1)
+    return np.stack([(bins == b).mean(axis=0) for b in range(BINS)])
+
+
+# U-LiRA: a likelihood-ratio attack on every forget example, fitted on half of the models and tried on the other.
+#
+# An attacker who knows how the confidence of an example is distributed among unlearned and among retrained models, as
+# two normal laws, says of a model which of the two it is. Both halves are fitted and tried once.
+
+
+LOW_FPR = 0.01
+LEAST_SPREAD = 1e-6  # a constant has a likelihood, too
+ACCURACY = Kind(
+    key="lira_accuracy",
+    name="U-LiRA accuracy",
+    worse=1,
+    slight=0.055,
+    clear=0.19,
+    meaning="share of models that an attacker tells apart by one example; 0.5 is guessing",
+)
+TPR = Kind(
+    key="lira_tpr",
+    name=f"U-LiRA TPR at {LOW_FPR:.0%} FPR",
+    worse=1,
+    slight=0.012,
+    clear=0.08,
+    meaning="share of unlearned models recognised while one in a hundred of the retrained is taken for such; "
+    f"{LOW_FPR:g} is guessing",
+)
+
+
+def likelihood_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+    """Accuracy, and recognised at few false alarms."""
+    return [against_chance(kind, f, ours, theirs, pairs) for kind, f in ((ACCURACY, accuracy), (TPR, recognised))]
+
+
+def accuracy(ours: Looks, theirs: Looks) -> float:
+    """Share of right answers over examples and models of both sides."""
+    unlearned, retrained = log_ratios(ours.forget, theirs.forget)
+    return float(((unlearned > 0).mean() + (retrained <= 0).mean()) / 2)
+
+
+def recognised(ours: Looks, theirs: Looks) -> float:
+    """True positive rate over all examples and models where the false positive rate is LOW_FPR."""
+    ratios = log_ratios(ours.forget, theirs.forget)
+    answers = np.repeat([1, 0], [side.size for side in ratios])
+    false, true, _ = roc_curve(answers, np.concatenate([side.ravel() for side in ratios]))
+    return float(np.interp(LOW_FPR, false, true))
+
+
+def log_ratios(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log p(unlearned) / p(retrained) of confidences [N, E] of either side, each by laws fitted to the other half."""
+    half = len(unlearned) // 2
+    halves = (slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))
+    parts = [
+        [_log_density(unlearned[fit], side[held]) - _log_density(retrained[fit], side[held]) for fit, held in halves]
+        for side in (unlearned, retrained)
+    ]
+    return tuple(np.concatenate(part[::-1]) for part in parts)
+
+
+def _log_density(fitted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    spread = np.maximum(fitted.std(axis=0, ddof=1), LEAST_SPREAD)
+    return norm.logpdf(values, fitted.mean(axis=0), spread)
+
+
+# One attack on the whole forget set: a classifier sees all confidences of a model at once.
+#
+# The official attacks look at one example at a time. So a shift too small to be seen there, or runs whose examples
+# all move together, pass them; here they do not. The better of two classifiers counts: naive Bayes, which adds up
+# what the examples say each, and a logistic regression on what they say together.
+
+
+FOLDS = 5
+POOLED = Kind(
+    key="pooled_attack",
+    name="pooled attack",
+    worse=1,
+    slight=0.1,
+    clear=0.3,
+    meaning="share of models that an attacker tells apart by the whole forget set; about 0.5 is guessing",
+)
+
+
+def pooled_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+    """Its held-out accuracy."""
+    return [against_chance(POOLED, pooled_accuracy, ours, theirs, pairs)]
+
+
+def pooled_accuracy(ours: Looks, theirs: Looks) -> float:
+    """Accuracy over models of both sides, each judged by a classifier that was fitted without it."""
+    values = np.concatenate([ours.forget, theirs.forget])
+    side = np.repeat([1, 0], [len(ours), len(theirs)])
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    logistic = LogisticRegression(solver="newton-cholesky")
+    together = make_pipeline(StandardScaler(), FunctionTransformer(overall), StandardScaler(), logistic)
+    return max(float(cross_val_score(attacker, values, side, cv=folds).mean()) for attacker in (GaussianNB(), together))
+
+
+def overall(values: np.ndarray) -> np.ndarray:
+    """[n, 3] of standardised confidences [n, E]: mean, its square, and the logarithm of the mean square."""
+    mean = values.mean(axis=1)
+    return np.column_stack([mean, mean**2, np.log((values**2).mean(axis=1) + 1e-12)])
+
+
+# The starting kit's attack: a logistic regression on one model's losses, forget examples against test examples.
+#
+# As there, both sets are cut to the same size and the accuracy is the mean over ten random splits, with the same
+# splits. Retrained models, not one half, say what is perfect: forget and test examples may differ in how hard they
+# are.
+
+
+SPLITS = 10
+FEWEST = 10  # examples of a set, so that ten splits differ
+MOST, LEAST = 16, 4  # models a side that are attacked, a quarter of them: each takes 20 ms
+SIMPLE = Kind(
+    key="simple_attack",
+    name="starting kit's attack",
+    worse=0,
+    slight=0.02,
+    clear=0.05,
+    meaning="accuracy of telling forget from test examples by the loss; perfect is what retrained models get",
+)
+
+
+def simple_attack_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair] = ()) -> list[Measure]:
+    """The mean over some models a side; none without enough forget and test examples."""
+    if min(ours.test.shape[1], theirs.test.shape[1], ours.forget.shape[1]) < FEWEST:
+        return []
+    some = min(max(len(ours) // 4, LEAST), MOST)
+    perfect = attacked(theirs[:some])
+    # a mean over as many models, as often as there are models: its spread is theirs over the root of their number
+    means = perfect.mean() + (perfect - perfect.mean()) / np.sqrt(some)
+    return [judged(SIMPLE, float(attacked(ours[:some]).mean()), means)]
+
+
+def attacked(models: Looks) -> np.ndarray:
+    """Accuracy [N] of the attack on each model."""
+    return np.array([attack(losses(f), losses(t)) for f, t in zip(models.forget, models.test)])
+
+
+def losses(confidences: np.ndarray) -> np.ndarray:
+    """Cross-entropies of the true class: -log p, where a confidence is log p / (1 - p)."""
+    return np.logaddexp(0, -confidences)
+
+
+def attack(forget: np.ndarray, test: np.ndarray) -> float:
+    """Held-out accuracy on two sets of losses; the larger is cut."""
+    size = min(len(forget), len(test))
+    values = np.concatenate([test[:size], forget[:size]])[:, None]
+    member = np.repeat([0, 1], size)
+    right = []
+    for fit, held in StratifiedShuffleSplit(SPLITS, random_state=0).split(values, member):
+        model = LogisticRegression(solver="newton-cholesky").fit(values[fit], member[fit])
+        right.append(model.score(values[held], member[held]))
+    return float(np.mean(right))
+
+
+TUG = Kind(
+    key="tug_of_war",
+    name="tug of war",
+    worse=-1,
+    slight=0.02,
+    clear=0.1,
+    meaning="retain, forget and test accuracies beside the oracles'; 1 is best",
+)
+
+
+def tug_of_war_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+    """From the mean accuracies of either side; none where models were given without them."""
+    if not all(np.isfinite(side.accuracies).all() for side in (ours, theirs)):
+        return []
+    return [against_chance(TUG, tug_of_war, ours, theirs, pairs)]
+
+
+def tug_of_war(ours: Looks, theirs: Looks) -> float:
+    """(1 - |difference|) of the mean accuracies on the retain, forget and test set, multiplied; 0 to 1."""
+    differences = np.abs(ours.accuracies.mean(axis=0) - theirs.accuracies.mean(axis=0))
+    return float(np.prod(1 - differences))
+
+
+# All further measures of a grading, as a list: the second table.
+
+
+FAMILIES = (
+    likelihood_measures,
+    klom_measures,
+    distances_measures,
+    audited_measures,
+    pooled_measures,
+    controls_measures,
+    simple_attack_measures,
+    tug_of_war_measures,
+)
+REPEATS = 6  # perfect pairs; more make the words a little firmer and all of it slower
+SHOWN = ("lira_accuracy", "klom", "test_control")  # on the console; all are in score.json and in the report
+
+
+def further_measures(unlearned: Sequence[Record], oracles: Sequence[Record], labels: Labels) -> list[Measure]:
+    """Every measure that the records allow.
+
+    Args:
+        unlearned: N finished runs.
+        oracles: at least N; the first N are compared with the runs, all of them say what is perfect.
+    Raises:
+        MetricError: logits that are not finite.
+    """
+    ours, pool = Looks.of(unlearned, labels), Looks.of(oracles, labels)
+    pairs = perfect_pairs(pool, len(ours), REPEATS)
+    theirs = pool[: len(ours)]
+    return [measure for family in FAMILIES for measure in family(ours, theirs, pairs)]

@@ -1,0 +1,303 @@
+"""How far the projection to N = 512 errs: on simulated families, whose truth is known, and on real models.
+
+For each family: the truth (mean official score at N = 512 over fresh draws on the same examples), what the plain score
+at the small N says, and over repeats the projection's median relative error, its bias, how often its 90 % interval
+holds the truth, and its CPU time. Families held out while the method was built are marked.
+
+How to run it (about 2 s a projection): python -m studies.projections [N] [E] [repeats] [models]
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from local_eval.metric.metric import quality_of
+from local_eval.metric.score import confidences
+from local_eval.metric.uncertainty.projection import ProjectionError, projection_of
+from local_eval.store.files import write_atomically
+from local_eval.store.records import load_record
+from local_eval.store.sealed import unseal
+from local_eval.tasks.loading import load_task
+from local_eval.tasks.task import Task
+
+# Simulated families of unlearning methods, for the projection's study and tests: what is the truth is known here.
+#
+# A family draws (unlearned, retrained) confidences [N, E] each from a generator. An example's true shift, spread
+# ratio and spread depend on its number alone, so that fresh draws are fresh runs of the same method on the same
+# examples.
+
+
+Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+Family = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
+Level = float | Callable[[int], np.ndarray]  # one for all examples, or E -> [E]
+SPREAD = 1.5  # sd of retrained confidences: wide, as in the competition
+
+
+def normal(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Standard normal residuals."""
+    return rng.standard_normal(size)
+
+
+def skewed(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Gamma of shape 2, standardised: skewness 1.4, a hard edge on the left."""
+    return (rng.gamma(2, 1, size) - 2) / np.sqrt(2)
+
+
+def skewed_down(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """The same mirrored."""
+    return -skewed(rng, size)
+
+
+def student(degrees: float) -> Draw:
+    """Student's t, standardised."""
+    return lambda rng, size: rng.standard_t(degrees, size) / np.sqrt(degrees / (degrees - 2))
+
+
+def bimodal(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Two normals 5 sd apart, 70 and 30 %, standardised."""
+    values = rng.standard_normal(size) + 5 * (rng.random(size) < 0.3)
+    return (values - 1.5) / np.sqrt(1 + 25 * 0.21)
+
+
+def spread_over(mean: float, sd: float, seed: int = 3, log: bool = False) -> Level:
+    """Levels that are normal over the examples, or log-normal."""
+
+    def levels(examples: int) -> np.ndarray:
+        values = mean + sd * np.random.default_rng(seed).standard_normal(examples)
+        return np.exp(values) if log else values
+
+    return levels
+
+
+def split(first: float, second: float, share: float = 0.5) -> Level:
+    """One level for a share of the examples, another for the rest."""
+    return lambda examples: np.where(np.arange(examples) < share * examples, first, second)
+
+
+def family(
+    shift: Level = 0.0, ratio: Level = 1.0, spread: Level = SPREAD, unlearned: Draw = normal, retrained: Draw = normal
+) -> Family:
+    """Independent confidences: retrained spread * residual, unlearned spread * (shift + ratio * residual)."""
+
+    def draw(rng: np.random.Generator, models: int, examples: int) -> tuple[np.ndarray, np.ndarray]:
+        size = (models, examples)
+        level = [each(examples) if callable(each) else each for each in (shift, ratio, spread)]
+        return level[2] * (level[0] + level[1] * unlearned(rng, size)), level[2] * retrained(rng, size)
+
+    return draw
+
+
+def strays(rate: float, reach: float, whole_runs: bool) -> Family:
+    """Perfect unlearning, but a share of the runs (or of single confidences) is shifted by `reach` sd."""
+
+    def draw(rng: np.random.Generator, models: int, examples: int) -> tuple[np.ndarray, np.ndarray]:
+        unlearned, retrained = family()(rng, models, examples)
+        size = (models, 1) if whole_runs else (models, examples)
+        return unlearned + reach * SPREAD * (rng.random(size) < rate), retrained
+
+    return draw
+
+
+def correlated(share: float, shift: Level, per_person: int | None) -> Family:
+    """Examples of a person (None: all) share `share` of the variance of their residuals in each run."""
+
+    def residuals(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        person = np.arange(size[1]) // per_person if per_person else np.zeros(size[1], dtype=int)
+        common = rng.standard_normal((size[0], person[-1] + 1))[:, person]
+        return np.sqrt(share) * common + np.sqrt(1 - share) * rng.standard_normal(size)
+
+    return family(shift, unlearned=residuals, retrained=residuals)
+
+
+def saturated(rng: np.random.Generator, models: int, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spreads that differ tenfold, places up to both ends at +-103.6."""
+    place = np.clip(np.random.default_rng(9).normal(0, 60, examples), -102, 102)
+    pair = family(0.3, spread=spread_over(0, 1, 8, log=True))(rng, models, examples)
+    return tuple(np.clip(side + place, -103.6, 103.6) for side in pair)
+
+
+LISTED: dict[str, Family] = {
+    "perfect": family(),
+    "good: shift .3": family(0.3),
+    "good: shifts of sd .3": family(spread_over(0, 0.3)),
+    "starter-like": family(spread_over(0.8, 0.5), spread_over(-0.43, 0.15, 4, log=True)),
+    "bad: shift 2": family(2.0),
+    "bad: shifts 3, sd 1": family(spread_over(3.0, 1.0)),
+    "too wide: ratio 1.5": family(0.0, 1.5),
+    "mixed: half 0, half 1": family(split(0.0, 1.0)),
+    "skewed up, .3, .9": family(0.3, 0.9, unlearned=skewed),
+    "skewed down, .3, .9": family(0.3, 0.9, unlearned=skewed_down),
+    "skewed up, .8, .7": family(0.8, 0.7, unlearned=skewed),
+    "skewed, both sides alike": family(unlearned=skewed, retrained=skewed),
+    "t5, both sides alike": family(unlearned=student(5), retrained=student(5)),
+    "t5, both sides, shift .5": family(0.5, unlearned=student(5), retrained=student(5)),
+    "t5, unlearned only, .3": family(0.3, unlearned=student(5)),
+    "2 % stray runs, 5 sd": strays(0.02, 5.0, True),
+    "2 % stray values, 5 sd": strays(0.02, 5.0, False),
+    "two kinds: 0/1, 1.5/.6": family(split(0.0, 1.5), split(1.0, 0.6)),
+    "two kinds: .2/1, -.6/.8": family(split(0.2, -0.6, 0.3), split(1.0, 0.8, 0.3), split(0.8, 3.0, 0.3)),
+}
+
+HELD_OUT: dict[str, Family] = {
+    "too narrow: ratio .7": family(0.0, 0.7),
+    "narrow and shifted: .5, .4": family(0.5, 0.4),
+    "wide and shifted: .5, 1.3": family(0.5, 1.3),
+    "shifts of sd .5 and 1.5": family(lambda examples: split(0.5, 1.5)(examples) * spread_over(0, 1)(examples)),
+    "sd .3, perfect": family(spread=0.3),
+    "sd .3, shift .5": family(0.5, spread=0.3),
+    "sd 5, shift .5": family(0.5, spread=5.0),
+    "spreads differ tenfold, .4": family(0.4, spread=spread_over(0, 1.1, 8, log=True)),
+    "ends at +-103.6": saturated,
+    "correlation .5, perfect": correlated(0.5, 0.0, None),
+    "correlation .5, shift .5": correlated(0.5, 0.5, None),
+    "persons of 10, .8, shift .4": correlated(0.8, 0.4, 10),
+    "bimodal retrained": family(retrained=bimodal),
+    "bimodal, both, shift .3": family(0.3, unlearned=bimodal, retrained=bimodal),
+    "t3 retrained": family(retrained=student(3)),
+    "t3, both sides alike": family(unlearned=student(3), retrained=student(3)),
+    "Laplace unlearned, .5, .9": family(0.5, 0.9, unlearned=lambda rng, size: rng.laplace(0, np.sqrt(0.5), size)),
+    "uniform, both, shift .2": family(
+        0.2, unlearned=lambda r, s: r.uniform(-1.73, 1.73, s), retrained=lambda r, s: r.uniform(-1.73, 1.73, s)
+    ),
+    "90 % shift 2.5, 10 % perfect": family(split(2.5, 0.0, 0.9)),
+    "4 % stray values, 3 sd": strays(0.04, 3.0, False),
+    "6 % stray runs, 4 sd": strays(0.06, 4.0, True),
+}
+
+
+# How far the projection errs on real models: from quarters of 256 runs and oracles to the score of all.
+#
+# Each quarter has 64 runs, of a seed of their own, and 64 oracles. What it projects to N = 256 stands beside what all
+# 256 give, and beside the plain score of its 64. Quarters share nothing, but the value at 256 is made of all four, so
+# a projection has it a little easier than one to fresh runs would.
+
+
+PARTS, EACH = 4, 64
+MODELS = PARTS * EACH
+COLUMNS = ("method", "seed", "plain_at_64", "projected", "low", "high", "true_at_256", "ratio")
+
+
+def confidences_in(folder: Path, task: Task, count: int) -> np.ndarray:
+    """Confidences [count, E] of the first records in a folder. Raises RecordError, FileNotFoundError."""
+    shape, records = (len(task.forget), task.num_classes), []
+    for index in range(count):
+        path = folder / f"{index:04d}.npz"
+        about = json.loads(str(unseal(path)[0]["about"]))
+        records.append(load_record(path, about["identity"], shape))
+    return confidences(records, task.forget.labels.numpy())
+
+
+def name_of(folder: Path) -> str:
+    """The method in a folder of runs, with its changed constants if it has been graded; else its file's name."""
+    try:
+        return json.loads((folder / "score.json").read_text())["submission"]
+    except FileNotFoundError:
+        return folder.name.rpartition("-seed")[0].rpartition("-")[0]
+
+
+def rows_of(name: str, seed: int, unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> list[tuple]:
+    """A row for every part, from confidences [MODELS, E]; the first part's runs are of this seed."""
+    true, found = quality_of(unlearned, retrained), []
+    for part in range(PARTS):
+        one = slice(part * EACH, (part + 1) * EACH)
+        p = projection_of(unlearned[one], retrained[one], models=MODELS, persons=persons)
+        numbers = quality_of(unlearned[one], retrained[one]), p.value, p.low, p.high, true, p.value / true
+        found.append((name, seed + part, *(f"{value:.4g}" for value in numbers)))
+    return found
+
+
+def main_real(spec: str, folder: Path, to: Path) -> None:
+    """Write the table of every method in a folder that has the runs of seeds 0 to 3, 4 to 7 and so on."""
+    task = load_task(spec)
+    persons, oracles = task.forget.person_id.numpy(), confidences_in(folder / "oracles", task, MODELS)
+    rows = []
+    for method in sorted({path.name.rpartition("-seed")[0] for path in folder.glob("*-seed*")}):
+        for first in range(0, 10**6, PARTS):
+            parts = [folder / f"{method}-seed{first + k}" for k in range(PARTS)]
+            if not all((part / f"{EACH - 1:04d}.npz").exists() for part in parts):
+                break
+            unlearned = np.concatenate([confidences_in(part, task, EACH) for part in parts])
+            try:
+                rows += rows_of(name_of(folder / f"{method}-seed{first}"), first, unlearned, oracles, persons)
+            except ProjectionError as error:
+                print(f"{method} is left out: {error}", file=sys.stderr)
+            else:
+                print(*rows[-PARTS:], sep="\n", flush=True)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_atomically(to, text.getvalue().encode())
+    ratios = np.array([float(row[-1]) for row in rows])
+    held = np.mean([float(low) <= float(true) <= float(high) for *_, low, high, true, _ in rows])
+    print(f"median factor {np.exp(np.median(np.abs(np.log(ratios)))):.2f}; the interval holds the truth in {held:.2f}")
+
+
+if __name__ == "__main__":
+    main_real(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+
+
+SCORED = 2000  # examples that a truth is the mean of: noise of about 2 % unless few examples hold all the points
+SEED = 7
+
+
+def truth(family: Family, models: int, examples: int, scored: int = SCORED) -> float:
+    """Mean official score at N = `models` over fresh draws on the same examples."""
+    draws = max(2, scored // examples)
+    return float(np.mean([quality_of(*family(np.random.default_rng([99, k]), models, examples)) for k in range(draws)]))
+
+
+def measure(family: Family, count: int, examples: int, repeats: int, models: int) -> dict[str, float]:
+    """Truth, plain score, median relative error, bias, coverage and mean CPU seconds over `repeats` projections."""
+    true = truth(family, models, examples)
+    plain, values, held, seconds = [], [], [], []
+    for k in range(repeats):
+        pair = family(np.random.default_rng([SEED, k]), count, examples)
+        start = time.process_time()
+        try:
+            found = projection_of(*pair, models=models)
+        except ProjectionError:
+            continue
+        seconds.append(time.process_time() - start)
+        values.append(found.value)
+        held.append(found.low <= true <= found.high)
+        if k < 2:  # the plain score is for orientation only
+            plain.append(quality_of(*pair))
+    off = np.array(values) / true - 1
+    return {
+        "truth": true,
+        "plain": float(np.mean(plain)),
+        "error": float(np.median(np.abs(off))),
+        "bias": float(off.mean()),
+        "coverage": float(np.mean(held)),
+        "seconds": float(np.mean(seconds)),
+    }
+
+
+def main(count: int = 64, examples: int = 500, repeats: int = 10, models: int = 512) -> None:
+    """Print the table."""
+    print(f"N = {count}, E = {examples}, {repeats} repeats, projected to {models}\n")
+    print("| family | truth | plain score | median error | bias | coverage | s |\n|---|---|---|---|---|---|---|")
+    for group, families in (("", LISTED), (" (held out)", HELD_OUT)):
+        rows = []
+        for name, family in families.items():
+            row = measure(family, count, examples, repeats, models)
+            rows.append((row["error"], row["coverage"]))
+            print(
+                f"| {name}{group} | {row['truth']:.4g} | {row['plain']:.4f} | {row['error']:.2f} | {row['bias']:+.2f} "
+                f"| {row['coverage']:.2f} | {row['seconds']:.1f} |",
+                flush=True,
+            )
+        errors, held = np.array(rows).T
+        summary = f"median error {np.median(errors):.3f}, worst {errors.max():.3f}, coverage {held.mean():.2f}"
+        print(f"| **all{group}**: {summary} | | | | | | |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

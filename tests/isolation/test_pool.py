@@ -1,0 +1,87 @@
+"""Jobs that raise, hang or kill their process become failures; the others go on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from local_eval.isolation.child import Failure
+from local_eval.isolation.pool import run_jobs
+
+ROOT = Path(__file__).parents[2]
+
+
+def misbehave(kinds: dict, index: int):
+    kind = kinds.get(index)
+    if kind == "raise":
+        raise ValueError("told to")
+    if kind == "hang":
+        time.sleep(600)
+    if kind == "exit":
+        os._exit(7)
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("noise" * 1000)
+    return index * index, torch.get_num_threads()
+
+
+def test_every_kind_of_failure_is_told_and_the_others_go_on():
+    kinds = {1: "raise", 2: "hang", 3: "exit", 4: "kill"}
+    found = dict(run_jobs(misbehave, kinds, list(range(6)), workers=2, timeout=20, title="test"))
+    assert found[0] == (0, 1)
+    assert found[5] == (25, 1)
+    reasons = [found[i].reason for i in (1, 2, 3, 4)]
+    assert all(isinstance(found[i], Failure) for i in (1, 2, 3, 4))
+    assert "told to" in reasons[0]
+    assert "limit of 20 s" in reasons[1]
+    assert "exit code 7" in reasons[2]
+    assert "SIGKILL" in reasons[3]
+
+
+def slow_disk(_: None, index: int):
+    raise TimeoutError("the disk did not answer")
+
+
+def test_without_a_limit_a_jobs_own_timeout_is_no_other_than_its_own():
+    ((_, failure),) = run_jobs(slow_disk, None, [0], workers=1, timeout=None, title="test")
+    assert failure.reason == "TimeoutError: the disk did not answer"
+
+
+def test_workers_die_with_a_killed_parent(tmp_path):
+    script = (
+        "from local_eval.isolation.pool import run_jobs\nfrom tests.isolation.test_pool import note_and_sleep\n"
+        f"if __name__ == '__main__':\n    list(run_jobs(note_and_sleep, {str(tmp_path)!r}, [0, 1], 2, 600, 't'))\n"
+    )
+    path = tmp_path / "parent.py"
+    path.write_text(script)
+    parent = subprocess.Popen([sys.executable, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    notes = [tmp_path / "0", tmp_path / "1"]
+    wait_until(lambda: all(n.exists() and n.read_text() for n in notes), 60)
+    parent.kill()
+    parent.wait()
+    workers = [int(n.read_text()) for n in notes]
+    wait_until(lambda: not any(alive(pid) for pid in workers), 20)
+    assert not any(alive(pid) for pid in workers)
+
+
+def note_and_sleep(folder: str, index: int):
+    (Path(folder) / str(index)).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def wait_until(condition, seconds: float):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -1,0 +1,30 @@
+"""Words follow from how far a value is from what perfect gradings give, and on which side."""
+
+import numpy as np
+import pytest
+
+from local_eval.metric.measures import BETTER, CLEAR, FAR, PERFECT, SLIGHT, Kind, judged
+
+ACCURACY = Kind("a", "an accuracy", 1, 0.05, 0.2, "")
+PERFECT_VALUES = 0.5 + 0.01 * np.array([-1, -0.5, 0, 0.5, 1])
+
+
+@pytest.mark.parametrize(
+    "value, words", [(0.5, PERFECT), (0.515, PERFECT), (0.54, SLIGHT), (0.6, CLEAR), (0.8, FAR), (0.4, BETTER)]
+)
+def test_a_value_is_called_by_its_distance(value, words):
+    assert judged(ACCURACY, value, PERFECT_VALUES).words == words
+
+
+def test_either_side_is_off_where_neither_is_better():
+    assert judged(Kind("b", "", 0, 0.05, 0.2, ""), 0.4, PERFECT_VALUES).words == CLEAR
+
+
+def test_the_band_holds_fresh_perfect_values_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = [judged(ACCURACY, *split(rng.standard_normal(7))).words == PERFECT for _ in range(2000)]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+
+
+def split(values):
+    return values[0], values[1:]

@@ -1,0 +1,31 @@
+"""The projection on real models: a table of what quarters project beside what all give."""
+
+import json
+
+import numpy as np
+
+from local_eval.metric.metric import forgetting_quality
+from local_eval.metric.uncertainty.projection import project
+from studies import projections as projection_real
+
+
+def test_each_part_is_projected_alone_and_the_truth_is_the_score_of_all(monkeypatch):
+    monkeypatch.setattr(projection_real, "EACH", 24)
+    monkeypatch.setattr(projection_real, "MODELS", 96)
+    random, persons = np.random.default_rng(0), np.arange(12) // 2
+    unlearned, retrained = random.normal(0.4, 1, (96, 12)), random.normal(0, 1, (96, 12))
+    rows = projection_real.rows_of("mine", 4, unlearned, retrained, persons)
+    assert [row[:2] for row in rows] == [("mine", 4), ("mine", 5), ("mine", 6), ("mine", 7)]
+    assert {row[6] for row in rows} == {f"{forgetting_quality(unlearned, retrained):.4g}"}
+    third = slice(48, 72)
+    alone = project(unlearned[third], retrained[third], models=96, persons=persons)
+    assert rows[2][3:6] == tuple(f"{value:.4g}" for value in (alone.value, alone.low, alone.high))
+    assert rows[2][2] == f"{forgetting_quality(unlearned[third], retrained[third]):.4g}"
+
+
+def test_a_method_is_named_with_its_changed_constants_once_it_was_graded(tmp_path):
+    folder = tmp_path / "mine-0c506c3b703e-seed0"
+    folder.mkdir()
+    assert projection_real.name_of(folder) == "mine"
+    (folder / "score.json").write_text(json.dumps({"submission": "mine[LR=0.003]"}))
+    assert projection_real.name_of(folder) == "mine[LR=0.003]"
