@@ -15,8 +15,6 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.grader import Grader
 from local_eval.isolation import sandbox
-from local_eval.isolation import sandbox as landlock
-from local_eval.isolation import sandbox as seccomp
 from local_eval.isolation.child import Failure
 from local_eval.isolation.sandbox import LEVELS, SandboxError, check_level, hides, probe
 from local_eval.methods.submission import Submission
@@ -126,7 +124,7 @@ def trying(original_out, submission, listening, tmp_path, monkeypatch):
     secret, service = tmp_path / "secret", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     secret.write_text("mine")
     service.bind(str(tmp_path / "service"))
-    shipped = str(next((sandbox.Path(landlock.__file__).parents[1] / "tasks").glob("*_oracles.npz")))
+    shipped = str(next((sandbox.Path(sandbox.__file__).parents[1] / "tasks").glob("*_oracles.npz")))
     known = {"PORT": listening.getsockname()[1], "SECRET": str(secret), "ORACLE": str(oracle), "SHIPPED": shipped}
     known |= {"SERVICE": str(tmp_path / "service"), "PARENT": os.getpid(), "X86": X86, "KEYS": os.path.expanduser("~")}
     head = TRIES + "".join(f"{name} = {value!r}\n" for name, value in known.items())
@@ -197,7 +195,7 @@ for pid in (PARENT, -1, 1):
 
 @needs_all
 def test_signals_stay_inside_where_landlock_does_not_keep_them(trying, monkeypatch):
-    monkeypatch.setattr(landlock, "SCOPES", 99)
+    monkeypatch.setattr(sandbox, "SCOPES", 99)
     assert not isinstance(trying(KILLS), Failure)
 
 
