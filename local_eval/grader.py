@@ -303,10 +303,10 @@ class Grader:
             return str(error)
 
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
-        """The score with what goes beyond the official attack, from the same records."""
+        """The score with the further measures, from the same records."""
         unlearned = [runs[index] for index in sorted(runs)]
         score = with_accuracies(score, unlearned, oracles, self.original(), self.task)
-        return replace(score, beyond=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
+        return replace(score, measures=tuple(further_measures(unlearned, oracles, Labels.of(self.task))))
 
     def about(self) -> dict:
         """What a score.json says beside the score: how it was made, and how good the original model is."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from local_eval.metric.metric import example_epsilons, forgetting_points
 from local_eval.metric.uncertainty.interval import LEVEL, interval_around, numbered
-from studies.projections import Draw, Family, correlated, family, split, spread_over, strays, student
+from studies.projections import Draw, Family, correlated, family, split, spread_over, student, with_outliers
 
 # Simulated methods for the study of intervals, other than those that the intervals were tuned on.
 #
@@ -94,8 +94,8 @@ CASES: dict[str, Case] = {
     "log-normal unlearned, .3, .8": Case(family(0.3, 0.8, unlearned=lognormal)),
     "log-normal, both": Case(family(0.4, unlearned=lognormal, retrained=lognormal)),
     "t4, both, shift .5": Case(family(0.5, unlearned=student(4), retrained=student(4))),
-    "3 % stray runs, 6 sd": Case(strays(0.03, 6.0, True)),
-    "10 % stray runs, 5 sd": Case(strays(0.1, 5.0, True)),
+    "3 % outlier runs, 6 sd": Case(with_outliers(0.03, 6.0, True)),
+    "10 % outlier runs, 5 sd": Case(with_outliers(0.1, 5.0, True)),
     "one factor .15, shift .6": Case(correlated(0.15, 0.6, None)),
     "one factor .05, shift 1": Case(correlated(0.05, 1.0, None)),
     "one factor .5, perfect": Case(correlated(0.5, 0.0, None)),

@@ -95,7 +95,7 @@ def family(
     return draw
 
 
-def strays(rate: float, reach: float, whole_runs: bool) -> Family:
+def with_outliers(rate: float, reach: float, whole_runs: bool) -> Family:
     """Perfect unlearning, but a share of the runs (or of single confidences) is shifted by `reach` sd."""
 
     def draw(rng: np.random.Generator, models: int, examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,8 +140,8 @@ LISTED: dict[str, Family] = {
     "t5, both sides alike": family(unlearned=student(5), retrained=student(5)),
     "t5, both sides, shift .5": family(0.5, unlearned=student(5), retrained=student(5)),
     "t5, unlearned only, .3": family(0.3, unlearned=student(5)),
-    "2 % stray runs, 5 sd": strays(0.02, 5.0, True),
-    "2 % stray values, 5 sd": strays(0.02, 5.0, False),
+    "2 % outlier runs, 5 sd": with_outliers(0.02, 5.0, True),
+    "2 % outlier values, 5 sd": with_outliers(0.02, 5.0, False),
     "two kinds: 0/1, 1.5/.6": family(split(0.0, 1.5), split(1.0, 0.6)),
     "two kinds: .2/1, -.6/.8": family(split(0.2, -0.6, 0.3), split(1.0, 0.8, 0.3), split(0.8, 3.0, 0.3)),
 }
@@ -168,8 +168,8 @@ HELD_OUT: dict[str, Family] = {
         0.2, unlearned=lambda r, s: r.uniform(-1.73, 1.73, s), retrained=lambda r, s: r.uniform(-1.73, 1.73, s)
     ),
     "90 % shift 2.5, 10 % perfect": family(split(2.5, 0.0, 0.9)),
-    "4 % stray values, 3 sd": strays(0.04, 3.0, False),
-    "6 % stray runs, 4 sd": strays(0.06, 4.0, True),
+    "4 % outlier values, 3 sd": with_outliers(0.04, 3.0, False),
+    "6 % outlier runs, 4 sd": with_outliers(0.06, 4.0, True),
 }
 
 

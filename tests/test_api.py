@@ -179,7 +179,7 @@ def test_a_task_of_arrays_is_graded_from_a_file_that_the_command_line_takes_too(
 
 def test_an_original_that_is_better_than_its_oracles_is_told_and_lifts_no_share_of_the_ceiling(graded_task):
     _, score, out = graded_task
-    ahead = {one.data["who"]: set(one.data["sets"]) for one in score.cautions if one.kind == "ahead"}
+    ahead = {one.data["who"]: set(one.data["sets"]) for one in score.warning_details if one.kind == "ahead"}
     assert ahead == {"original": {"retain", "test"}, "submission": {"retain", "test"}}
     assert score.utility > 1.3
     assert score.quality_over_ceiling == score.forgetting_quality / score.ceiling

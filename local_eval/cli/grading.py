@@ -28,7 +28,7 @@ from local_eval.on_disk import graded_confidences
 from local_eval.oracles.oracles import save_pool
 from local_eval.oracles.original import original_record
 from local_eval.report.compare import Graded, around_markers, as_json, markdown, write_between_markers
-from local_eval.report.page.facts import Results, beyond_in
+from local_eval.report.page.facts import Results, measures_in
 from local_eval.report.page.render import write_page
 from local_eval.report.prediction import in_words
 from local_eval.report.table import originals_line, read_score, repeats_line, table
@@ -287,8 +287,8 @@ def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Recor
         )
     original = original_record(grader.task, grader.fingerprint, grader.original_file, grader.device)
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
-    others, beyond = _others(folder, score), beyond_in(score)
-    return Results(score, records, pool, original, grader.task, command, failures, others, beyond)
+    others, measures = _others(folder, score), measures_in(score)
+    return Results(score, records, pool, original, grader.task, command, failures, others, measures)
 
 
 def _check_fit(results: Results) -> None:

@@ -24,7 +24,7 @@ DENSE, GROWTH = 24, 1.12  # above, the outermost ones, and then steps that grow 
 CHUNK = 1 << 21  # confidences handled at a time, so that memory stays below some 100 MB
 
 
-def quick_points(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+def fast_points(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """Points [M] of M examples from confidences [M, N] on either side, |confidence| <= 1e4."""
     size = max(1, CHUNK // (2 * unlearned.shape[1]))
     parts = [_points(unlearned[k : k + size], retrained[k : k + size]) for k in range(0, len(unlearned), size)]

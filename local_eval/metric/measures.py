@@ -46,7 +46,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Looks:
+class ModelOutputs:
     """N models: logit-scaled confidences of the true class, and accuracies as shares."""
 
     forget: np.ndarray  # [N, E]
@@ -55,7 +55,7 @@ class Looks:
     test: np.ndarray  # [N, K]
 
     @classmethod
-    def of(cls, records: Sequence[Record], labels: Labels) -> Looks:
+    def of(cls, records: Sequence[Record], labels: Labels) -> ModelOutputs:
         """Of these models. Raises MetricError for logits that are not finite."""
         seen = [r.evaluation for r in records]
         logits = np.stack([e.forget_logits for e in seen])
@@ -72,8 +72,8 @@ class Looks:
     def __len__(self) -> int:
         return len(self.forget)
 
-    def __getitem__(self, models: np.ndarray | slice) -> Looks:
-        return Looks(*(getattr(self, field.name)[models] for field in fields(self)))
+    def __getitem__(self, models: np.ndarray | slice) -> ModelOutputs:
+        return ModelOutputs(*(getattr(self, field.name)[models] for field in fields(self)))
 
     @property
     def has_controls(self) -> bool:
@@ -81,10 +81,10 @@ class Looks:
         return self.retain.shape[1] > 0 and self.test.shape[1] > 0
 
 
-Pair = tuple[Looks, Looks]
+Pair = tuple[ModelOutputs, ModelOutputs]
 
 
-def perfect_pairs(oracles: Looks, models: int, repeats: int) -> list[Pair]:
+def perfect_pairs(oracles: ModelOutputs, models: int, repeats: int) -> list[Pair]:
     """Pairs of `models` retrained models a side, the same for the same oracles."""
     rng = np.random.default_rng(0)
     if not has_halves(oracles, models):
@@ -94,12 +94,12 @@ def perfect_pairs(oracles: Looks, models: int, repeats: int) -> list[Pair]:
     return [(oracles[order[:models]], oracles[order[models : 2 * models]]) for order in orders]
 
 
-def has_halves(oracles: Looks, models: int) -> bool:
+def has_halves(oracles: ModelOutputs, models: int) -> bool:
     """Are there oracles for two sides?"""
     return len(oracles) >= 2 * models
 
 
-def _drawn(oracles: Looks, count: int, rng: np.random.Generator) -> Looks:
+def _drawn(oracles: ModelOutputs, count: int, rng: np.random.Generator) -> ModelOutputs:
     """Normal rows with the oracles' mean and covariance: a random mixture of how the oracles differ from their mean."""
     weights = rng.standard_normal((count, len(oracles))) / np.sqrt(len(oracles) - 1)
     sides = []
@@ -107,7 +107,7 @@ def _drawn(oracles: Looks, count: int, rng: np.random.Generator) -> Looks:
         values = getattr(oracles, field.name)
         mean = values.mean(axis=0)
         sides.append(mean + weights @ (values - mean))
-    return Looks(*sides)
+    return ModelOutputs(*sides)
 
 
 # One line of the second table: a value, what perfect unlearning gets at this N, and how far that is, in words.
@@ -118,7 +118,7 @@ PERFECT, SLIGHT, CLEAR, FAR, BETTER = "as perfect", "slightly off", "clearly off
 
 
 @dataclass(frozen=True)
-class Kind:
+class MeasureSpec:
     """What is measured, apart from any models."""
 
     key: str  # for programs
@@ -143,30 +143,32 @@ class Measure:
     meaning: str
 
 
-Function = Callable[[Looks, Looks], float]
+Function = Callable[[ModelOutputs, ModelOutputs], float]
 
 
-def against_chance(kind: Kind, measure: Function, ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> Measure:
+def against_chance(
+    spec: MeasureSpec, measure: Function, ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]
+) -> Measure:
     """Measure these two sides, and beside them pairs that are perfect."""
-    return judged(kind, measure(ours, theirs), np.array([measure(*pair) for pair in pairs]))
+    return judged(spec, measure(ours, theirs), np.array([measure(*pair) for pair in pairs]))
 
 
-def judged(kind: Kind, value: float, perfect: np.ndarray) -> Measure:
+def judged(spec: MeasureSpec, value: float, perfect: np.ndarray) -> Measure:
     """The measure with its words, from values [n >= 2] of perfect gradings."""
     count, middle = len(perfect), float(perfect.mean())
     reach = stdtrit(count - 1, (1 + LEVEL) / 2) * float(perfect.std(ddof=1)) * np.sqrt(1 + 1 / count)
     low, high = float(middle - reach), float(middle + reach)
-    words = in_words(kind, value - middle, inside=low <= value <= high)
-    return Measure(kind.key, kind.name, float(value), middle, low, high, words, kind.meaning)
+    words = in_words(spec, value - middle, inside=low <= value <= high)
+    return Measure(spec.key, spec.name, float(value), middle, low, high, words, spec.meaning)
 
 
-def in_words(kind: Kind, off: float, inside: bool) -> str:
+def in_words(spec: MeasureSpec, off: float, inside: bool) -> str:
     """How far a value that differs by `off` is from perfect; `inside` the noise of perfect gradings it is not."""
     if inside:
         return PERFECT
-    if kind.worse * off < 0:
+    if spec.worse * off < 0:
         return BETTER
-    return SLIGHT if abs(off) < kind.slight else CLEAR if abs(off) < kind.clear else FAR
+    return SLIGHT if abs(off) < spec.slight else CLEAR if abs(off) < spec.clear else FAR
 
 
 # An audited epsilon: one that holds with 95 % confidence, instead of the largest that luck can show.
@@ -177,7 +179,7 @@ def in_words(kind: Kind, off: float, inside: bool) -> str:
 
 
 CONFIDENCE = 0.975  # of each error rate's end
-AUDITED = Kind(
+AUDITED = MeasureSpec(
     key="audited_epsilon",
     name="audited epsilon",
     worse=1,
@@ -187,7 +189,7 @@ AUDITED = Kind(
 )
 
 
-def audited_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+def audited_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
     """The mean over the forget examples."""
     mean = lambda a, b: float(audited_epsilons(a.forget, b.forget).mean())  # noqa: E731
     return [against_chance(AUDITED, mean, ours, theirs, pairs)]
@@ -239,7 +241,7 @@ def bounds(models: int) -> np.ndarray:
 
 EXAMPLES = 64  # of each sample that are scored: 1 ms each
 CONTROL_REPEATS = 4  # perfect pairs that are scored; more take seconds
-TEST = Kind(
+TEST = MeasureSpec(
     key="test_control",
     name="control: test examples",
     worse=-1,
@@ -257,12 +259,12 @@ RETAIN = replace(
 )
 
 
-def controls_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+def controls_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
     """Both; none where the records keep no samples."""
     if not (ours.has_controls and theirs.has_controls):
         return []
     functions = (TEST, lambda a, b: quality(a.test, b.test)), (RETAIN, lambda a, b: quality(a.retain, b.retain))
-    found = [against_chance(kind, f, ours, theirs, pairs[:CONTROL_REPEATS]) for kind, f in functions]
+    found = [against_chance(spec, f, ours, theirs, pairs[:CONTROL_REPEATS]) for spec, f in functions]
     return [measure for measure in found if np.isfinite([measure.value, measure.low, measure.high]).all()]
 
 
@@ -284,7 +286,7 @@ def _epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float | None:
 # Two distances between the confidences of unlearned and retrained models, example by example, without any fit.
 
 
-KS = Kind(
+KS = MeasureSpec(
     key="ks",
     name="Kolmogorov-Smirnov distance",
     worse=1,
@@ -292,7 +294,7 @@ KS = Kind(
     clear=0.35,
     meaning="largest gap between the distributions of an example's confidence; noise makes it positive",
 )
-AUC = Kind(
+AUC = MeasureSpec(
     key="auc",
     name="AUC distance",
     worse=1,
@@ -302,17 +304,17 @@ AUC = Kind(
 )
 
 
-def distances_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+def distances_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
     """Both, as means over the forget examples."""
-    return [against_chance(kind, f, ours, theirs, pairs) for kind, f in ((KS, ks_distance), (AUC, auc_distance))]
+    return [against_chance(spec, f, ours, theirs, pairs) for spec, f in ((KS, ks_distance), (AUC, auc_distance))]
 
 
-def ks_distance(ours: Looks, theirs: Looks) -> float:
+def ks_distance(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """Mean over examples of the largest difference of the two empirical distribution functions."""
     return float(ks_2samp(ours.forget, theirs.forget, axis=0, method="asymp").statistic.mean())
 
 
-def auc_distance(ours: Looks, theirs: Looks) -> float:
+def auc_distance(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """Mean over examples of |area under the ROC curve - 1/2|."""
     larger = mannwhitneyu(ours.forget, theirs.forget, axis=0, method="asymptotic").statistic
     return float(np.abs(larger / (len(ours) * len(theirs)) - 0.5).mean())
@@ -327,7 +329,7 @@ def auc_distance(ours: Looks, theirs: Looks) -> float:
 BINS = 20  # on the range of both sides together
 LEAST_MODELS = 1e-5  # share of oracles in a bin that holds none
 LARGEST = 100.0  # margins beyond count as this
-MEAN = Kind(
+MEAN = MeasureSpec(
     key="klom",
     name="KLoM, mean",
     worse=1,
@@ -338,12 +340,12 @@ MEAN = Kind(
 WORST = replace(MEAN, key="klom_95", name="KLoM, 95th percentile", slight=0.09, clear=0.8)
 
 
-def klom_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+def klom_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
     """Mean and 95th percentile over the forget examples."""
     functions = (MEAN, np.mean), (WORST, lambda values: np.percentile(values, 95))
     return [
-        against_chance(kind, lambda a, b, f=f: float(f(divergences(a.forget, b.forget))), ours, theirs, pairs)
-        for kind, f in functions
+        against_chance(spec, lambda a, b, f=f: float(f(divergences(a.forget, b.forget))), ours, theirs, pairs)
+        for spec, f in functions
     ]
 
 
@@ -371,7 +373,7 @@ def _shares(places: np.ndarray) -> np.ndarray:
 
 LOW_FPR = 0.01
 LEAST_SPREAD = 1e-6  # a constant has a likelihood, too
-ACCURACY = Kind(
+ACCURACY = MeasureSpec(
     key="lira_accuracy",
     name="U-LiRA accuracy",
     worse=1,
@@ -379,7 +381,7 @@ ACCURACY = Kind(
     clear=0.19,
     meaning="share of models that an attacker tells apart by one example; 0.5 is guessing",
 )
-TPR = Kind(
+TPR = MeasureSpec(
     key="lira_tpr",
     name=f"U-LiRA TPR at {LOW_FPR:.0%} FPR",
     worse=1,
@@ -390,18 +392,18 @@ TPR = Kind(
 )
 
 
-def likelihood_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+def likelihood_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
     """Accuracy, and recognised at few false alarms."""
-    return [against_chance(kind, f, ours, theirs, pairs) for kind, f in ((ACCURACY, accuracy), (TPR, recognised))]
+    return [against_chance(spec, f, ours, theirs, pairs) for spec, f in ((ACCURACY, accuracy), (TPR, recognised))]
 
 
-def accuracy(ours: Looks, theirs: Looks) -> float:
+def accuracy(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """Share of right answers over examples and models of both sides."""
     unlearned, retrained = log_ratios(ours.forget, theirs.forget)
     return float(((unlearned > 0).mean() + (retrained <= 0).mean()) / 2)
 
 
-def recognised(ours: Looks, theirs: Looks) -> float:
+def recognised(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """True positive rate over all examples and models where the false positive rate is LOW_FPR."""
     ratios = log_ratios(ours.forget, theirs.forget)
     answers = np.repeat([1, 0], [side.size for side in ratios])
@@ -433,7 +435,7 @@ def _log_density(fitted: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 FOLDS = 5
-POOLED = Kind(
+POOLED = MeasureSpec(
     key="pooled_attack",
     name="pooled attack",
     worse=1,
@@ -443,12 +445,12 @@ POOLED = Kind(
 )
 
 
-def pooled_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+def pooled_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
     """Its held-out accuracy."""
     return [against_chance(POOLED, pooled_accuracy, ours, theirs, pairs)]
 
 
-def pooled_accuracy(ours: Looks, theirs: Looks) -> float:
+def pooled_accuracy(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """Accuracy over models of both sides, each judged by a classifier that was fitted without it."""
     values = np.concatenate([ours.forget, theirs.forget])
     side = np.repeat([1, 0], [len(ours), len(theirs)])
@@ -474,7 +476,7 @@ def overall(values: np.ndarray) -> np.ndarray:
 SPLITS = 10
 FEWEST = 10  # examples of a set, so that ten splits differ
 MOST, LEAST = 16, 4  # models a side that are attacked, a quarter of them: each takes 20 ms
-SIMPLE = Kind(
+SIMPLE = MeasureSpec(
     key="simple_attack",
     name="starting kit's attack",
     worse=0,
@@ -484,7 +486,7 @@ SIMPLE = Kind(
 )
 
 
-def simple_attack_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair] = ()) -> list[Measure]:
+def simple_attack_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair] = ()) -> list[Measure]:
     """The mean over some models a side; none without enough forget and test examples."""
     if min(ours.test.shape[1], theirs.test.shape[1], ours.forget.shape[1]) < FEWEST:
         return []
@@ -495,7 +497,7 @@ def simple_attack_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair] = (
     return [judged(SIMPLE, float(attacked(ours[:some]).mean()), means)]
 
 
-def attacked(models: Looks) -> np.ndarray:
+def attacked(models: ModelOutputs) -> np.ndarray:
     """Accuracy [N] of the attack on each model."""
     return np.array([attack(losses(f), losses(t)) for f, t in zip(models.forget, models.test)])
 
@@ -517,7 +519,7 @@ def attack(forget: np.ndarray, test: np.ndarray) -> float:
     return float(np.mean(right))
 
 
-TUG = Kind(
+TUG = MeasureSpec(
     key="tug_of_war",
     name="tug of war",
     worse=-1,
@@ -527,14 +529,14 @@ TUG = Kind(
 )
 
 
-def tug_of_war_measures(ours: Looks, theirs: Looks, pairs: Sequence[Pair]) -> list[Measure]:
+def tug_of_war_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
     """From the mean accuracies of either side; none where models were given without them."""
     if not all(np.isfinite(side.accuracies).all() for side in (ours, theirs)):
         return []
     return [against_chance(TUG, tug_of_war, ours, theirs, pairs)]
 
 
-def tug_of_war(ours: Looks, theirs: Looks) -> float:
+def tug_of_war(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """(1 - |difference|) of the mean accuracies on the retain, forget and test set, multiplied; 0 to 1."""
     differences = np.abs(ours.accuracies.mean(axis=0) - theirs.accuracies.mean(axis=0))
     return float(np.prod(1 - differences))
@@ -566,7 +568,7 @@ def further_measures(unlearned: Sequence[Record], oracles: Sequence[Record], lab
     Raises:
         MetricError: logits that are not finite.
     """
-    ours, pool = Looks.of(unlearned, labels), Looks.of(oracles, labels)
+    ours, pool = ModelOutputs.of(unlearned, labels), ModelOutputs.of(oracles, labels)
     pairs = perfect_pairs(pool, len(ours), REPEATS)
     theirs = pool[: len(ours)]
     return [measure for family in FAMILIES for measure in family(ours, theirs, pairs)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import digamma
 
-from local_eval.metric.measures import Labels, Looks, attacked
+from local_eval.metric.measures import Labels, ModelOutputs, attacked
 from local_eval.metric.score import ScoreError
 from local_eval.store.records import Record
 
@@ -63,7 +63,7 @@ def quick_look(runs: Sequence[Record], oracles: Sequence[Record], original: Reco
     """
     if min(len(runs), len(oracles)) < FEWEST:
         raise ScoreError(f"{min(len(runs), len(oracles))} runs show no spread: give at least --runs {FEWEST}")
-    ours, theirs, start = (Looks.of(records, labels) for records in (runs, oracles, [original]))
+    ours, theirs, start = (ModelOutputs.of(records, labels) for records in (runs, oracles, [original]))
     every = shift_and_ratio(ours.forget, theirs.forget)
     without = np.array([shift_and_ratio(np.delete(ours.forget, k, axis=0), theirs.forget) for k in range(len(ours))])
     errors = without.std(axis=0) * np.sqrt(len(ours) - 1)  # jackknife
@@ -91,6 +91,6 @@ def _log_bias(count: int) -> float:
     return (digamma((count - 1) / 2) - np.log((count - 1) / 2)) / 2
 
 
-def _column(models: Looks) -> Column:
+def _column(models: ModelOutputs) -> Column:
     attack = float(attacked(models[:ATTACKED]).mean()) if models.has_controls else None
     return Column(*(float(share) for share in models.accuracies.mean(axis=0)), attack)

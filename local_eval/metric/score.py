@@ -26,7 +26,7 @@ from local_eval.metric.metric import (
 )
 from local_eval.metric.uncertainty.interval import ScoreInterval, ceiling_interval, interval_around, numbered
 from local_eval.metric.uncertainty.projection import Projection, ProjectionError, projection_of
-from local_eval.metric.warnings import Caution, ahead, cautions, weak_original
+from local_eval.metric.warnings import ScoreWarning, ahead, find_warnings, weak_original
 from local_eval.store.errors import InputError
 from local_eval.store.records import SPLITS, Evaluation, Record
 from local_eval.tasks.task import Task
@@ -144,10 +144,10 @@ class Score:
     not_projected: str = ""  # why it cannot
     within_budget: bool | None = None  # None where no limit was asked for
     over_budget: tuple[int, ...] = ()  # runs that took longer than their share of the limit
-    beyond: tuple[Measure, ...] = ()  # further measures, beside the official attack
+    measures: tuple[Measure, ...] = ()  # further measures, beside the official attack
     drawn_again: ScoreInterval | None = None  # the interval of the forgetting quality, with what it is made of
     ceiling_interval: tuple[float, float] = (0.0, 1.0)  # 90 %: the ceiling that another pool of oracles would give
-    cautions: tuple[Caution, ...] = ()  # those of the warnings that rest on the confidences and accuracies
+    warning_details: tuple[ScoreWarning, ...] = ()  # those of the warnings that rest on the confidences and accuracies
     forgotten: ForgottenClasses | None = None  # where a whole class is to be forgotten
 
     @property
@@ -226,7 +226,7 @@ def compute_score(
     person = numbered(persons, len(points))
     drawn_again = interval_around(points, ours, theirs, person)
     half = min(len(oracles) // 2, len(runs))
-    found = _cautions(ours, theirs, sorted(unlearned), (quality, ceiling), labels, original, (oracle_ra, oracle_ta))
+    found = _warnings(ours, theirs, sorted(unlearned), (quality, ceiling), labels, original, (oracle_ra, oracle_ta))
     return Score(
         score=quality * utility,
         interval=(drawn_again.low * utility, drawn_again.high * utility),
@@ -248,7 +248,7 @@ def compute_score(
         warnings=(*(one.text for one in found), *made_differently(runs, oracles[: len(runs)])),
         drawn_again=drawn_again,
         ceiling_interval=ceiling_interval(ceiling, all_theirs, person, half, CEILING_SPLITS),
-        cautions=tuple(found),
+        warning_details=tuple(found),
     )
 
 
@@ -272,7 +272,7 @@ def with_accuracies(
     found = [one for one in found if one]
     return replace(
         score,
-        cautions=(*score.cautions, *found),
+        warning_details=(*score.warning_details, *found),
         warnings=(*score.warnings, *(one.text for one in found)),
         forgotten=forgotten_classes(*sides, original, task),
     )
@@ -326,13 +326,13 @@ def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = C
     return total / splits
 
 
-def _cautions(ours, theirs, indices, figures, labels, original, oracle_accuracies) -> list[Caution]:
-    """All cautions; `figures` are forgetting quality and ceiling, `original` may be None."""
+def _warnings(ours, theirs, indices, figures, labels, original, oracle_accuracies) -> list[ScoreWarning]:
+    """All warnings that rest on numbers; `figures` are forgetting quality and ceiling, `original` may be None."""
     if original is None:
-        return cautions(ours, theirs, indices, *figures)
+        return find_warnings(ours, theirs, indices, *figures)
     start = confidences_of(original.forget_logits[None], labels)[0]
     weak = weak_original(original, *oracle_accuracies) if np.isfinite(oracle_accuracies).all() else None
-    return cautions(ours, theirs, indices, *figures, start) + ([weak] if weak else [])
+    return find_warnings(ours, theirs, indices, *figures, start) + ([weak] if weak else [])
 
 
 def made_differently(runs: Sequence[Record], oracles: Sequence[Record]) -> list[str]:

@@ -1,6 +1,6 @@
 """What a reader must know before believing a score, each with the numbers it rests on.
 
-A caution has a `kind` for programs, a sentence for people, and its data. They are found from the confidences and a few
+A warning has a `kind` for programs, a sentence for people, and its data. They are found from the confidences and a few
 figures of a score alone; what the models were made with is compared in `score.py`.
 """
 
@@ -13,14 +13,14 @@ import numpy as np
 
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import quality_of
-from local_eval.metric.uncertainty.redraw import find_strays
+from local_eval.metric.uncertainty.redraw import find_outliers
 from local_eval.store.records import Evaluation
 
 LEAK = 1.5  # times the ceiling: no honest method gets so far, by its luck alone
 ALIKE = 0.4  # of the oracles' spread: runs that look like one model
 NARROW = 0.4  # spread of the oracles' confidences; below, the official grid is coarse, and all scores are lower
-STRAYS = 0.1  # share of the runs; more are no strays but what the method does
-COSTLY = 2.0  # times the score, without the strays
+OUTLIERS = 0.1  # share of the runs; more are no outliers but what the method does
+COSTLY = 2.0  # times the score, without the outliers
 DECIDE = 256  # N from which the order of methods is that of large N
 FAR = 4.0  # spreads of the oracles between the original's confidence and theirs, on half of the examples
 WEAK = 0.9  # of the oracles' accuracy
@@ -30,7 +30,7 @@ SHOWN = 8  # indices named in a sentence
 
 
 @dataclass(frozen=True)
-class Caution:
+class ScoreWarning:
     """One thing to know: its kind, a sentence, and the numbers in it."""
 
     kind: str  # leak, identical, alike, narrow, strays, few, original, ahead
@@ -38,14 +38,14 @@ class Caution:
     data: dict = field(default_factory=dict)
 
 
-def cautions(
+def find_warnings(
     unlearned: np.ndarray,
     retrained: np.ndarray,
     indices: Sequence[int],
     quality: float,
     ceiling: float,
     original: np.ndarray | None = None,
-) -> list[Caution]:
+) -> list[ScoreWarning]:
     """All that apply.
 
     Args:
@@ -59,14 +59,14 @@ def cautions(
         too_good(quality, ceiling),
         identical(unlearned) or alike(*spreads),
         narrow(spreads[1]),
-        costly_strays(unlearned, retrained, indices, quality),
+        costly_outliers(unlearned, retrained, indices, quality),
         few(len(unlearned)),
         None if original is None else far_original(original, retrained),
     ]
     return [one for one in found if one]
 
 
-def too_good(quality: float, ceiling: float) -> Caution | None:
+def too_good(quality: float, ceiling: float) -> ScoreWarning | None:
     """A score above what retraining itself gets: the runs saw the oracles, or the grid does not see the difference."""
     if not quality > LEAK * ceiling:
         return None
@@ -74,17 +74,17 @@ def too_good(quality: float, ceiling: float) -> Caution | None:
         f"forgetting quality {quality:.4f} is over {LEAK} x the ceiling {ceiling:.4f}: do the runs contain the "
         "oracles, or are all confidences within 0.01 of each other, which the official grid cannot tell apart?"
     )
-    return Caution("leak", text, {"quality": quality, "ceiling": ceiling})
+    return ScoreWarning("leak", text, {"quality": quality, "ceiling": ceiling})
 
 
-def identical(unlearned: np.ndarray) -> Caution | None:
+def identical(unlearned: np.ndarray) -> ScoreWarning | None:
     """Runs without any variance."""
     if (np.ptp(unlearned, axis=0) > 0).any():
         return None
-    return Caution("identical", "all runs are identical: the method is deterministic, and such a method scores 0")
+    return ScoreWarning("identical", "all runs are identical: the method is deterministic, and such a method scores 0")
 
 
-def alike(unlearned_spread: np.ndarray, retrained_spread: np.ndarray) -> Caution | None:
+def alike(unlearned_spread: np.ndarray, retrained_spread: np.ndarray) -> ScoreWarning | None:
     """Runs that vary far less than the oracles do."""
     usable = retrained_spread > 0
     ratio = float(np.median(unlearned_spread[usable] / retrained_spread[usable])) if usable.any() else 1.0
@@ -94,10 +94,10 @@ def alike(unlearned_spread: np.ndarray, retrained_spread: np.ndarray) -> Caution
         f"the runs spread {ratio:.2f} times as much as the oracles: they look like one model, which alone costs most "
         "of the score. What differs from run to run?"
     )
-    return Caution("alike", text, {"spread_ratio": ratio})
+    return ScoreWarning("alike", text, {"spread_ratio": ratio})
 
 
-def narrow(retrained_spread: np.ndarray) -> Caution | None:
+def narrow(retrained_spread: np.ndarray) -> ScoreWarning | None:
     """Oracles so alike that the official grid is coarse for them."""
     spread = float(np.median(retrained_spread))
     if spread >= NARROW:
@@ -106,40 +106,40 @@ def narrow(retrained_spread: np.ndarray) -> Caution | None:
         f"the oracles' confidences spread by {spread:.2f}, less than {NARROW}; scores then live on another scale (see "
         "the ceiling)"
     )
-    return Caution("narrow", text, {"spread": spread})
+    return ScoreWarning("narrow", text, {"spread": spread})
 
 
-def costly_strays(
+def costly_outliers(
     unlearned: np.ndarray, retrained: np.ndarray, indices: Sequence[int], quality: float
-) -> Caution | None:
+) -> ScoreWarning | None:
     """A few runs far off on many examples, without which the score would be at least twice as high."""
-    astray = find_strays(unlearned)
-    if not 0 < astray.sum() <= max(1, STRAYS * len(astray)):
+    is_outlier = find_outliers(unlearned)
+    if not 0 < is_outlier.sum() <= max(1, OUTLIERS * len(is_outlier)):
         return None
     try:
-        without = quality_of(unlearned[~astray], retrained[: int((~astray).sum())])
+        without = quality_of(unlearned[~is_outlier], retrained[: int((~is_outlier).sum())])
     except MetricError:  # nothing to compare with
         return None
     if not without >= COSTLY * quality:
         return None
-    named = [int(index) for index, off in zip(indices, astray) if off]
+    named = [int(index) for index, off in zip(indices, is_outlier) if off]
     shown = ", ".join(map(str, named[:SHOWN])) + (" ..." if len(named) > SHOWN else "")
     text = (
-        f"{len(named)} of {len(astray)} runs went astray ({shown}); without them forgetting quality would be "
+        f"{len(named)} of {len(is_outlier)} runs went astray ({shown}); without them forgetting quality would be "
         f"{without:.4f} instead of {quality:.4f}"
     )
-    return Caution("strays", text, {"runs": named, "without": without, "quality": quality})
+    return ScoreWarning("strays", text, {"runs": named, "without": without, "quality": quality})
 
 
-def few(models: int) -> Caution | None:
+def few(models: int) -> ScoreWarning | None:
     """An N at which methods that are not perfect look better than they are, some more than others."""
     if models >= DECIDE:
         return None
     text = f"N = {models} is for screening: imperfect methods look better than at 512; decide at {DECIDE} or more"
-    return Caution("few", text, {"runs": models})
+    return ScoreWarning("few", text, {"runs": models})
 
 
-def far_original(original: np.ndarray, retrained: np.ndarray) -> Caution | None:
+def far_original(original: np.ndarray, retrained: np.ndarray) -> ScoreWarning | None:
     """An original model so far from all oracles that whatever starts from it looks bad. original [E]."""
     spread = np.maximum(retrained.std(axis=0, ddof=1), 1e-12)
     distance = float(np.median(np.abs(original - retrained.mean(axis=0)) / spread))
@@ -149,10 +149,10 @@ def far_original(original: np.ndarray, retrained: np.ndarray) -> Caution | None:
         f"the original model is {distance:.1f} spreads of the oracles away from them on half of the forget set: every "
         "method that starts from it scores low. How do others do here? python -m local_eval headroom"
     )
-    return Caution("original", text, {"distance": distance})
+    return ScoreWarning("original", text, {"distance": distance})
 
 
-def weak_original(original: Evaluation, retain_accuracy: float, test_accuracy: float) -> Caution | None:
+def weak_original(original: Evaluation, retain_accuracy: float, test_accuracy: float) -> ScoreWarning | None:
     """An original model whose accuracies lag behind the oracles' means, which holds down every method's utility."""
     ratios = {
         "retain": original.retain_accuracy / max(retain_accuracy, 1e-12),
@@ -165,10 +165,10 @@ def weak_original(original: Evaluation, retain_accuracy: float, test_accuracy: f
         f"the original model's {worst} accuracy is {ratios[worst]:.2f} of the oracles': every method that starts from "
         "it pays for that"
     )
-    return Caution("original", text, {"split": worst, "ratio": ratios[worst]})
+    return ScoreWarning("original", text, {"split": worst, "ratio": ratios[worst]})
 
 
-def ahead(who: str, accuracies: dict[str, tuple[float, np.ndarray, int]]) -> Caution | None:
+def ahead(who: str, accuracies: dict[str, tuple[float, np.ndarray, int]]) -> ScoreWarning | None:
     """A model that is clearly better than the oracles where they should be alike: the two were not trained alike.
 
     Args:
@@ -190,7 +190,7 @@ def ahead(who: str, accuracies: dict[str, tuple[float, np.ndarray, int]]) -> Cau
     name = {"original": "the original model is", "submission": "the runs are"}[who]
     text = f"{name} clearly better than the oracles: {told}. "
     text += AHEAD[who]
-    return Caution("ahead", text, {"who": who, "sets": found})
+    return ScoreWarning("ahead", text, {"who": who, "sets": found})
 
 
 AHEAD = {

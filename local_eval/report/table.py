@@ -24,9 +24,9 @@ from local_eval.store.sealed import with_seal
 Row = tuple[str, str, str]  # name, value, what to make of it
 
 
-def beyond_rows(score: Score) -> list[Row]:
+def measure_rows(score: Score) -> list[Row]:
     """The rows; none where there is no further measure."""
-    found = {measure.key: measure for measure in score.beyond}
+    found = {measure.key: measure for measure in score.measures}
     if not found:
         return []
     rows = []
@@ -101,7 +101,7 @@ def table(score: Score, submission: str, task: str) -> str:
         ("examples at epsilon 50", f"{score.share_at_cap:.1%}", "told apart without error"),
         ("seconds per run", _seconds(score), f"here; Kaggle's budget is {BUDGET_SECONDS} on its GPU"),
         *_forgotten(score),
-        *beyond_rows(score),
+        *measure_rows(score),
     ]
     lines = [f"{submission} on {task}, N = {score.runs}"]
     lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
@@ -241,8 +241,8 @@ def content_of(score: Score, submission: str, task: str, about: dict) -> dict:
         "submission": submission,
         "task": task,
         "notes": notes(score),
-        "beyond": [asdict(measure) for measure in score.beyond],
-        "cautions": [asdict(caution) for caution in score.cautions],
+        "beyond": [asdict(measure) for measure in score.measures],
+        "cautions": [asdict(one) for one in score.warning_details],
         **about,
         "epsilons": score.epsilons.tolist(),
     }

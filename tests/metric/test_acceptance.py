@@ -29,7 +29,7 @@ def test_a_deterministic_method_gets_nothing_and_a_copy_of_the_oracles_all():
     assert forgetting_quality(retrained, retrained) == 1
 
 
-def test_one_stray_run_costs_nothing_and_two_percent_most_of_it():
+def test_one_outlier_run_costs_nothing_and_two_percent_most_of_it():
     unlearned, retrained = family()(np.random.default_rng(13), MODELS, EXAMPLES)
     clean, one, many = forgetting_quality(unlearned, retrained), unlearned.copy(), unlearned.copy()
     one[0] += 7.5

@@ -93,7 +93,7 @@ def test_the_oracles_themselves_score_one():
     assert forgetting_quality(r, r) == 1.0
 
 
-def test_one_stray_run_costs_nothing_and_two_percent_cost_most():
+def test_one_outlier_run_costs_nothing_and_two_percent_cost_most():
     u, r = draws("same", 512, examples=40, seed=6)
     clean = forgetting_quality(u, r)
     one, many = u.copy(), u.copy()

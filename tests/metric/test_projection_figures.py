@@ -12,7 +12,7 @@ from local_eval.metric.uncertainty.projection import project
 from studies.projections import LISTED, SEED
 
 EXAMPLES, DRAWS = 100, 2
-STRAY_RUNS = "2 % stray runs, 5 sd"
+OUTLIER_RUNS = "2 % outlier runs, 5 sd"
 TRUTHS = {
     "perfect": 0.1869,
     "good: shift .3": 0.1193,
@@ -29,8 +29,8 @@ TRUTHS = {
     "t5, both sides alike": 0.1971,
     "t5, both sides, shift .5": 0.1283,
     "t5, unlearned only, .3": 0.08127,
-    STRAY_RUNS: 0.05035,
-    "2 % stray values, 5 sd": 0.04737,
+    OUTLIER_RUNS: 0.05035,
+    "2 % outlier values, 5 sd": 0.04737,
     "two kinds: 0/1, 1.5/.6": 0.09394,
     "two kinds: .2/1, -.6/.8": 0.05684,
 }
@@ -54,8 +54,8 @@ def test_every_listed_family_has_a_truth():
 @pytest.mark.parametrize("models, median, worst, coverage", [(64, 0.15, 0.35, 0.8), (32, 0.25, 0.5, 0.8)])
 def test_errors_and_intervals_are_as_good_as_promised(models, median, worst, coverage):
     errors, held = figures(models)
-    if models == 32:  # half of all draws of 32 have no stray run, and what is not there cannot be projected
-        errors.pop(STRAY_RUNS)
+    if models == 32:  # half of all draws of 32 have no outlier run, and what is not there cannot be projected
+        errors.pop(OUTLIER_RUNS)
     assert np.median(list(errors.values())) <= median
     assert max(errors.values()) <= worst, max(errors, key=errors.get)
     assert held >= coverage

@@ -24,7 +24,7 @@ from scipy.special import ndtr, ndtri
 from local_eval.metric.given import confidences_given
 from local_eval.metric.metric import checked_pair, example_epsilons, forgetting_points
 from local_eval.metric.uncertainty.interval import LEVEL, SEED, WIDER, numbered
-from local_eval.metric.uncertainty.redraw import fit, pool_strays, redrawn_pairs
+from local_eval.metric.uncertainty.redraw import fit, pool_outliers, redrawn_pairs
 
 DRAWS = 64
 LARGER = (128, 256, 512)  # N that are tried for `enough`
@@ -104,7 +104,7 @@ def comparison_of(
     values = [float(forgetting_points(example_epsilons(*pair), models).mean()) for pair in pairs]
     scores = np.array(values) * utilities
     methods, oracles = fit([one for one, _ in pairs], pairs[0][1], person)
-    pool_strays([method.side for method in methods])
+    pool_outliers([method.side for method in methods])
     _, error = _difference(methods, oracles, utilities, models, DRAWS)
     off = float(np.diff(np.sqrt(scores))[0])
     p = _chance(off, error)
@@ -143,7 +143,7 @@ def _difference(methods, oracles, utilities: tuple[float, float], models: int, d
     roots = [np.sqrt(utility * each.mean(axis=1)) for utility, each in zip(utilities, points)]
     off = roots[1] - roots[0]
     centred = np.abs(off - off.mean())
-    # Heavy tails, such as stray runs make, count by what they do at the level at which verdicts are given
+    # Heavy tails, such as outlier runs make, count by what they do at the level at which verdicts are given
     error = max(float(off.std(ddof=1)), float(np.quantile(centred, LEVEL) / ndtri((1 + LEVEL) / 2)))
     return float(off.mean()), WIDER * error
 

@@ -6,11 +6,11 @@ at 512, while perfect unlearning scores about .18 at every N. The projection tak
 1. Read each example's shift and spread ratio, and how noisy both are (`projection_shapes.py`).
 2. Estimate the true distribution of the two over the examples, by maximum likelihood (`projection_mixture.py`).
 3. Draw true pairs from each example's posterior, redraw 512 + 512 confidences with them and with residuals pooled
-   over examples (so skew, tails and stray runs are kept: `projection_redraw.py`), and score these by the real metric.
+   over examples (so skew, tails and outlier runs are kept: `projection_redraw.py`), and score these by the real metric.
 
 The interval adds up, on a log scale, the changes of the estimate when groups of models or of persons are left out, the
-noise of the redraws, what the method is off by on simulated families, and the uncertain rate of stray runs. Runs that
-may go astray but were not seen to are not in it.
+noise of the redraws, what the method is off by on simulated families, and the uncertain rate of outlier runs. Runs that
+may be outliers but were not seen to be are not in it.
 
 Where it errs, and by how much: python -m studies.projections
 """
@@ -167,34 +167,35 @@ def _starts(pairs: np.ndarray, noise: np.ndarray) -> list[Mixture]:
     return starts
 
 
-# What N models of one side show of each forget example: place, spread and shape, stray runs set apart.
+# What N models of one side show of each forget example: place, spread and shape, outlier runs set apart.
 #
 # Place and spread are winsorised (the outermost `WINSOR` of the models count as the next ones inwards), so that a few
-# stray values do not blur them. What is left, the standardised residuals, is the shape. How far examples differ in
+# outlier values do not blur them. What is left, the standardised residuals, is the shape. How far examples differ in
 # shape is told by two numbers, L-skewness and L-kurtosis (Hosking 1990), which a single far value moves less than
 # ordinary skewness and kurtosis.
 
 
 WINSOR = 0.1  # of the models at each end
 RESAMPLES = 40  # bootstrap draws of models for the noise of two means; more do not change a decision
-STRAY_REACH = 3.5  # a run is astray on an example if its residual is larger
-STRAY_SHARE = 0.25  # and altogether, if it is so on this share of the examples
+OUTLIER_REACH = 3.5  # a run is an outlier on an example if its residual is larger
+OUTLIER_SHARE = 0.25  # and altogether, if it is so on this share of the examples
 NORMAL_KURTOSIS = 0.1226  # L-kurtosis of a normal
 LEAST = 1e-12  # keeps divisions by a spread finite
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side's models. Arrays over E examples and the n models that are not astray.
+    """One side's models. Arrays over E examples and the n models that are not outliers.
 
-    place, spread [E]; residuals [n, E]; form [E, 2]: L-skewness and L-kurtosis; strays [k, E]: residuals of stray runs.
+    place, spread [E]; residuals [n, E]; form [E, 2]: L-skewness and L-kurtosis; outliers [k, E]: residuals of the other
+    k models.
     """
 
     place: np.ndarray
     spread: np.ndarray
     residuals: np.ndarray
     form: np.ndarray
-    strays: np.ndarray
+    outliers: np.ndarray
 
 
 def place_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,19 +221,19 @@ def l_form(values: np.ndarray) -> np.ndarray:
     return np.stack([(6 * b2 - 6 * b1 + b0) / second, (20 * b3 - 30 * b2 + 12 * b1 - b0) / second], axis=1)
 
 
-def stray_runs(values: np.ndarray) -> np.ndarray:
+def outlier_runs(values: np.ndarray) -> np.ndarray:
     """Which runs lie far from all others on many examples, bool [N], from confidences [N, E] of one side."""
     place, spread = place_and_spread(np.sort(values, axis=0))
-    return (np.abs(values - place) > STRAY_REACH * spread).mean(axis=1) > STRAY_SHARE
+    return (np.abs(values - place) > OUTLIER_REACH * spread).mean(axis=1) > OUTLIER_SHARE
 
 
 def read_side(values: np.ndarray) -> Side:
-    """Place, spread, shape and stray runs, from the confidences [N, E] of one side."""
-    astray = stray_runs(values)
-    kept = values[~astray]
+    """Place, spread, shape and outlier runs, from the confidences [N, E] of one side."""
+    is_outlier = outlier_runs(values)
+    kept = values[~is_outlier]
     ordered = np.sort(kept, axis=0)
     place, spread = place_and_spread(ordered)
-    return Side(place, spread, (kept - place) / spread, l_form(ordered), (values[astray] - place) / spread)
+    return Side(place, spread, (kept - place) / spread, l_form(ordered), (values[is_outlier] - place) / spread)
 
 
 def mean_form_noise(side: Side, rng: np.random.Generator) -> np.ndarray:
@@ -293,8 +294,8 @@ class Redrawer:
         self.noise = np.array([noise for _, _, noise in sharpened])
         self.form, self.width = self._true_forms(difference)
 
-    def draw(self, side: int, example: int, count: int, rng: np.random.Generator, stray_rate: float) -> np.ndarray:
-        """`count` fresh residuals, a share `stray_rate` of them from stray runs."""
+    def draw(self, side: int, example: int, count: int, rng: np.random.Generator, outlier_rate: float) -> np.ndarray:
+        """`count` fresh residuals, a share `outlier_rate` of them from outlier runs."""
         up_to = np.cumsum(self.weights(side, example))
         item = np.minimum(np.searchsorted(up_to, rng.random(count) * up_to[-1], "right"), 2 * self.examples - 1)
         model = rng.random(count)
@@ -306,10 +307,10 @@ class Redrawer:
         values = (values + SMOOTHING * rng.standard_normal(count)) / np.sqrt(1 + SMOOTHING**2)
         shown, true = self.maps[side]
         values += np.interp(values, shown, true - shown)
-        strays = self.sides[side].strays
-        if stray_rate > 0 and strays.size:
-            astray = np.flatnonzero(rng.random(count) < stray_rate)
-            values[astray] = rng.choice(strays.ravel(), len(astray))
+        outliers = self.sides[side].outliers
+        if outlier_rate > 0 and outliers.size:
+            chosen = np.flatnonzero(rng.random(count) < outlier_rate)
+            values[chosen] = rng.choice(outliers.ravel(), len(chosen))
         return values
 
     def weights(self, side: int, example: int) -> np.ndarray:
@@ -487,7 +488,7 @@ ESTIMATE_ROUNDS = 100  # of EM; the log likelihood has settled by then
 WARM_ROUNDS = 30  # of EM for a first guess, or after leaving a group out
 GUARD = 0.2  # of the mean expected points, added to each pair's: what the Gaussian table takes for lost is drawn too
 CONFIDENCE_END = 104.0  # confidences saturate here (see metric.py)
-STRAY_PRIOR = (0.7, 20.0)  # of a beta distribution: rates are small; 1 of 64 is read as 1.6 %, 2 as 2.8 %
+OUTLIER_PRIOR = (0.7, 20.0)  # of a beta distribution: rates are small; 1 of 64 is read as 1.6 %, 2 as 2.8 %
 LEAST_RUNS = 1e-9  # a score: logarithms stay finite
 ESTIMATE_SEED = 512
 
@@ -503,10 +504,10 @@ class Estimate:
     noise: np.ndarray
     mixture: Mixture
 
-    def stray_rates(self, chance: float = 0.5) -> list[float]:
-        """Rate of stray runs of either side: a quantile of what is believed of it; 0 where none was seen."""
-        counts = [(len(side.strays), len(side.residuals)) for side in (self.unlearned, self.retrained)]
-        return [float(beta.ppf(chance, k + STRAY_PRIOR[0], n + STRAY_PRIOR[1])) if k else 0.0 for k, n in counts]
+    def outlier_rates(self, chance: float = 0.5) -> list[float]:
+        """Rate of outlier runs of either side: a quantile of what is believed of it; 0 where none was seen."""
+        counts = [(len(side.outliers), len(side.residuals)) for side in (self.unlearned, self.retrained)]
+        return [float(beta.ppf(chance, k + OUTLIER_PRIOR[0], n + OUTLIER_PRIOR[1])) if k else 0.0 for k, n in counts]
 
 
 def estimate(unlearned: np.ndarray, retrained: np.ndarray, independent: int) -> Estimate:
@@ -542,7 +543,7 @@ def true_pairs(found: Estimate, rng: np.random.Generator) -> np.ndarray:
     return centre + np.stack([first * a, slope * a + second * b], axis=-1)
 
 
-def mean_points(found: Estimate, models: int, stray_rates: list[float], count: int) -> tuple[float, float]:
+def mean_points(found: Estimate, models: int, outlier_rates: list[float], count: int) -> tuple[float, float]:
     """Mean points over examples by `count` redraws, and the sd of its log.
 
     Pairs are redrawn in proportion to the points they are expected to earn, and the points weighed back.
@@ -558,7 +559,7 @@ def mean_points(found: Estimate, models: int, stray_rates: list[float], count: i
     scales = _true_spreads(found)
     points = np.empty(count)
     for k, (draw, example) in enumerate(zip(*np.divmod(picked, pairs.shape[1]))):
-        sample = _redraw(found, example, pairs[draw, example], scales[example], models, stray_rates, rng)
+        sample = _redraw(found, example, pairs[draw, example], scales[example], models, outlier_rates, rng)
         points[k] = forgetting_points(example_epsilons(*sample), models)[0]
     weighed = points / (chance[picked] * len(chance))
     value = max(float(weighed.mean()), LEAST_RUNS)
@@ -571,11 +572,11 @@ def _redraw(
     pair: np.ndarray,
     scale: float,
     models: int,
-    stray_rates: list[float],
+    outlier_rates: list[float],
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Confidences [2 sides, models, 1] of one example whose true pair is `pair` and retrained spread `scale`."""
-    residuals = [found.redrawer.draw(side, example, models, rng, stray_rates[side]) for side in (0, 1)]
+    residuals = [found.redrawer.draw(side, example, models, rng, outlier_rates[side]) for side in (0, 1)]
     places = found.retrained.place[example], found.unlearned.place[example]
     end = CONFIDENCE_END if max(np.abs(places)) <= CONFIDENCE_END else np.inf  # scores that are no confidences
     unlearned = places[0] + scale * (pair[0] + np.exp(pair[1]) * residuals[0])
@@ -625,7 +626,7 @@ def _jackknife(logs: list[float]) -> float:
 SMALLEST = 24  # models a side; below, simulated errors exceed a factor of 1.5
 FEWEST_EXAMPLES = 10  # below, noise and differences between examples cannot be told apart
 REDRAWS = 800  # examples scored at the target N; noise of 2 to 10 %, for about a second
-STRAY_REDRAWS = 300  # at either end of the stray rate's interval
+OUTLIER_REDRAWS = 300  # at either end of the outlier rate's interval
 MODEL_ERROR = 0.08  # sd of log(estimate / truth) that simulated families show beyond sampling
 SHAPE_ERROR = 0.25  # the same, added where the two sides differ in shape
 FLAT_ERROR = 6.0  # the same at SMALLEST models, added per L-kurtosis below the normal's: hard edges and second peaks
@@ -677,13 +678,13 @@ def projection_of(
     persons = _clusters(persons, unlearned.shape[1])
     _refuse(unlearned, retrained, models)
     found = estimate(unlearned, retrained, len(np.unique(persons)))
-    value, error = mean_points(found, models, found.stray_rates(), REDRAWS)
+    value, error = mean_points(found, models, found.outlier_rates(), REDRAWS)
     variance = MODEL_ERROR**2 + (SHAPE_ERROR * (1 - found.redrawer.alike)) ** 2 + error**2
     flat = max(flatness(found.unlearned), flatness(found.retrained))
     variance += (FLAT_ERROR * flat) ** 2 * SMALLEST / min(len(unlearned), len(retrained))
     variance += models_variance(unlearned, retrained, found, models) + persons_variance(found, persons, models)
     reach = NORMAL_90 * np.sqrt(variance)
-    down, up = (np.hypot(reach, shift) for shift in _stray_reach(found, value, models))
+    down, up = (np.hypot(reach, shift) for shift in _outlier_reach(found, value, models))
     return Projection(value, float(value * np.exp(-down)), float(min(1.0, value * np.exp(up))), models)
 
 
@@ -723,9 +724,9 @@ def told_apart(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     return ~(inside[0] & inside[1])
 
 
-def _stray_reach(found: Estimate, value: float, models: int) -> tuple[float, float]:
-    """How far the log estimate falls, and rises, at the ends of the stray rates' intervals; 0 if none was seen."""
-    if not any(found.stray_rates()):
+def _outlier_reach(found: Estimate, value: float, models: int) -> tuple[float, float]:
+    """How far the log estimate falls, and rises, at the ends of the outlier rates' intervals; 0 if none was seen."""
+    if not any(found.outlier_rates()):
         return 0.0, 0.0
-    many, few = (mean_points(found, models, found.stray_rates(chance), STRAY_REDRAWS)[0] for chance in (0.95, 0.05))
+    many, few = (mean_points(found, models, found.outlier_rates(chance), OUTLIER_REDRAWS)[0] for chance in (0.95, 0.05))
     return min(0.0, float(np.log(many / value))), max(0.0, float(np.log(few / value)))

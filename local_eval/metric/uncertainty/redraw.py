@@ -2,7 +2,7 @@
 
 Every forget example has a place and a spread. What is left of its N confidences is explained, in this order, by
 
-* runs that went astray, which are set apart and come back at an uncertain rate,
+* outlier runs, which are set apart and come back at an uncertain rate,
 * a few factors that many examples share, since they share the models: the leading singular vectors above what
   independent examples would show (Marchenko and Pastur 1967), with their strength freed of noise (Baik and Silverstein
   2006), and one more along the direction in which the score reacts,
@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import betaincinv
 
-from local_eval.metric.fast_points import quick_points
-from local_eval.metric.uncertainty.projection import STRAY_SHARE, gaussian_points
+from local_eval.metric.fast_points import fast_points
+from local_eval.metric.uncertainty.projection import OUTLIER_SHARE, gaussian_points
 
 FACTORS = 8  # at most, beside those along a direction
 FOLLOWED = 2  # of these
 EDGE = 1.1  # times what independent examples would show at most: they exceed it by chance now and then
-STRAY_REACH = 3.6  # sd, by quartiles: a common factor alone seldom gets so far
+OUTLIER_REACH = 3.6  # sd, by quartiles: a common factor alone seldom gets so far
 QUARTILES = 1.349  # sd of a normal distribution between its quartiles
 OWN_LEAST = 0.05  # share of its variance that every example keeps for itself
 LEAST = 1e-12  # keeps divisions by a spread finite
@@ -40,9 +40,9 @@ class Picks:
     cells: np.ndarray  # [N, E] in [0, 1): residuals of one example
     persons: np.ndarray  # [N, P] the same: what a person's examples share
     runs: np.ndarray  # [N] whose factors
-    astray: np.ndarray  # [N] below the stray rate: astray
+    chance: np.ndarray  # [N] below the outlier rate: an outlier
     blur: np.ndarray  # [N, FACTORS + FOLLOWED] normal
-    rate: float  # quantile of the stray rate
+    rate: float  # quantile of the outlier rate
 
     @classmethod
     def draw(cls, rng: np.random.Generator, models: int, examples: int, persons: int) -> Picks:
@@ -51,25 +51,25 @@ class Picks:
         lone = rng.random((2, models)), rng.standard_normal((models, FACTORS + FOLLOWED)), rng.random()
         return cls(*uniform, *lone[0], *lone[1:])
 
-    def astray_anew(self, rng: np.random.Generator) -> Picks:
-        """The same but for which runs go astray: methods with the same seeds need not do so in the same runs."""
-        return replace(self, astray=rng.random(len(self.astray)), rate=rng.random())
+    def outliers_anew(self, rng: np.random.Generator) -> Picks:
+        """The same but for which runs are outliers: those of methods with the same seeds need not be the same runs."""
+        return replace(self, chance=rng.random(len(self.chance)), rate=rng.random())
 
 
 class Side:
     """What one side's confidences [N, E] show, and fresh draws of it.
 
-    place, spread [E]; factors [n, K] and loadings [K, E] of the n models that are not astray; strays [k, E] residuals
-    of the others.
+    place, spread [E]; factors [n, K] and loadings [K, E] of the n models that are not outliers; outliers [k, E]:
+    residuals of the other k.
     """
 
     def __init__(self, values: np.ndarray, person: np.ndarray):
-        astray = find_strays(values)
+        is_outlier = find_outliers(values)
         self.models, self.person = len(values), person
-        kept = values[~astray]
+        kept = values[~is_outlier]
         self.place, self.spread = kept.mean(axis=0), np.maximum(kept.std(axis=0, ddof=1), LEAST)
-        self.strays = (values[astray] - self.place) / self.spread
-        self.seen = float(len(self.strays))  # of `models`
+        self.outliers = (values[is_outlier] - self.place) / self.spread
+        self.seen = float(len(self.outliers))  # of `models`
         left = (kept - self.place) / self.spread
         self.tail = float(np.mean(left**4)) - 1 if left.any() else 2.0  # variance of squared residuals
         self.factors, self.loadings, self.left = leading_factors(left)
@@ -106,33 +106,33 @@ class Side:
             width = 1.06 * n**-0.2  # Silverman's rule
             drawn = self.factors[(picks.runs * n).astype(int)] + width * picks.blur[:, :count]
             values += (drawn / np.sqrt(1 + width**2) @ self.loadings).astype(np.float32)
-        return self._with_strays(values, picks)
+        return self._with_outliers(values, picks)
 
     def _from_pool(self, uniform: np.ndarray) -> np.ndarray:
         return self.pool[np.minimum((uniform * len(self.pool)).astype(np.int64), len(self.pool) - 1)]
 
-    def _with_strays(self, values: np.ndarray, picks: Picks) -> np.ndarray:
+    def _with_outliers(self, values: np.ndarray, picks: Picks) -> np.ndarray:
         if self.seen:
             rate = betaincinv(self.seen + 0.5, self.models - self.seen + 0.5, picks.rate)  # Jeffreys' posterior
-            for model in np.flatnonzero(picks.astray < rate):
-                which = int(picks.astray[model] / rate * len(self.strays))
-                values[model] = self.strays[which] + 0.5 * values[model]  # near it, not on it: no ties
+            for model in np.flatnonzero(picks.chance < rate):
+                which = int(picks.chance[model] / rate * len(self.outliers))
+                values[model] = self.outliers[which] + 0.5 * values[model]  # near it, not on it: no ties
         return values
 
 
-def pool_strays(sides: Sequence[Side]) -> None:
-    """Let sides go astray at the same rate: whether one does so more often than another, few runs do not tell."""
-    together = np.concatenate([side.strays for side in sides])
+def pool_outliers(sides: Sequence[Side]) -> None:
+    """Let sides have outliers at the same rate: whether one has more than another, few runs do not tell."""
+    together = np.concatenate([side.outliers for side in sides])
     for side in sides:
-        side.strays, side.seen = together, len(together) / len(sides)
+        side.outliers, side.seen = together, len(together) / len(sides)
 
 
-def find_strays(values: np.ndarray) -> np.ndarray:
+def find_outliers(values: np.ndarray) -> np.ndarray:
     """Which models [N] are far off on many examples; none if it would be half of them."""
     low, place, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)  # not moved by a fifth of the runs
-    off = np.abs(values - place) > STRAY_REACH * np.maximum(high - low, LEAST) / QUARTILES
-    astray = off.mean(axis=1) > STRAY_SHARE
-    return astray if astray.mean() < 0.5 else np.zeros(len(values), dtype=bool)
+    off = np.abs(values - place) > OUTLIER_REACH * np.maximum(high - low, LEAST) / QUARTILES
+    is_outlier = off.mean(axis=1) > OUTLIER_SHARE
+    return is_outlier if is_outlier.mean() < 0.5 else np.zeros(len(values), dtype=bool)
 
 
 def leading_factors(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,7 +166,7 @@ def shared_within(residuals: np.ndarray, person: np.ndarray) -> float:
 # Fresh draws of a whole grading: N unlearned and N retrained models, and the points they would earn.
 #
 # The true shift and spread ratio of an example are the seen ones with their noise taken out, as else it would be in
-# the redraws twice. What the models look like otherwise is `redraw_side.py`'s. Points are `quick_points`.
+# the redraws twice. What the models look like otherwise is `redraw_side.py`'s. Points are `fast_points`.
 
 
 FLAT = 1e-9  # a spread below this is none: the example has no noise to take out
@@ -268,7 +268,7 @@ def redrawn_pairs(
     draw = _picker(oracles, rng, models)
     theirs = [draw_oracles(oracles, draw()).T for _ in range(draws)]
     picks = [draw() for _ in range(draws)]
-    return tuple(_points([method.draw(one.astray_anew(rng)).T for one in picks], theirs) for method in methods)
+    return tuple(_points([method.draw(one.outliers_anew(rng)).T for one in picks], theirs) for method in methods)
 
 
 def _picker(oracles: Side, rng: np.random.Generator, models: int):
@@ -280,7 +280,7 @@ def _points(runs: list[np.ndarray], oracles: list[np.ndarray]) -> np.ndarray:
     """Points [draws, E] of sides [E, N] each; many together, since a call for a few takes as long."""
     size = max(1, TOGETHER // runs[0].size)
     parts = [
-        quick_points(np.concatenate(runs[k : k + size]), np.concatenate(oracles[k : k + size]))
+        fast_points(np.concatenate(runs[k : k + size]), np.concatenate(oracles[k : k + size]))
         for k in range(0, len(runs), size)
     ]
     return np.concatenate(parts).reshape(len(runs), -1)

@@ -1,7 +1,7 @@
 """What holds a method back: how much of what is missing each repair would bring.
 
 A repair changes the unlearned confidences, example by example, in one respect, and the official metric scores the
-result. `centre` moves them onto the retrained centre, `spread` gives them the retrained spread, `strays` leaves out
+result. `centre` moves them onto the retrained centre, `spread` gives them the retrained spread, `outliers` leaves out
 runs that lie far from all others, `accuracy` gives the models the retrained accuracies. Places and spreads that are
 made equal are made so but for the noise that N runs would leave, or else the repaired would be closer than chance.
 
@@ -19,7 +19,7 @@ from math import factorial
 import numpy as np
 
 from local_eval.metric.metric import quality_of
-from local_eval.metric.uncertainty.projection import Side, read_side, stray_runs
+from local_eval.metric.uncertainty.projection import Side, outlier_runs, read_side
 
 CELLS = 1 << 16  # models x examples that a repair is scored on; more cost seconds and change little
 FLAT = 1e-6  # a spread below this cannot be repaired by stretching
@@ -29,7 +29,7 @@ FLAT = 1e-6  # a spread below this cannot be repaired by stretching
 class Repair:
     """One thing that holds the method back. Values are scores."""
 
-    key: str  # centre, spread, strays, accuracy
+    key: str  # centre, spread, outliers, accuracy
     alone: float  # the score with this repaired and nothing else
     credit: float  # what it adds, averaged over the orders of repairing
 
@@ -61,10 +61,10 @@ def gap(unlearned: np.ndarray, retrained: np.ndarray, quality: float, utility: f
     """
     chosen = some_examples(*unlearned.shape)
     ours, theirs = unlearned[:, chosen], retrained[:, chosen]
-    astray = stray_runs(ours)
-    more = astray.sum() > stray_runs(theirs).sum()
-    keys = ("centre", "spread", *(["strays"] if more else []))
-    bench = _Bench(ours, theirs, read_side(ours), read_side(theirs), astray)
+    is_outlier = outlier_runs(ours)
+    more = is_outlier.sum() > outlier_runs(theirs).sum()
+    keys = ("centre", "spread", *(["outliers"] if more else []))
+    bench = _Bench(ours, theirs, read_side(ours), read_side(theirs), is_outlier)
     found = {which: bench.quality(which) for which in subsets(keys)}
     scale = quality / found[frozenset()] if found[frozenset()] else 1.0
     values = {which | extra: q * scale * (1.0 if extra else utility) for which, q in found.items() for extra in LAST}
@@ -105,7 +105,7 @@ class _Bench:
     theirs: np.ndarray
     us: Side
     them: Side
-    astray: np.ndarray
+    is_outlier: np.ndarray
 
     def quality(self, which: frozenset[str]) -> float:
         """Forgetting quality after some repairs."""
@@ -113,8 +113,8 @@ class _Bench:
         if "centre" in which:
             ours = ours + self.way()
         theirs = self.theirs
-        if "strays" in which:
-            ours = ours[~self.astray]
+        if "outliers" in which:
+            ours = ours[~self.is_outlier]
             theirs = theirs[: len(ours)]
         return quality_of(ours, theirs)
 

@@ -10,7 +10,7 @@ import numpy as np
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import BUCKET, EPSILON_CAP, example_epsilons, forgetting_points
 from local_eval.metric.score import confidences
-from local_eval.metric.uncertainty.projection import observed_pairs, read_side, stray_runs
+from local_eval.metric.uncertainty.projection import observed_pairs, outlier_runs, read_side
 from local_eval.report.page.diagnosis import Gap, gap, some_examples
 from local_eval.store.records import SPLITS, Record
 from local_eval.tasks.task import Task
@@ -19,7 +19,7 @@ from local_eval.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Beyond:
+class MeasureRow:
     """One row of the table of further attacks."""
 
     name: str
@@ -28,10 +28,10 @@ class Beyond:
     meaning: str
 
 
-def beyond_in(score: dict) -> tuple[Beyond, ...]:
+def measures_in(score: dict) -> tuple[MeasureRow, ...]:
     """The rows that a score.json holds under `beyond`, each with name, value, perfect, low, high, words, meaning."""
     return tuple(
-        Beyond(
+        MeasureRow(
             row["name"],
             f"{row['value']:.3f}",
             f"{row['perfect']:.3f} ({row['low']:.3f} to {row['high']:.3f})",
@@ -53,7 +53,7 @@ class Results:
     command: str  # with which the grading is made again
     failures: dict[int, str] = field(default_factory=dict)  # why the runs that are missing failed
     others: tuple[dict, ...] = ()  # score.json of what else was graded on this task at the same N and seed
-    beyond: tuple[Beyond, ...] = ()
+    measures: tuple[MeasureRow, ...] = ()
 
     @property
     def retrained(self) -> list[Record]:
@@ -141,10 +141,10 @@ class Facts:
     epsilons: np.ndarray  # [E]
     points: np.ndarray  # [E]
     bins: Bins
-    shift: np.ndarray  # [E] in sd of retrained, stray runs left out
+    shift: np.ndarray  # [E] in sd of retrained, outlier runs left out
     log_ratio: np.ndarray  # [E] log of the spread, unlearned over retrained
-    strays: tuple[int, ...]  # numbers of the runs that lie far from all others
-    stray_oracles: int
+    outliers: tuple[int, ...]  # numbers of the runs that lie far from all others
+    outlier_oracles: int
     gap: Gap | None  # None where nothing can be repaired
     accuracies: Accuracies
     seconds: dict[int, float]  # by run; empty where unknown
@@ -209,8 +209,8 @@ def gather(results: Results) -> Facts:
         bins=bins_of(epsilons, pool, len(ours)),
         shift=pair[:, 0],
         log_ratio=pair[:, 1],
-        strays=tuple(numbers[k] for k in np.flatnonzero(stray_runs(ours))),
-        stray_oracles=int(stray_runs(theirs).sum()),
+        outliers=tuple(numbers[k] for k in np.flatnonzero(outlier_runs(ours))),
+        outlier_oracles=int(outlier_runs(theirs).sum()),
         gap=gap_of(results.score, ours, theirs),
         accuracies=accuracies(results),
         seconds=seconds_of(results.unlearned),

@@ -379,7 +379,7 @@ MOST_ROWS = 16  # methods in the figure of where it stands; all are in its table
 REPAIRS = {
     "centre": "centre put right",
     "spread": "spread put right",
-    "strays": "stray runs left out",
+    "outliers": "outlier runs left out",
     "accuracy": "accuracy of retrained",
 }
 

@@ -290,8 +290,8 @@ def plane_block(facts: Facts) -> Block:
         f"Median shift {signed(np.median(facts.shift))}, where left and right cancel; without the sign "
         f"{np.median(np.abs(facts.shift)):.2f}. Median spread ratio {np.exp(np.median(facts.log_ratio)):.2f}."
     )
-    if facts.strays:
-        here += " Stray runs are left out of both."
+    if facts.outliers:
+        here += " Outlier runs are left out of both."
     if outside:
         here += f" {outside} examples lie beyond the edges and are drawn on them."
     if len(facts.shift) > MOST_DOTS:

@@ -209,7 +209,7 @@ def nothing_holds(facts: Facts) -> str:
             f"The accuracy ratios multiply the score by {facts.utility:.2f}, which hides what repairs would bring; by "
             f"forgetting quality alone it reaches {percent(facts.shares[0])} of the ceiling."
         )
-    return "No repair of centre, spread, stray runs or accuracy would help: the shapes of the distributions differ."
+    return "No repair of centre, spread, outlier runs or accuracy would help: the shapes of the distributions differ."
 
 
 def _done(facts: Facts) -> bool:
@@ -230,11 +230,11 @@ def _title(key: str, facts: Facts) -> str:
     shifted = "Shifted: still too sure" if surer > 0.5 else "Shifted: not sure enough"
     if MIXED < surer < 1 - MIXED:
         shifted = "Shifted, some up and some down"
-    return {"centre": shifted, "spread": wide, "strays": "Stray runs", "accuracy": "Lost accuracy"}[key]
+    return {"centre": shifted, "spread": wide, "outliers": "Outlier runs", "accuracy": "Lost accuracy"}[key]
 
 
 def _text(key: str, facts: Facts) -> str:
-    return {"centre": _shifted, "spread": _spread, "strays": _strays, "accuracy": _accuracy}[key](facts)
+    return {"centre": _shifted, "spread": _spread, "outliers": _outliers, "accuracy": _accuracy}[key](facts)
 
 
 def _shifted(facts: Facts) -> str:
@@ -263,11 +263,11 @@ def _spread(facts: Facts) -> str:
     )
 
 
-def _strays(facts: Facts) -> str:
-    more = len(facts.strays) - 8
-    shown = ", ".join(map(str, facts.strays[:8])) + (f" and {more} more" if more > 0 else "")
-    share = percent(len(facts.strays) / facts.models)
-    return f"{len(facts.strays)} of {facts.models} runs ({share}) lie far from all others: {shown}."
+def _outliers(facts: Facts) -> str:
+    more = len(facts.outliers) - 8
+    shown = ", ".join(map(str, facts.outliers[:8])) + (f" and {more} more" if more > 0 else "")
+    share = percent(len(facts.outliers) / facts.models)
+    return f"{len(facts.outliers)} of {facts.models} runs ({share}) lie far from all others: {shown}."
 
 
 def _accuracy(facts: Facts) -> str:

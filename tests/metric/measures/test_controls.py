@@ -5,16 +5,16 @@ import pytest
 
 from local_eval.metric.measures import CLEAR, FAR, PERFECT, perfect_pairs, quality
 from local_eval.metric.measures import controls_measures as measures
-from tests.metric.measures.made import looks
+from tests.metric.measures.made import outputs
 
 
 @pytest.fixture(scope="module")
 def pool():
-    return looks(0, models=64)
+    return outputs(0, models=64)
 
 
 def words(pool, **changes):
-    found = measures(looks(1, models=32, **changes), pool[:32], perfect_pairs(pool, 32, 4))
+    found = measures(outputs(1, models=32, **changes), pool[:32], perfect_pairs(pool, 32, 4))
     return {measure.key: measure.words for measure in found}
 
 

@@ -12,7 +12,7 @@ from local_eval.metric.measures import (
     PERFECT,
     SHOWN,
     Labels,
-    Looks,
+    ModelOutputs,
     accuracy,
     auc_distance,
     divergences,
@@ -43,7 +43,7 @@ def test_measures_of_normal_draws_are_the_ones_measured_before(models, shift, ra
     rng = np.random.default_rng(models)
     unlearned, retrained = rng.standard_normal((2, models, 300))
     mean, worst, accurate, distance = PUBLISHED[models, shift, ratio]
-    ours, theirs = (Looks(side, *np.empty((3, models, 0))) for side in (shift + ratio * unlearned, retrained))
+    ours, theirs = (ModelOutputs(side, *np.empty((3, models, 0))) for side in (shift + ratio * unlearned, retrained))
     found = divergences(ours.forget, theirs.forget)
     assert found.mean() == pytest.approx(mean, rel=0.12), "there, the largest value of each example was left out"
     assert worst is None or np.percentile(found, 95) == pytest.approx(worst, rel=0.2)

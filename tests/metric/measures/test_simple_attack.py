@@ -7,7 +7,7 @@ import pytest
 
 from local_eval.metric.measures import FAR, PERFECT, attack, losses
 from local_eval.metric.measures import simple_attack_measures as measures
-from tests.metric.measures.made import looks
+from tests.metric.measures.made import outputs
 
 
 def test_losses_are_cross_entropies():
@@ -22,7 +22,7 @@ def test_members_with_small_losses_are_found():
 
 
 def test_forget_examples_that_are_easy_for_retrained_models_too_are_no_fault():
-    ours, theirs = looks(1, models=16, shift=1.0), looks(2, models=16, shift=1.0)
+    ours, theirs = outputs(1, models=16, shift=1.0), outputs(2, models=16, shift=1.0)
     (alike,) = measures(ours, theirs)
     assert alike.perfect > 0.6
     assert alike.words == PERFECT
@@ -31,4 +31,4 @@ def test_forget_examples_that_are_easy_for_retrained_models_too_are_no_fault():
 
 
 def test_too_few_examples_give_no_attack():
-    assert measures(looks(1, 16, examples=5), looks(2, 16, examples=5)) == []
+    assert measures(outputs(1, 16, examples=5), outputs(2, 16, examples=5)) == []

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from local_eval.metric.fast_points import quick_points
+from local_eval.metric.fast_points import fast_points
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.score import pool_ceiling
@@ -47,7 +47,7 @@ def drawn():
         person = numbered(case.persons(EXAMPLES) if case.persons else None, EXAMPLES)
         for k in range(DRAWS):
             pair = case.family(np.random.default_rng([23, k]), MODELS, EXAMPLES)
-            one = interval_around(quick_points(*(side.T.copy() for side in pair)), *pair, person)
+            one = interval_around(fast_points(*(side.T.copy() for side in pair)), *pair, person)
             values.append(one.value)
             ends.append((one.low, one.high))
         found[name] = np.array(values), np.array(ends)
@@ -112,10 +112,10 @@ def test_runs_and_oracles_have_standard_errors_of_their_own():
     found = score_interval(*one_draw())
     assert 0.5 * found.models < found.runs < 1.2 * found.models
     assert 0.5 * found.models < found.oracles < 1.2 * found.models
-    strays = one_draw()
-    strays[0][:3] += 12
-    found = score_interval(*strays)
-    assert found.runs > 2 * found.oracles, "it is the runs that go astray"
+    outliers = one_draw()
+    outliers[0][:3] += 12
+    found = score_interval(*outliers)
+    assert found.runs > 2 * found.oracles, "it is the runs that have outliers"
 
 
 def test_persons_of_any_sizes_are_told_beside_the_interval():

@@ -6,10 +6,10 @@ import pytest
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.uncertainty.interval import IntervalError
 from local_eval.metric.uncertainty.paired import compare_methods, told_from
-from studies.projections import Family, correlated, family, spread_over, strays
+from studies.projections import Family, correlated, family, spread_over, with_outliers
 
 MODELS, EXAMPLES, TIMES = 32, 40, 6
-EQUAL = [family(spread_over(0, 0.4)), family(0.8), correlated(0.3, 0.5, None), strays(0.06, 6.0, True)]
+EQUAL = [family(spread_over(0, 0.4)), family(0.8), correlated(0.3, 0.5, None), with_outliers(0.06, 6.0, True)]
 
 
 def compared(one: Family, other: Family, seed: int, **options):

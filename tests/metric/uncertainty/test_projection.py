@@ -76,7 +76,7 @@ def test_one_person_is_not_read_as_many_kinds_of_examples():
     assert alone.value == pytest.approx(many.value, rel=0.05)
 
 
-def test_a_stray_run_widens_the_interval_to_both_sides():
+def test_an_outlier_run_widens_the_interval_to_both_sides():
     unlearned, retrained = draw("perfect")
     unlearned[0] += 7.5
     found = project(unlearned, retrained)

@@ -1,4 +1,4 @@
-"""What models show of an example: forms by their definition, stray runs apart, single values without much weight."""
+"""What models show of an example: forms by their definition, outlier runs apart, single values without much weight."""
 
 import numpy as np
 
@@ -15,17 +15,17 @@ def test_the_form_is_that_of_l_moments_by_their_definition_over_subsets():
     assert np.allclose(l_form(values[:, None])[0], slow)
 
 
-def test_one_stray_value_moves_place_and_spread_no_more_than_its_neighbour_would():
+def test_one_outlier_value_moves_place_and_spread_no_more_than_its_neighbour_would():
     values = np.sort(np.random.default_rng(0).normal(0, 1, (40, 1)), axis=0)
     far = values.copy()
     far[-1] = 100.0
     assert np.array_equal(place_and_spread(values), place_and_spread(far))
 
 
-def test_runs_that_go_astray_on_many_examples_are_set_apart_and_single_values_are_not():
+def test_runs_far_off_on_many_examples_are_set_apart_and_single_values_are_not():
     values = np.random.default_rng(0).normal(0, 1, (64, 50))
     values[3] += 6
     values[5, 7] += 6
     side = read_side(values)
-    assert side.strays.shape == (1, 50)
-    assert (len(side.strays), len(side.residuals)) == (1, 63)
+    assert side.outliers.shape == (1, 50)
+    assert (len(side.outliers), len(side.residuals)) == (1, 63)

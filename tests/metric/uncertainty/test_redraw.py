@@ -1,4 +1,4 @@
-"""Fresh models have what the seen ones share, go astray as often, and are no copies of them."""
+"""Fresh models have what the seen ones share, are outliers as often, and are no copies of them."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import pytest
 from local_eval.metric.uncertainty.redraw import (
     Picks,
     Side,
-    find_strays,
+    find_outliers,
     fit,
     leading_factors,
-    pool_strays,
+    pool_outliers,
     shared_within,
     shrink,
 )
@@ -85,15 +85,15 @@ def test_no_fresh_model_is_a_copy_and_no_two_confidences_are_tied():
     assert np.mean(ties) < 1, "residuals are pooled over examples: 64 of 5120 seldom meet"
 
 
-def test_stray_runs_are_set_apart_and_come_back_about_as_often():
+def test_outlier_runs_are_set_apart_and_come_back_about_as_often():
     values = np.random.default_rng(0).normal(0, 1, (MODELS, EXAMPLES))
     values[[3, 40, 50]] += 6
     side = settled(values)
-    assert side.strays.shape == (3, EXAMPLES) and abs(side.place.mean()) < 0.1
-    assert find_strays(drawn(side, 30)).mean() == pytest.approx(3.5 / 65, abs=0.03)
+    assert side.outliers.shape == (3, EXAMPLES) and abs(side.place.mean()) < 0.1
+    assert find_outliers(drawn(side, 30)).mean() == pytest.approx(3.5 / 65, abs=0.03)
     other = settled(values[:, ::-1] * 0 + np.random.default_rng(1).normal(0, 1, (MODELS, EXAMPLES)))
-    pool_strays([side, other])
-    assert side.seen == other.seen == 1.5 and len(other.strays) == 3
+    pool_outliers([side, other])
+    assert side.seen == other.seen == 1.5 and len(other.outliers) == 3
 
 
 def test_noise_is_taken_out_of_shifts_and_real_differences_stay():

@@ -1,4 +1,4 @@
-"""Gradings of simulated models, for looking at pages: what a perfect, a shifted or a stray method looks like.
+"""Gradings of simulated models, for looking at pages: perfect, shifted, too narrow, or with outlier runs.
 
 How to make them: python -m tests.report.page.simulated FOLDER
 """
@@ -14,7 +14,7 @@ import torch
 
 from local_eval.metric.score import compute_score
 from local_eval.metric.uncertainty.projection import ProjectionError
-from local_eval.report.page.facts import Beyond, Results
+from local_eval.report.page.facts import MeasureRow, Results
 from local_eval.report.page.render import write_page
 from local_eval.report.table import read_score, save_score
 from local_eval.store.records import Controls, Evaluation, Record
@@ -27,7 +27,7 @@ CASES = {
     "shifted": {"shift": 1.0},
     "too_wide": {"ratio": 1.8},
     "too_narrow": {"ratio": 0.4},
-    "two_percent_stray": {"stray": 0.02},
+    "two_percent_outliers": {"outlier": 0.02},
     "shifted_and_narrow": {"shift": 0.7, "ratio": 0.55, "right": 0.75},
     "identical": {"ratio": 0.0},
 }
@@ -53,12 +53,12 @@ def task(examples: int, name: str = "made_up") -> Task:
     return Task(name, torch.nn.Identity, forget=split(examples, 9), recipe=recipe, num_classes=CLASSES, **splits)
 
 
-def records(models, labels, seed, shift=0.0, ratio=1.0, stray=0.0, right=0.9, controls=True):
-    """Normal confidences about a place of each example's own; a share `stray` of the runs lies 5 sd off."""
+def records(models, labels, seed, shift=0.0, ratio=1.0, outlier=0.0, right=0.9, controls=True):
+    """Normal confidences about a place of each example's own; a share `outlier` of the runs lies 5 sd off."""
     rng = np.random.default_rng(seed)
     place = np.random.default_rng(99).normal(2.0, 1.5, len(labels))
     conf = place + shift * 1.2 + ratio * 1.2 * rng.normal(size=(models, len(labels)))
-    conf[: round(stray * models)] += 6.0
+    conf[: round(outlier * models)] += 6.0
     logits = np.zeros((models, len(labels), CLASSES), np.float32)
     logits[:, np.arange(len(labels)), labels] = conf + np.log(CLASSES - 1)
     size = np.array([100, 0, 20, 20])[:, None] * np.ones(CLASSES, int)
@@ -93,9 +93,9 @@ def results(
     return Results(content, runs, oracles, original, made, "python -m local_eval grade mine --task made_up")
 
 
-def beyond() -> tuple[Beyond, ...]:
+def measure_rows() -> tuple[MeasureRow, ...]:
     """Rows that another part of the kit may give."""
-    return (Beyond("likelihood ratio", "0.62", "0.50", "How often a likelihood ratio names the model rightly."),)
+    return (MeasureRow("likelihood ratio", "0.62", "0.50", "How often a likelihood ratio names the model rightly."),)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from PIL import Image
 
 from local_eval.report.page.render import write_page
 from tests.report.page import chromium
-from tests.report.page.simulated import beyond, results
+from tests.report.page.simulated import measure_rows, results
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,7 +35,7 @@ def page(tmp_path_factory):
     """A page with a long name and everything that a page can have."""
     folder = tmp_path_factory.mktemp("page")
     found = results(folder, name="a_method_with_a_very_long_name" * 3, shift=0.6, ratio=0.7)
-    object.__setattr__(found, "beyond", beyond())
+    object.__setattr__(found, "measures", measure_rows())
     found.failures[24] = "ValueError: " + "x" * 300
     return write_page(found, folder)
 

@@ -9,12 +9,12 @@ from local_eval.report.page.diagnosis import gap, shapley, some_examples, subset
 MODELS, EXAMPLES = 64, 24
 
 
-def pair(shift=0.0, ratio=1.0, strays=0):
+def pair(shift=0.0, ratio=1.0, outliers=0):
     """Unlearned and retrained confidences."""
     rng = np.random.default_rng(0)
     theirs, ours = rng.normal(0, 1.5, (2, MODELS, EXAMPLES))
     ours = shift * 1.5 + ratio * ours
-    ours[:strays] += 9.0
+    ours[:outliers] += 9.0
     return ours, theirs
 
 
@@ -29,7 +29,7 @@ def found(utility=1.0, **how):
         ({"shift": 1.2}, "centre"),
         ({"ratio": 0.4}, "spread"),
         ({"ratio": 2.0}, "spread"),
-        ({"strays": 6}, "strays"),
+        ({"outliers": 6}, "outliers"),
         ({"utility": 0.4}, "accuracy"),
     ],
 )
@@ -49,11 +49,11 @@ def test_repairs_of_what_is_right_do_not_beat_chance():
     ours, theirs = pair()
     g = gap(ours, theirs, forgetting_quality(ours, theirs), 1.0)
     assert abs(g.repaired - g.now) < 0.05
-    assert {r.key for r in g.repairs} == {"centre", "spread", "accuracy"}, "no stray runs, no word of them"
+    assert {r.key for r in g.repairs} == {"centre", "spread", "accuracy"}, "no outlier runs, no word of them"
 
 
 def test_credits_add_up_to_what_everything_together_brings():
-    g = found(shift=0.8, ratio=0.6, strays=3, utility=0.8)
+    g = found(shift=0.8, ratio=0.6, outliers=3, utility=0.8)
     assert sum(r.credit for r in g.repairs) == pytest.approx(g.repaired - g.now)
     assert sum(g.share(r.key) for r in g.repairs) == pytest.approx(1)
 

@@ -8,11 +8,11 @@ import pytest
 from local_eval.metric.metric import forgetting_points
 from local_eval.report.page.facts import (
     accuracies,
-    beyond_in,
     bins_of,
     counted,
     gather,
     last_edge,
+    measures_in,
     spread_out,
     standing,
 )
@@ -105,8 +105,8 @@ def test_further_measures_and_the_level_of_the_interval_come_from_the_score(made
         "words": "far off",
         "meaning": "x",
     }
-    (row,) = beyond_in({"beyond": [measure]})
+    (row,) = measures_in({"beyond": [measure]})
     assert (row.name, row.value, row.perfect, row.meaning) == ("KLoM", "2.400", "1.600 (1.300 to 2.000)", "Far off. X.")
-    assert beyond_in({}) == ()
+    assert measures_in({}) == ()
     facts = gather(made)
     assert facts.level == f"{100 * made.score['interval_level']:.0f}\u00a0%"

@@ -17,7 +17,7 @@ def told(tmp_path_factory):
         return gather(results(tmp_path_factory.mktemp(case), 32, 18, **(CASES.get(case, {}) | more)))
 
     return {case: facts(case) for case in ("perfect", "shifted", "too_wide", "too_narrow", "identical")} | {
-        "stray": facts("stray", stray=0.09),
+        "outlier": facts("outlier", outlier=0.09),
         "damaged": facts("damaged", right=0.6),
         "below": facts("below", shift=-1.2),
     }
@@ -30,7 +30,7 @@ def told(tmp_path_factory):
         ("below", "Shifted: not sure enough"),
         ("too_wide", "Too wide"),
         ("too_narrow", "Too narrow"),
-        ("stray", "Stray runs"),
+        ("outlier", "Outlier runs"),
         ("damaged", "Lost accuracy"),
     ],
 )

@@ -11,7 +11,7 @@ from local_eval.report.page.facts import gather
 from local_eval.report.page.render import gauge, write_page
 from local_eval.report.page.words import percent
 from tests.report.page.looking import Page
-from tests.report.page.simulated import beyond, results
+from tests.report.page.simulated import measure_rows, results
 
 NASTY = "<script>alert(1)</script>"
 FIGURES = 11
@@ -24,7 +24,7 @@ def made(tmp_path_factory):
     found = results(tmp_path_factory.mktemp("score"), name=NASTY, task_name=f"{NASTY}$x_1$", shift=0.6)
     others = tuple(found.score | {"submission": f"{NASTY}{k} $\\bad", "score": 0.01 * k} for k in range(30))
     failures = {24: f"ValueError: {NASTY}", 25: "hangs"}
-    return replace(found, others=others, failures=failures, beyond=beyond())
+    return replace(found, others=others, failures=failures, measures=measure_rows())
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_failures_further_attacks_and_provenance_are_told(seen, made):
 
 
 def test_without_further_attacks_and_images_the_page_has_no_empty_places(made, tmp_path):
-    page = Page(write_page(replace(made, beyond=(), failures={}, others=()), tmp_path, images=False))
+    page = Page(write_page(replace(made, measures=(), failures={}, others=()), tmp_path, images=False))
     assert "Further attacks" not in page.text and "Runs that failed" not in page.text
     assert not [1 for tag, _ in page.elements if tag == "img"]
     assert "Nothing else was graded here" in page.text and "Where it stands" not in page.text

@@ -1,10 +1,10 @@
-"""Each caution is given where it is due, with its numbers, and not where it is not."""
+"""Each warning is given where it is due, with its numbers, and not where it is not."""
 
 import numpy as np
 import pytest
 
 from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.warnings import ahead, cautions, costly_strays, far_original, weak_original
+from local_eval.metric.warnings import ahead, costly_outliers, far_original, find_warnings, weak_original
 from local_eval.store.records import Evaluation
 from studies.projections import family
 
@@ -13,7 +13,7 @@ RNG = np.random.default_rng
 
 
 def kinds(unlearned, retrained, quality=0.1, ceiling=0.18, **more) -> dict:
-    found = cautions(unlearned, retrained, range(len(unlearned)), quality, ceiling, **more)
+    found = find_warnings(unlearned, retrained, range(len(unlearned)), quality, ceiling, **more)
     assert all(one.text and "\n" not in one.text for one in found)
     return {one.kind: one.data for one in found}
 
@@ -47,26 +47,26 @@ def test_oracles_whose_confidences_hardly_spread():
     assert "narrow" not in kinds(*pair(spread=0.6))
 
 
-def test_a_few_stray_runs_that_cost_most_of_the_score_are_named():
+def test_a_few_outlier_runs_that_cost_most_of_the_score_are_named():
     unlearned, retrained = pair()
     unlearned[[7, 31, 99, 100, 180, 255]] += 8
     indices = [k + 1000 for k in range(MODELS)]
-    found = costly_strays(unlearned, retrained, indices, forgetting_quality(unlearned, retrained))
+    found = costly_outliers(unlearned, retrained, indices, forgetting_quality(unlearned, retrained))
     assert found.data["runs"] == [1007, 1031, 1099, 1100, 1180, 1255]
     assert found.data["without"] > 2 * found.data["quality"]
     assert "1007, 1031" in found.text
 
 
-def test_a_single_stray_run_costs_nothing_and_is_not_told():
+def test_a_single_outlier_run_costs_nothing_and_is_not_told():
     unlearned, retrained = pair()
     unlearned[7] += 8
-    assert costly_strays(unlearned, retrained, range(MODELS), forgetting_quality(unlearned, retrained)) is None
+    assert costly_outliers(unlearned, retrained, range(MODELS), forgetting_quality(unlearned, retrained)) is None
 
 
-def test_a_fifth_of_the_runs_is_what_the_method_does_and_no_stray():
+def test_a_fifth_of_the_runs_is_what_the_method_does_and_no_outlier():
     unlearned, retrained = pair()
     unlearned[:50] += 12
-    assert costly_strays(unlearned, retrained, range(MODELS), 0.001) is None
+    assert costly_outliers(unlearned, retrained, range(MODELS), 0.001) is None
 
 
 @pytest.mark.parametrize("models, told", [(16, True), (255, True), (256, False), (300, False)])
@@ -99,7 +99,7 @@ def test_a_model_that_is_clearly_better_than_the_oracles_is_told_with_its_number
         (0.63, 0.02, 5000),  # within two spreads
         (0.66, 0.001, 100),  # within the counting noise of few examples
         (0.605, 1e-4, 10**7),  # sure, and without weight
-        (0.4, 0.02, 5000),  # worse, which is another caution
+        (0.4, 0.02, 5000),  # worse, which is another warning
     ],
 )
 def test_a_model_that_is_better_by_luck_or_by_little_is_not_told(ours, spread, examples):

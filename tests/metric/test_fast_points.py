@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from local_eval.metric.fast_points import quick_points
+from local_eval.metric.fast_points import fast_points
 from local_eval.metric.metric import example_epsilons, forgetting_points
 from studies.projections import family, skewed, student
 
@@ -24,7 +24,7 @@ KINDS = {
 def both(kind: str, models: int, examples: int) -> tuple[np.ndarray, np.ndarray]:
     unlearned, retrained = KINDS[kind](np.random.default_rng(3), models, examples)
     official = forgetting_points(example_epsilons(unlearned, retrained), models)
-    return official, quick_points(unlearned.T.copy(), retrained.T.copy())
+    return official, fast_points(unlearned.T.copy(), retrained.T.copy())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,11 +41,11 @@ def test_where_not_every_pair_of_ends_is_tried_the_points_are_close_still():
 
 def test_a_side_without_variance_is_told_apart():
     flat, wide = np.full((5, 20), 3.0), np.random.default_rng(0).normal(3, 1, (5, 20))
-    assert quick_points(flat, wide).tolist() == quick_points(wide, flat).tolist() == [0.0] * 5
+    assert fast_points(flat, wide).tolist() == fast_points(wide, flat).tolist() == [0.0] * 5
 
 
 def test_many_at_once_are_scored_as_one_by_one(monkeypatch):
     unlearned, retrained = KINDS["shift .5"](np.random.default_rng(4), 24, 30)
-    together = quick_points(unlearned.T, retrained.T)
+    together = fast_points(unlearned.T, retrained.T)
     monkeypatch.setattr("local_eval.metric.fast_points.CHUNK", 2 * 24 * 7)
-    assert np.array_equal(together, quick_points(unlearned.T, retrained.T))
+    assert np.array_equal(together, fast_points(unlearned.T, retrained.T))

@@ -5,18 +5,18 @@ import pytest
 
 from local_eval.metric.measures import Labels, perfect_pairs
 from local_eval.tasks.evaluate import evaluate, initial_net
-from tests.metric.measures.made import looks
+from tests.metric.measures.made import outputs
 
 
 def test_halves_share_no_oracle():
-    pool = looks(0, models=40)
+    pool = outputs(0, models=40)
     for one, other in perfect_pairs(pool, 20, 3):
         rows = {row.tobytes() for side in (one, other) for row in side.forget}
         assert rows == {row.tobytes() for row in pool.forget}
 
 
 def test_with_too_few_oracles_pairs_are_drawn_like_them():
-    pool = looks(0, models=50, examples=30)
+    pool = outputs(0, models=50, examples=30)
     ((one, other),) = perfect_pairs(pool, 512, 1)
     drawn = np.concatenate([one.forget, other.forget])
     assert len(one) == len(other) == 512

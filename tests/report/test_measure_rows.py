@@ -6,7 +6,7 @@ import pytest
 
 from local_eval.metric.measures import Measure
 from local_eval.metric.score import Repeats
-from local_eval.report.table import beyond_rows, originals_line, repeats_line, table
+from local_eval.report.table import measure_rows, originals_line, repeats_line, table
 from tests.metric.test_score import score
 
 
@@ -21,7 +21,7 @@ def plain():
 
 def test_three_of_them_are_printed_with_what_perfect_unlearning_gets(plain):
     keys = ("lira_accuracy", "klom", "test_control", "ks")
-    said = table(replace(plain, beyond=tuple(map(measure, keys))), "mine", "digits")
+    said = table(replace(plain, measures=tuple(map(measure, keys))), "mine", "digits")
     for key in keys[:3]:
         assert f"name of {key}" in said
     assert "0.710  far off; perfect unlearning 0.500 (0.000 to 0.530)" in said
@@ -30,9 +30,9 @@ def test_three_of_them_are_printed_with_what_perfect_unlearning_gets(plain):
 
 
 def test_missing_controls_are_told_with_what_to_do(plain):
-    rows = beyond_rows(replace(plain, beyond=(measure("klom"),)))
+    rows = measure_rows(replace(plain, measures=(measure("klom"),)))
     assert any("deleted, they are made again" in note for _, _, note in rows)
-    assert beyond_rows(plain) == []
+    assert measure_rows(plain) == []
 
 
 @pytest.mark.parametrize(
