@@ -50,7 +50,7 @@ def write_page(results: Results, folder: Path, images: bool = True) -> Path:
     sections = sections_of(facts)
     for block in every_block(sections):
         write_atomically(folder / FOLDER / f"{block.key}.png", as_png(block.figure))
-    write_atomically(folder / FOLDER / "examples.csv", blocks.tables.as_csv(facts).encode())
+    write_atomically(folder / FOLDER / "examples.csv", blocks.as_csv(facts).encode())
     write_atomically(folder / PAGE, page(facts, sections, images).encode())
     return folder / PAGE
 
