@@ -10,6 +10,7 @@ import argparse
 import importlib
 import shlex
 import sys
+import traceback
 from pathlib import Path
 
 from local_eval.cli.names import announce, print_submissions
@@ -18,8 +19,13 @@ from local_eval.isolation.child import EndsOnSignals, Stopped
 from local_eval.methods.settings import with_settings
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, looks_like_checkpoints, submission_names
-from local_eval.store.errors import InputError, WorkError, said_by_the_machine
+from local_eval.store.errors import InputError, WorkError, printable, said_by_the_machine
 from local_eval.tasks.names import OPTIONS, read_fields, split_changes, split_spec, whole_paths, with_changes
+
+OUR_FAULT = (
+    "error: this is a mistake in the kit, not in what you gave it. What was finished is kept. "
+    "Please report it with the lines above and the command"
+)
 
 
 def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = None) -> int:
@@ -43,10 +49,10 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
         _download(options)
         return function(options)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
-    except (WorkError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except WorkError as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:  # after WorkError: some are both
         if (text := said_by_the_machine(error)) is None:
@@ -146,5 +152,10 @@ def _check_names(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     with EndsOnSignals(how_to_go_on()) as signals:
-        code = main(signals=signals)
+        try:
+            code = main(signals=signals)
+        except Exception:
+            traceback.print_exc()
+            print(OUR_FAULT, file=sys.stderr)
+            code = 1
     sys.exit(code)

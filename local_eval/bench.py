@@ -38,6 +38,7 @@ from local_eval.oracles.train import train, training_steps
 from local_eval.oracles.train_many import Layout, make_bundles, model_steps_per_second, networks_per_job, whole_batches
 from local_eval.runs.one_run import one_run, workplace
 from local_eval.runs.plan import RunPlan
+from local_eval.store.errors import WorkError
 from local_eval.store.files import write_atomically
 from local_eval.store.provenance import provenance
 from local_eval.tasks.evaluate import evaluate, initial_net
@@ -155,7 +156,7 @@ def _sum_of_jobs(jobs: Iterator[tuple[int, dict | Failure]]) -> dict:
     total: dict = {}
     for _, rates in jobs:
         if isinstance(rates, Failure):
-            raise RuntimeError(f"the benchmark failed: {rates.reason}\n{rates.traceback}")
+            raise WorkError(f"the benchmark failed: {rates.reason}\n{rates.traceback}")
         for key, value in rates.items():
             total[key] = value if isinstance(value, str) else total.get(key, 0.0) + value
     return total
@@ -251,7 +252,7 @@ def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict
             rates[str(workers)] = 60 * jobs_per_second(made, workers)
         apart = dict(run_jobs(seconds_apart, plan, [0], 1, TIMEOUT, "a process of its own"))[0]
     if not rates:
-        raise RuntimeError(f"{submission} fails on this task: python -m local_eval check {submission} says why")
+        raise WorkError(f"{submission} fails on this task: python -m local_eval check {submission} says why")
     return {
         "runs_per_minute": rates,
         "runs_speedup": max(rates.values()) / rates["1"],
@@ -277,7 +278,7 @@ def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:
         logits = []
         for _, made in run_jobs(pool_job, (task_spec, device, kind, size), jobs, workers, TIMEOUT, kind, size):
             if isinstance(made, Failure):
-                raise RuntimeError(f"the benchmark failed: {made.reason}\n{made.traceback}")
+                raise WorkError(f"the benchmark failed: {made.reason}\n{made.traceback}")
             logits += made
         found[kind] = confidences_of(np.stack(logits[:pool]), labels)
     half = {kind: logits[: pool // 2] for kind, logits in found.items()}  # as many as the ceilings have on a side

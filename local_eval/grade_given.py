@@ -53,6 +53,7 @@ from local_eval.tasks.task import Task
 
 
 TOLD = 5  # wrong checkpoints after which to stop and tell
+WORKERS = 1  # unless more are asked for: with 45 MB checkpoints each takes up to a gigabyte
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,12 @@ def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints, folder: Path)
         OutputError: the folder cannot be used.
     """
     plan, wrong = CheckpointPlan(grader.task_spec, checkpoints, grader.device), []
+    workers = grader.workers or WORKERS
     with locked(folder):
         kept = kept_evaluations(grader, checkpoints, folder)
         records = {k: record for k, record in kept.items() if _is_of(record, checkpoints, k)}
         missing = [index for index in range(len(checkpoints.names)) if index not in records]
-        with closing(run_jobs(one_checkpoint, plan, missing, grader.workers, grader.timeout, "checkpoints")) as results:
+        with closing(run_jobs(one_checkpoint, plan, missing, workers, grader.timeout, "checkpoints")) as results:
             for index, result in results:
                 if isinstance(result, Failure):
                     wrong.append(f"checkpoint {index}: {result.reason}")
@@ -261,9 +263,9 @@ class AgainstGiven(Grader):
         """None where both sides were given and no original model is there: it is not trained to be looked at."""
         return super().original_records() if self.original_file.exists() else []
 
-    def disk_needed(self, submission: str, keep: bool = False) -> str:
+    def disk_needed(self, submission: str, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
         """As of runs alone. Raises OutputError if there is less."""
-        super().disk_needed(submission, keep)
+        super().disk_needed(submission, keep, repeat, originals)
         return f"{len(self.given.records)} retrained models from {self.given.path}; no oracles are trained"
 
     def sandbox_of_runs(self) -> Sandbox | None:

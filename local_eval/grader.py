@@ -19,6 +19,7 @@ import numpy as np
 
 from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine
+from local_eval.methods.submission import Submission
 from local_eval.metric.given import MetricError
 from local_eval.metric.headroom import Verdict, verdict
 from local_eval.metric.measures import Labels, further_measures
@@ -210,10 +211,19 @@ class Grader:
         plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None, sandbox=sandbox)
         return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
 
-    def disk_needed(self, submission: str, keep: bool = False) -> str:
-        """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less."""
-        runs = self.folder / self.run_plan(submission).folder_name
-        return room_needed(self.task, self.runs, self.folder / "oracles", runs, keep)
+    def disk_needed(self, submission: str, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
+        """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less.
+
+        Args:
+            keep: whether the official runs leave checkpoints and their zip.
+            repeat: with how many seeds the runs are made.
+            originals: from how many further original models runs are made too; None for none.
+        """
+        folders = [self.folder / one.run_plan(submission).folder_name for one in seeds(self, repeat)]
+        if originals:
+            other = [f"{folder.name}-originals{originals}" for folder in folders]
+            folders += [self.folder / name for name in other]
+        return room_needed(self.task, self.runs, self.folder / "oracles", folders, keep, repeat, originals or 0)
 
     def finished_runs(self, submission: str) -> dict[int, Record]:
         """The runs of a submission that are on disk and still count."""
@@ -298,7 +308,7 @@ class Grader:
         if self.other_original():
             return "published scores are of runs from the task's own original model"
         try:
-            return predict(score, self.fingerprint, read_fit(), Path(submission.partition("[")[0]).stem)
+            return predict(score, self.fingerprint, read_fit(), published_name(submission))
         except FitError as error:  # a damaged file costs the prediction, not the score
             return str(error)
 
@@ -332,6 +342,12 @@ class Grader:
             return ()
         name = self.given_original
         return (f"runs start from another original model, {name}; compare with scores from the same one only",)
+
+
+def published_name(submission: str) -> str:
+    """Under which name scores of a submission were published; "" for a file of the user's own, whatever its name."""
+    found = Submission.find(submission) if submission else None
+    return found.path.stem if found is not None and found.is_own else ""
 
 
 def grade_all(grader: Grader, names: list[str]) -> tuple[dict[str, Score], dict[str, str]]:

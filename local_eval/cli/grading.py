@@ -17,7 +17,6 @@ from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_
 from local_eval.grader import Grader, SeveralOriginals, grade_all, repeats_of, seeds
 from local_eval.isolation.child import Failure
 from local_eval.isolation.device import usable_device
-from local_eval.isolation.pool import default_workers
 from local_eval.isolation.share_gpu import Engine
 from local_eval.methods.settings import label
 from local_eval.methods.submission import SUBMISSIONS, Submission, looks_like_checkpoints, submission_names
@@ -52,9 +51,14 @@ def say_scoring(examples: int, runs: int) -> None:
     print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
 
 
-def tell_score(found: Score, path: Path, submission: str, grader: Grader) -> int:
-    """Print a score, and what Kaggle would have given; returns the exit code."""
-    print(table(found, submission, grader.task.name))
+def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission: str = "") -> int:
+    """Print a score, and what Kaggle would have given; returns the exit code.
+
+    Args:
+        shown: how the table names what was graded.
+        submission: as it was given; empty for models that were made elsewhere.
+    """
+    print(table(found, shown, grader.task.name))
     print(f"written to {path}")
     print(in_words(grader.predicted(found, submission)))
     return OVER_BUDGET if found.within_budget is False else 0
@@ -140,7 +144,7 @@ def _score(grader: Grader, options: argparse.Namespace) -> Score:
         one.score(*how)
     label = Submission.find(options.submission).label
     several = f" from {grader.originals} original models" if isinstance(grader, SeveralOriginals) else ""
-    tell_score(first, path, label + several, grader)
+    tell_score(first, path, label + several, grader, options.submission)
     if repeated:
         print(repeats_line(repeated, first))
     return first
@@ -178,7 +182,7 @@ def grade_several(
                 print(f"\n{number} of {len(names)}: {name}", flush=True)
             try:
                 told = work(argparse.Namespace(**vars(options) | {"submission": name}))
-            except (InputError, WorkError, RuntimeError) as error:
+            except (InputError, WorkError) as error:
                 print(f"error: {error}", file=sys.stderr)
                 failed[name] = str(error)
                 continue
@@ -359,7 +363,7 @@ def draw_after_grading(options: argparse.Namespace, grader: Grader) -> None:
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-CHECKPOINT_WORKERS = 1  # with 45 MB checkpoints each takes up to a gigabyte; more with --workers
+NEED_RUNS = ("budget_hours", "keep_checkpoints", "originals", "repeat", "sandbox", "engine", "allow_missing")
 
 
 def _grader(options: argparse.Namespace) -> Grader:
@@ -385,14 +389,9 @@ def against_given(grader: Grader, options: argparse.Namespace) -> AgainstGiven:
         raise ScoreError("--originals grades against the task's oracles; leave it or --retrained out")
     if not hasattr(options, "given"):
         print(f"retrained models from {options.retrained}; the task's own oracles are left alone", flush=True)
-        options.given = AgainstGiven.like(_one_at_a_time(grader), options.retrained).given
+        options.given = AgainstGiven.like(grader, options.retrained).given
     own = {field.name: getattr(grader, field.name) for field in fields(grader)}
     return AgainstGiven(**own, given=options.given)
-
-
-def _one_at_a_time(grader: Grader) -> Grader:
-    """For checkpoints, unless --workers says otherwise."""
-    return replace(grader, workers=grader.workers or min(default_workers(grader.device), CHECKPOINT_WORKERS))
 
 
 def engine_of(options: argparse.Namespace) -> Engine | None:
@@ -438,7 +437,9 @@ def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
     if looks_like_checkpoints(options.submission):
         return _grade_checkpoints(options)
     grader = _grader(options)
-    print(grader.disk_needed(options.submission, options.keep_checkpoints), flush=True)
+    print(
+        grader.disk_needed(options.submission, options.keep_checkpoints, options.repeat, options.originals), flush=True
+    )
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
     graders = with_originals(grader, options)
@@ -450,10 +451,10 @@ def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
 
 
 def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
-    if options.budget_hours is not None or options.keep_checkpoints or options.originals or options.repeat != 1:
-        names = "--budget-hours, --keep-checkpoints, --originals and --repeat"
-        raise ScoreError(f"{names} need runs that are made here, not finished checkpoints")
-    path, grader = Path(options.submission), _one_at_a_time(_grader(options))
+    if idle := [name for name in NEED_RUNS if getattr(options, name) not in (None, False, 1, "local")]:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise ScoreError(f"{names}: this needs runs that are made here, and {options.submission} holds finished models")
+    path, grader = Path(options.submission), _grader(options)
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
     draw_after_grading(options, grader)

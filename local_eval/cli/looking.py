@@ -45,7 +45,7 @@ SETTLED = 0.2  # seconds for which a file must stay as it is: an editor may save
 
 def whenever_saved(
     name: str, look: Callable[[], object], sleep: Callable[[float], None] = time.sleep
-) -> Iterator[InputError | WorkError | RuntimeError | None]:
+) -> Iterator[InputError | WorkError | None]:
     """Call `look()` now and after every change of the submission's files; yields after each what went wrong, or None.
 
     A file that is half saved, gone for a moment or no Python any more is one of the things that go wrong: the next
@@ -68,7 +68,7 @@ def whenever_saved(
         seen = now
         try:
             look()
-        except (InputError, WorkError, RuntimeError) as error:
+        except (InputError, WorkError) as error:
             yield error
         else:
             yield None

@@ -6,11 +6,10 @@ import argparse
 import ast
 import glob
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from local_eval.isolation.pool import in_words
+from local_eval.isolation.pool import default_workers, in_words
 from local_eval.methods.submission import ROOT, Submission, parse_source, submission_names, submission_path
 from local_eval.tasks.names import ORIGINAL, split_changes, split_spec, task_names
 
@@ -53,10 +52,11 @@ def announce(options: argparse.Namespace, names: list[str]) -> None:
 
 def expected_time(found: list[Submission], task: str, options: argparse.Namespace) -> str:
     """In words, from what earlier runs took here, or where the kit's own results were measured."""
-    workers, seconds = options.workers or os.cpu_count() or 1, LOADING
+    workers, seconds = options.workers or default_workers("cpu"), LOADING
     for submission in found:
         took, there = earlier(submission, options)
-        took = took or _of_the_kit(task, options).get(submission.label, {}).get("seconds_per_run")
+        if took is None and submission.is_own:
+            took = _of_the_kit(task, options).get(submission.label, {}).get("seconds_per_run")
         if took is None:
             return "how long it takes will show with the first runs"
         made = options.runs * getattr(options, "repeat", 1) * (2 if getattr(options, "originals", None) else 1)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import gc
 import json
 import multiprocessing.util
 import os
 import select
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -35,7 +37,7 @@ from typing import BinaryIO
 
 import psutil
 
-from local_eval.store.errors import InputError
+from local_eval.store.errors import InputError, WorkError, printable
 from local_eval.store.files import WORK, own_folder
 
 # Why a job gave no result.
@@ -55,9 +57,8 @@ class Failure:
 
     def told(self) -> str:
         """The reason, and the first lines of what it printed."""
-        return "\n    ".join(
-            [self.reason, *(["it printed: " + first_lines(self.printed)] if self.printed.strip() else [])]
-        )
+        printed = ["it printed: " + first_lines(self.printed)] if self.printed.strip() else []
+        return "\n    ".join([printable(self.reason), *printed])
 
     def as_text(self) -> str:
         """For people."""
@@ -79,7 +80,7 @@ def failure_in(content: bytes) -> Failure | None:
 
 def first_lines(printed: str) -> str:
     """The first few lines that are not empty, each cut, and how many more there are."""
-    lines = [line.rstrip()[:LONGEST] for line in printed.splitlines() if line.strip()]
+    lines = [printable(line.rstrip()[:LONGEST]) for line in printed.splitlines() if line.strip()]
     more = f" (and {len(lines) - FIRST_LINES} lines more)" if len(lines) > FIRST_LINES else ""
     return "\n    ".join(lines[:FIRST_LINES]) + more
 
@@ -104,10 +105,10 @@ def exit_reason(code: int) -> str:
 
 
 STUBBORN = 10.0  # seconds after which a process that is killed again and again counts as one that cannot be
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 36, 37  # linux/prctl.h
 
 
-class ProcessesLeft(RuntimeError):
+class ProcessesLeft(WorkError):
     """Some processes cannot be ended; the message names them."""
 
 
@@ -133,11 +134,28 @@ def end_group(leader: int, before: Collection[int]) -> None:
 def end_strangers(before: Collection[int]) -> None:
     """Kill and reap the children in another session that are none of `before`: adopted from a process that died.
 
+    What this process's own code has started meanwhile, by subprocess or multiprocessing, is left alone.
+
+
     Raises:
         ProcessesLeft: some cannot be killed.
     """
-    ours = os.getsid(0)
-    end_children(before, lambda pid: session_of(pid) not in (ours, None))
+    ours, started = os.getsid(0), None
+
+    def is_strange(pid: int) -> bool:
+        nonlocal started
+        if session_of(pid) in (ours, None):
+            return False
+        started = _started_here() if started is None else started  # looked up only where there is a candidate
+        return pid not in started
+
+    end_children(before, is_strange)
+
+
+def _started_here() -> set[int]:
+    """The children for which this process holds a Popen: nothing that was adopted has one."""
+    mine = {found.pid for found in gc.get_objects() if isinstance(found, subprocess.Popen)}
+    return mine | {process.pid for process in multiprocessing.active_children()}
 
 
 def session_of(pid: int) -> int | None:
@@ -208,9 +226,22 @@ def has_children() -> bool:
     return True
 
 
-def adopt_orphans() -> None:
-    """From now on, processes whose parent dies become children of this one, if they descend from it. Linux only."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans() -> bool:
+    """From now on, processes whose parent dies become children of this one, if they descend from it. Linux only.
+
+    Returns:
+        Whether that is new: `leave_orphans` is for whoever began it.
+    """
+    if sys.platform != "linux":
+        return False
+    was = ctypes.c_int()
+    ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(was), 0, 0, 0)
+    return not was.value and _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def leave_orphans() -> None:
+    """From now on this process adopts no orphans, as is usual."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 def die_with_parent(number: int) -> bool:
@@ -477,8 +508,15 @@ def run_apart(work: Callable[[Clock], bytes], timeout: float | None) -> Answer:
     Args:
         timeout: seconds; None lets it take what it takes.
     """
-    adopt_orphans()
-    before = children_now()
+    began, before = adopt_orphans(), children_now()
+    try:
+        return _run_apart(work, timeout, before)
+    finally:
+        if began:
+            leave_orphans()
+
+
+def _run_apart(work: Callable[[Clock], bytes], timeout: float | None, before: Collection[int]) -> Answer:
     with own_folder() as folder, _nameless_file() as result:
         (marks, mark), (said, say) = os.pipe(), os.pipe()
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from local_eval.store.errors import InputError
+from local_eval.store.errors import InputError, first_line
 
 # Random numbers that depend on one seed alone, and leave everybody else's as they were.
 #
@@ -64,7 +64,7 @@ def usable_device(name: str | None) -> str:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
     return device
 

@@ -31,6 +31,7 @@ from local_eval.isolation.child import (
     end_strangers,
     exit_reason,
     kill_descendants,
+    leave_orphans,
 )
 from local_eval.store.files import remove_of_the_dead, remove_ours
 
@@ -178,13 +179,14 @@ class Workers:
     """`with Workers(2) as pool: pool.submit(...)`: processes, each with one job at a time; the end stops them."""
 
     def __init__(self, count: int):
-        adopt_orphans()  # what a job has started comes here if its worker is killed
+        self._began_to_adopt = adopt_orphans()  # what a job has started comes here if its worker is killed
         resource_tracker.ensure_running()  # now, because it undoes what `_deaf_to_ctrl_c` does
         self._before = children_now()
+        self._spawning = _Spawning()
         # Spawned, not forked: CUDA and OpenMP do not survive a fork, and no state leaks from the parent.
         self._pool = ProcessPool(
             max_workers=count,
-            context=multiprocessing.get_context("spawn"),
+            context=self._spawning,
             initializer=start_worker,
             initargs=(os.getpid(),),
         )
@@ -207,12 +209,27 @@ class Workers:
     def stop(self) -> None:
         """End them, whatever they are doing."""
         self._pool.stop()
-        for process in multiprocessing.active_children():  # all at once; pebble asks one after the other
-            if process.pid not in self._before:
+        for process in self._spawning.made:  # all at once; pebble asks one after the other
+            with contextlib.suppress(ValueError):  # closed: it has ended
                 process.terminate()
         self._pool.join()
         end_strangers(self._before)
         remove_of_the_dead()
+        if self._began_to_adopt:
+            leave_orphans()
+            self._began_to_adopt = False
+
+
+class _Spawning(multiprocessing.context.SpawnContext):
+    """Starts a pool's processes and remembers them: whoever uses the pool may start others meanwhile."""
+
+    def __init__(self) -> None:
+        self.made: list[multiprocessing.process.BaseProcess] = []
+
+    def Process(self, *given, **named) -> multiprocessing.process.BaseProcess:  # noqa: N802 (multiprocessing's name)
+        process = super().Process(*given, **named)
+        self.made.append(process)
+        return process
 
 
 def _next(finished: queue.SimpleQueue, progress: Progress) -> Any:

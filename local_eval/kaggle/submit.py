@@ -21,13 +21,14 @@ import requests
 
 from local_eval.kaggle.export import COMPETITION, USER, export, kernel_metadata
 from local_eval.methods.submission import Submission
+from local_eval.store.errors import WorkError, first_line
 
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
 CLOSED_WORDS = ("deadline", "closed", "ended", "no longer", "not accept", "not open")
 PATIENCE = 5  # unanswered questions in a row before waiting ends
 
 
-class SubmitError(RuntimeError):
+class SubmitError(WorkError):
     """Kaggle did not take the submission; the message is one sentence that says why and what to do."""
 
 
@@ -165,7 +166,7 @@ def _ask(what: str, call: Callable[[], Any]) -> Any:
             f"Kaggle could not be reached for {what} ({type(error).__name__}); check the connection."
         ) from None
     except ValueError as error:  # what the package itself finds wrong
-        raise SubmitError(f"Kaggle did not take {what}: {str(error).splitlines()[0].rstrip('.')}.") from None
+        raise SubmitError(f"Kaggle did not take {what}: {first_line(error).rstrip('.')}.") from None
 
 
 def _sentence(what: str, status: int, said: str) -> str:

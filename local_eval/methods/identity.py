@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 
-from local_eval.methods.source import NOT_PYTHON
+from local_eval.methods.source import NOT_PYTHON, SubmissionError
 from local_eval.store.errors import InputError
 from local_eval.store.files import is_litter
 from local_eval.tasks.own_code import code_shape
@@ -435,6 +435,10 @@ def library_folders() -> tuple[str, ...]:
 
 
 NO_FILE = "no file"  # whatever else is there
+LARGEST_CODE = 1 << 24  # bytes of a .py file that is compared by what it compiles to
+LARGEST_READ = (
+    1 << 38
+)  # bytes of all files that one run reads; a sparse file claims any size
 
 
 @dataclass(frozen=True)
@@ -459,9 +463,20 @@ class Reads:
     ) -> Reads:
         """The present content of these files, variables and folders.
 
+        The names come from a process that has run foreign code, so their number and their files' size are checked here.
+
         Args:
             elsewhere: paths of which only matters that there is no file.
+        Raises:
+            SubmissionError: more than any run can have read in earnest.
         """
+        files, environment, untold, looked, listed, elsewhere = map(
+            list, (files, environment, untold, looked, listed, elsewhere)
+        )
+        if max(map(len, (files, environment, looked, listed, elsewhere))) > MOST or len(untold) > MOST_UNTOLD:
+            raise SubmissionError(f"it names more than {MOST} files or variables that it has read")
+        if (size := sum(map(file_size, files))) > LARGEST_READ:
+            raise SubmissionError(f"it reads files of {size / 1e12:.1f} TB together, too much to be followed")
         return cls(
             {f: file_digest(f) for f in sorted(files)},
             {name: variable_digest(name) for name in sorted(environment)},
@@ -524,6 +539,15 @@ def names_digest(folder: str) -> str:
     return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:12]
 
 
+def file_size(path: str) -> int:
+    """Bytes of a regular file; 0 for anything else."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return 0
+    return about.st_size if stat.S_ISREG(about.st_mode) else 0
+
+
 def file_digest(path: str) -> str:
     """Short hash of a file: of Python's code as it compiles, of anything else byte for byte; "gone" without one."""
     try:
@@ -536,9 +560,12 @@ def file_digest(path: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _digest_of(path: str, *_: int) -> str:
-    content = Path(path).read_bytes()
-    if path.endswith(".py"):
-        with contextlib.suppress(*NOT_PYTHON):  # whoever opened it did not run it then
-            content = code_shape(ast.parse(content)).encode(errors="surrogatepass")
-    return hashlib.sha256(content).hexdigest()[:12]
+def _digest_of(path: str, changed: int, renamed: int, size: int, inode: int) -> str:
+    """The digest of a file that has these times, in nanoseconds, this size in bytes and this number."""
+    with open(path, "rb") as file:
+        if path.endswith(".py") and size <= LARGEST_CODE:
+            content = file.read(LARGEST_CODE + 1)
+            with contextlib.suppress(*NOT_PYTHON):  # whoever opened it did not run it then
+                content = code_shape(ast.parse(content)).encode(errors="surrogatepass")
+            return hashlib.sha256(content).hexdigest()[:12]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]  # in pieces: it may be larger than the memory

@@ -50,6 +50,11 @@ class Submission:
         """How it is shown: 'fanchuan', 'baseline_finetune[EPOCHS=3]'."""
         return label(self.path.stem, self.settings)
 
+    @property
+    def is_own(self) -> bool:
+        """Is it one of the kit's own files, of which published scores are known? A copy under the same name is not."""
+        return self.path.parent == SUBMISSIONS
+
     def source(self) -> str:
         """The text that runs, of a notebook what `extract` takes. Raises SubmissionError if it is not Python."""
         return changed_source(_text(self.path), self.settings, str(self.path))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from local_eval.store.errors import WorkError
+from local_eval.store.errors import WorkError, first_line
 
 MODELS_FIRST, EXAMPLES_FIRST = ORDERS = ("models, examples", "examples, models")
 ALIKE = 0.8  # of the rows' correlation: sides that share models go together both ways
@@ -67,7 +67,7 @@ def _plain(values: object, what: str) -> np.ndarray:
             return (values.double() if small else values).numpy()
         return np.asarray(values)
     except Exception as error:  # every library has its own
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise MetricError(f"{what}: a {type(values).__name__} cannot be read as an array ({said[:SHOWN]})") from error
 
 

@@ -25,6 +25,7 @@ from local_eval.isolation.pool import default_workers, run_jobs
 from local_eval.isolation.share_gpu import Engine
 from local_eval.oracles.original import holds_weights, save_original
 from local_eval.oracles.train_many import Trainer
+from local_eval.store.errors import WorkError
 from local_eval.store.files import locked, write_atomically
 from local_eval.store.provenance import versions
 from local_eval.store.records import (
@@ -142,7 +143,7 @@ class OraclePlan:
             return False
         return not holds_weights(record_path(self.weights, index), self.task_fingerprint)
 
-    # The rest is for engine/cluster, which says what each is for.
+    # The rest is for cluster/, which says what each is for.
 
     def luggage(self) -> list[Parcel]:
         """The task alone."""
@@ -192,7 +193,7 @@ def finish_oracles(
         engine: makes the jobs; None for processes of this machine.
         before_training: called if any is missing.
     Raises:
-        RuntimeError: an oracle could not be trained; the others are kept.
+        WorkError: an oracle could not be trained; the others are kept.
         OutputError: the folder is in use, read-only or full; what was finished is kept.
     """
     with locked(folder):
@@ -216,7 +217,7 @@ def finish_oracles(
                         done[index] = record
     if failures:
         index, failure = next(iter(failures.items()))
-        raise RuntimeError(
+        raise WorkError(
             f"{len(failures)} of {len(missing)} jobs failed, each with {size} {plan.kind}s; "
             f"from {plan.kind} {index}: {failure.reason}\n{failure.traceback}"
         )

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from local_eval.isolation.device import drawn_so_far
+from local_eval.store.errors import first_line
 
 # What can be seen of a network without running it: may it be stacked with others of its kind?
 #
@@ -196,7 +197,7 @@ def _check_forward(net: nn.Module, training: bool) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 PIXELS, FEWEST, MOST = 16384, 4, 16  # in a batch; few images of one pixel make batch norms blow rounding up

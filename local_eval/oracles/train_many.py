@@ -34,6 +34,7 @@ from local_eval.oracles.train import (
     trained_by_own,
     viewed,
 )
+from local_eval.store.errors import WorkError, first_line
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.task import Split, Task
 
@@ -307,7 +308,7 @@ class Trainer:
         """Yield a trained network for every seed, in their order and in eval mode; `stepped` is called with each step.
 
         Raises:
-            RuntimeError: there is no room for a single network, or the device is at fault.
+            WorkError: there is no room for a single network.
             TaskError: the task's own way to train fails.
         """
         if self.task.train is not None:
@@ -321,8 +322,11 @@ class Trainer:
             except CannotStack:
                 nets = [train(self.task, self.examples, seed, stepped) for seed in at_once]
             except RuntimeError as error:
-                if self.layout.networks == 1 or not memory_was_full(str(error)):
+                if not memory_was_full(str(error)):
                     raise
+                if self.layout.networks == 1:
+                    text = "the device's memory is too small to train a single network of this task"
+                    raise WorkError(f"{text} ({first_line(error)})") from error
                 nets = []
             if not nets:  # out here, since the error's traceback holds on to the bundles
                 wait(self.examples.images.device)

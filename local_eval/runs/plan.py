@@ -9,7 +9,7 @@ import os
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -195,19 +195,30 @@ def checkpoint_size(task: Task) -> int:
     return sum(v.numel() * v.element_size() for v in task.make_net().state_dict().values()) + OVERHEAD // 16
 
 
-def room_needed(task: Task, count: int, oracles: Path, runs: Path, keep: bool) -> str:
-    """In words, what the missing ones of `count` oracles and runs will take, with `keep` checkpoints and their zip too.
+def room_needed(
+    task: Task, count: int, oracles: Path, runs: Sequence[Path], keep: bool, kept: int = 1, originals: int = 0
+) -> str:
+    """In words, what the missing ones of `count` oracles and of the runs in each folder will take.
 
+    Args:
+        runs: folders of runs, those of the official original model first.
+        keep: whether the first `kept` of them leave checkpoints and a zip of them, too.
+        originals: further original models, whose weights are kept.
     Raises:
         OutputError: the disk has less.
     """
-    missing = [sum(not record_path(folder, k).exists() for k in range(count)) for folder in (oracles, runs)]
-    needed, what = sum(missing) * record_size(task), f"{missing[0]} oracles and {missing[1]} runs"
+    missing = [sum(not record_path(folder, k).exists() for k in range(count)) for folder in (oracles, *runs)]
+    needed, what = sum(missing) * record_size(task), f"{missing[0]} oracles and {sum(missing[1:])} runs"
     if keep:
-        lost = sum(not (runs / "checkpoints" / checkpoint_name(k)).exists() for k in range(count))
-        needed += (lost + count) * checkpoint_size(task)
-        what += f", {lost} checkpoints and a zip of {count}"
-    return room_in(runs, needed, what)
+        places = [folder / "checkpoints" / checkpoint_name(k) for folder in runs[:kept] for k in range(count)]
+        lost = sum(not place.exists() for place in places)
+        needed += (lost + len(places)) * checkpoint_size(task)
+        what += f", {lost} checkpoints and a zip of {len(places)}"
+    weights = oracles.parent / "originals" / "weights"
+    if more := sum(not record_path(weights, k).exists() for k in range(originals)):
+        needed += more * checkpoint_size(task)
+        what += f", {more} original models"
+    return room_in(runs[0], needed, what)
 
 
 TASK, ORIGINAL = "task.npz", "original.npz"
@@ -268,7 +279,7 @@ class RunPlan:
         started_from = f"-originals{len(self.originals)}" if self.originals else other
         return f"{self.submission.path.stem}-{self.submission_hash}-seed{self.seed}{started_from}"
 
-    # The rest is for engine/cluster, which says what each is for.
+    # The rest is for cluster/, which says what each is for.
 
     def luggage(self) -> list[Parcel]:
         """Task and original are parcels of their own: they are the same for all submissions."""

@@ -1,4 +1,4 @@
-"""The two kinds of errors that the command line tells without a traceback, so that it need not know their modules."""
+"""The two kinds of expected errors, which are told without a traceback, and what is shown of an error or of output."""
 
 import errno
 
@@ -11,6 +11,17 @@ class InputError(ValueError):
     def __str__(self) -> str:
         text = super().__str__()
         return text if len(text) <= LONGEST else f"{text[: LONGEST - END]} ... {text[-END:]}"
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of an error's message that says something; the error's kind if it has no message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Foreign text for a terminal: control codes, which could move the cursor or hide lines, are shown as they are."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 class WorkError(Exception):

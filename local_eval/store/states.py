@@ -15,7 +15,7 @@ import zipfile
 import torch
 from torch import Tensor
 
-from local_eval.store.errors import InputError
+from local_eval.store.errors import InputError, first_line
 
 PICKLED = {  # all that a state dict's pickle may name
     "collections OrderedDict",
@@ -43,8 +43,7 @@ def read_state(content: bytes, where: str, limit: int) -> object:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no common base for what a damaged file can raise
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{where} cannot be loaded ({first_line})") from error
+        raise CheckpointError(f"{where} cannot be loaded ({first_line(error)})") from error
 
 
 def read_safetensors(content: bytes, where: str) -> dict[str, Tensor]:
@@ -57,7 +56,7 @@ def read_safetensors(content: bytes, where: str) -> dict[str, Tensor]:
     try:
         return load(content)
     except Exception as error:  # its errors have no common base either
-        raise CheckpointError(f"{where} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(f"{where} cannot be loaded ({first_line(error)})") from error
 
 
 def _check_inner_zip(content: bytes, where: str, limit: int) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from studies.board import ROWS, TEST, TUNE, draw, read_rows
+from studies.board import BOARD_ROWS, TEST, TUNE, draw, read_rows
 from tests.studies.test_rows import GOOD_ROW
 
 MADE_UP = [replace(GOOD_ROW, family=f"family {k}", part="") for k in range(12) for _ in range(1 + k % 3)]
@@ -14,12 +14,12 @@ def parts(rows):
 
 
 def test_the_committed_parts_are_those_that_the_command_draws():
-    rows = read_rows(ROWS)
+    rows = read_rows(BOARD_ROWS)
     assert draw([replace(row, part="") for row in rows]) == rows
 
 
 def test_families_that_were_used_for_tuning_are_in_tune_and_the_other_winners_in_test():
-    found = parts(read_rows(ROWS))
+    found = parts(read_rows(BOARD_ROWS))
     assert {family for family, part in found.items() if part == "tune"} == set(TUNE)
     assert {family for family, part in found.items() if part == "test"} == set(TEST)
 

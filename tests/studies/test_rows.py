@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from local_eval.methods.submission import Submission
-from studies.board import COLUMNS, ROWS, BoardError, Row, read_rows, same_run, save_rows
+from studies.board import COLUMNS, BOARD_ROWS, BoardError, Row, read_rows, same_run, save_rows
 from tests.submissions.test_submissions import run
 
 GOOD_ROW = Row("fanchuan[EPOCHS=9]", None, 0.08921, "private", "somebody", "B", "fanchuan", "tune", "")
@@ -18,7 +18,7 @@ OFFICIAL = {  # by final rank, as far as they are published as numbers
 
 @pytest.fixture(scope="module")
 def rows():
-    return read_rows(ROWS)
+    return read_rows(BOARD_ROWS)
 
 
 def test_there_are_enough_rows_and_every_variant_is_one_that_the_kit_can_run(rows):
@@ -118,7 +118,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 def one_for_each_choice_of_constants():
     """One variant for every set of constants that some row changes, so that each is run once."""
     found = {}
-    for row in read_rows(ROWS):
+    for row in read_rows(BOARD_ROWS):
         submission = Submission.find(row.variant)
         found[submission.path, tuple(sorted(name for name, _ in submission.settings))] = row.variant
     return sorted(found.values())

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from local_eval.store.errors import first_line
 from local_eval.store.states import CheckpointError, check_state
 from local_eval.tasks.data.images import read_images
 from local_eval.tasks.data.tables import Faults, Listed, Row, faults_apart, read_rows
@@ -86,7 +87,7 @@ def original(where: Path, net: nn.Module) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no common base for what a damaged file can raise
-        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise TaskError(f"{file} cannot be loaded ({reason}); it must be the state dict that Kaggle gives") from error
     try:
         check_state(state, net.state_dict(), str(file))
