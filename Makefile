@@ -24,15 +24,15 @@ test-browser: $(VENV)/installed  ## look at the report page in Chromium, if ther
 test-matrix: $(VENV)/installed  ## try torch 2.6 to the newest with Python 3.11 to 3.14, where they are to be had
 	$(RUN) .ci/test_matrix.py $(MATRIX)
 
-test-fuzz: $(VENV)/installed  ## ten thousand damaged and hostile files; writes what came of them into docs/strangers.md
-	FUZZ_TABLE=docs/strangers.md $(RUN) -m pytest -n 0 -m fuzz tests/fuzz
+test-fuzz: $(VENV)/installed  ## ten thousand damaged and hostile files; writes what came of them into docs/safety.md
+	FUZZ_TABLE=docs/safety.md $(RUN) -m pytest -n 0 -m fuzz tests/fuzz
 
 test-ray: $(VENV)/installed  ## the tests of --engine ray, with Ray installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 	$(RUN) -m pytest -n 0 -m ray tests/cluster
 
-test-faults: $(VENV)/installed  ## the fault programme; writes its table into docs/faults.md
-	FAULTS_TABLE=docs/faults.md $(RUN) -m pytest -n 0 -m faults tests/faults
+test-faults: $(VENV)/installed  ## the fault programme; writes its table into docs/safety.md
+	FAULTS_TABLE=docs/safety.md $(RUN) -m pytest -n 0 -m faults tests/faults
 
 bench: $(VENV)/installed  ## time the kit beside the plain way
 	$(RUN) -m local_eval bench

@@ -1,8 +1,8 @@
 """The hidden grader on your own machine: one package a room, in the order of the data's path.
 
-tasks -> oracles -> runs -> metric -> report, on top of engine; kaggle, board, bench and commands stand beside them,
-`grader` strings them together, `api` is for Python, and `__main__` is the command line. Imports point to earlier rooms
-only.
+tasks -> oracles -> methods -> runs -> metric -> report, on top of store, isolation and cluster; kaggle and bench stand
+beside them, `grader` strings them together, `api` is for Python, and `cli` and `__main__` are the command line. Imports
+point one way.
 
 From Python, `import local_eval` offers the names in OFFERED; each is imported when it is first asked for.
 docs/python.md has an example of each.

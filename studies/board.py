@@ -1,7 +1,7 @@
 """The board: published variants with the competition's scores, graded here; agreement, fit and chart.
 
-docs/board.md says where they come from. `results/kaggle_board_rows.csv` holds the kit's own; a file of yours with the
-same columns works too.
+studies/board.md says where they come from. `results/kaggle_board_rows.csv` holds the kit's own; a file of yours with
+the same columns works too.
 
 How to use it: python -m local_eval board --rows results/kaggle_board_rows.csv
 """
@@ -49,7 +49,7 @@ class BoardError(InputError):
 
 @dataclass(frozen=True)
 class Row:
-    """One published score of one variant; docs/board.md describes the columns."""
+    """One published score of one variant; docs/kaggle-comparison.md describes the columns."""
 
     variant: str  # as every command takes it: fanchuan[EPOCHS=9]
     rank: int | None  # final rank, 1 to 8, on the row that was ranked
@@ -325,7 +325,7 @@ if __name__ == "__main__":
 # * variants that use Adam: the small task multiplies gradients, which Adam undoes, so it holds back these alone. That
 #   was decided on the part `tune`, before any score of `test` was seen;
 # * rows marked `?`, of which it is not known whether they are of this method at all. That was decided after both fits
-#   had been seen (docs/prediction.md has both);
+#   had been seen (docs/kaggle-comparison.md has both);
 # * scores that are not at N = 512, since small N flatters and the curve is read at 512.
 
 

@@ -8,7 +8,7 @@ Idea:     Training on without the forget set lets the network drift away from wh
           small, so utility is kept. Every run sees another order of the data, which is all the spread there is.
 Uncertain: nothing.
 Variants: participants published scores for other learning rates, batches and epochs, and for Adam with the original
-          recipe's class weights (docs/board.md); the last constants are for these.
+          recipe's class weights (studies/board.md); the last constants are for these.
 """
 
 import torch

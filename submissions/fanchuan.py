@@ -11,7 +11,7 @@ Idea:     One pass makes the outputs on the forget set uniform. Then, eight time
 Uncertain: the slides say batch "258" (256 in code and write-up) and "maximise" the contrastive loss (the code minimises
           its negative mean, as here). The forward pass of the retain batch is in train mode, so it also moves the
           batch-norm statistics, as in the code.
-Variants: others tried a second forget round, a symmetric divergence and no first phase (docs/board.md); see the last
+Variants: others tried a second forget round, a symmetric divergence and no first phase (studies/board.md); see the last
           constants. With two rounds the cosine is not stretched, so it climbs again in the second half.
 """
 

@@ -12,7 +12,7 @@ Uncertain: much, since no code is public. The team submitted two algorithms and 
           10 % a cycle of their table, six of 20 convolutions would not be. CHOICES holds what we filled in. Image noise
           of 0.01 on raw 0-255 pixels is practically none; perhaps they scaled images to 0-1.
 Variants: the second algorithm is CYCLES = (2, 1, 1, 1) with LRS = (5e-4, 1e-3, 1e-3, 1e-3, 1e-3). Their ablations vary
-          the loss and the images too (docs/board.md); the last constants are for these.
+          the loss and the images too (studies/board.md); the last constants are for these.
 """
 
 import copy

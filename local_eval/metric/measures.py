@@ -131,7 +131,7 @@ class MeasureSpec:
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of one grading. docs/glossary.md has formula, source and weakness of each."""
+    """One measure of one grading. docs/scores.md has formula, source and weakness of each."""
 
     key: str
     name: str

@@ -1,7 +1,7 @@
 """What Kaggle's private board would have given, by scores that people have published for methods graded here.
 
 `python -m local_eval board --fit` grades published variants on a task, fits a curve and leaves it in a small file.
-Whoever grades on that very task reads it here. How far it may be trusted: docs/prediction.md.
+Whoever grades on that very task reads it here. How far it may be trusted: docs/kaggle-comparison.md.
 
 A method that is on the board itself is predicted from the others: its own published scores are left out.
 """
@@ -126,7 +126,7 @@ def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -
     If `family` is one of the board's, its own published scores are left out.
     """
     if fit is None:
-        return "too few published scores have been measured with this kit to learn from (docs/prediction.md)"
+        return "too few published scores have been measured with this kit to learn from (docs/kaggle-comparison.md)"
     if fit.fingerprint != fingerprint:
         return f"published scores were measured on {fit.task}, not on this exact task"
     if not score.is_known:

@@ -36,7 +36,7 @@ def measure_rows(score: Score) -> list[Row]:
     if "test_control" not in found:
         text = "not kept: models given as numbers, or of an earlier version (deleted, they are made again with them)"
         rows.append(("controls", "none", text))
-    rows.append((f"{len(found)} further measures", "", "in score.json; docs/glossary.md says what each is"))
+    rows.append((f"{len(found)} further measures", "", "in score.json; docs/scores.md says what each is"))
     return rows
 
 

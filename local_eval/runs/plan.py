@@ -173,7 +173,7 @@ def run_confined(
 def _telling(content: bytes | Failure) -> bytes | Failure:
     """A failure that the sandbox may have caused says so."""
     if isinstance(content, Failure) and any(sign in content.reason + content.traceback for sign in DENIED):
-        return replace(content, reason=f"{content.reason} ({TOLD}; see docs/strangers.md)")
+        return replace(content, reason=f"{content.reason} ({TOLD}; see docs/safety.md)")
     return content
 
 

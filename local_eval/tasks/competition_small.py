@@ -8,7 +8,7 @@ Images are 16 x 16 digit persons (`digit_persons.py`), the network is resnet18 w
 recipe has 12 epochs instead of 30, with its own learning rate and weight decay.
 
 Methods bring learning rates tuned at 64 channels, so gradients are multiplied (`scaled_layers.py`). How FACTORS were
-chosen, and what was known then of which winners: docs/competition-small.md.
+chosen, and what was known then of which winners: studies/competition_small.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRAIN_COUNTS = (14615, 1675, 1123, 490, 632, 920, 2330, 1532, 674, 408)  # offic
 FRAMES = 32  # training frames of a person, on average; an eighth as many in validation and in test
 FORGET_PERSONS = {0: 14, 1: 1}  # how many of which class
 WIDTH = 8  # channels of layer1; torchvision's resnet18 has 64
-FACTORS = Factors(stem=1.0, body=32.0, norms=4.0, last=32.0)  # docs/competition-small.md has what else was tried
+FACTORS = Factors(stem=1.0, body=32.0, norms=4.0, last=32.0)  # studies/competition_small.md has what else was tried
 SEED = 43
 RECIPE = Recipe(epochs=12, lr=3e-3, weight_decay=5e-4, batch_size=64, class_weighted=True)
 ORIGINAL = Path(__file__).with_name("competition_small_original.npz")  # a stack of one, seed 0

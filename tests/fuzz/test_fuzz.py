@@ -1,7 +1,7 @@
 """Files from strangers, damaged and hostile: refused in our own words or read, in little memory and time, never run.
 
 The plain suite reads a few of every kind. `make test-fuzz` reads more than 10,000 and writes the table of what came of
-them into docs/strangers.md.
+them into docs/safety.md.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""The projection errs by no more than docs/projection.md says, over all listed families; two draws of each.
+"""The projection errs by no more than studies/projections.md says, over all listed families; two draws of each.
 
 The truths are the column of that name which `python -m studies.projections 64 100 10` prints.
 """

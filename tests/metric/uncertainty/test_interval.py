@@ -1,6 +1,6 @@
 """An interval holds what another draw of the same method scores about as often as it says, and is not wastefully wide.
 
-The full study is `python -m studies.intervals`, its tables are in docs/intervals.md. Here a seeded piece
+The full study is `python -m studies.intervals`, its tables are in studies/intervals.md. Here a seeded piece
 of it: of six families of all kinds, each of 10 draws is held against the intervals of the others.
 """
 
