@@ -81,7 +81,7 @@ class Nothing:
         """Nothing."""
         return self.parcels
 
-    def moved(self, folders: list[Path]) -> Nothing:
+    def moved(self, folders: list[Path], left: Path) -> Nothing:
         """The same."""
         return self
 

@@ -14,11 +14,12 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
 import struct
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -43,8 +44,12 @@ class Travels(Protocol):
     def luggage(self) -> list[Parcel]:
         """All files that the job needs, apart from the kit's code."""
 
-    def moved(self, folders: list[Path]) -> Self:
-        """On a node: the same argument, whose files lie in the folders of its parcels, in their order."""
+    def moved(self, folders: list[Path], left: Path) -> Self:
+        """On a node: the same argument, whose files lie in the folders of its parcels, in their order.
+
+        Args:
+            left: an empty folder for files that jobs leave.
+        """
 
     def told(self, result: Any, index: int, folders: list[Path]) -> tuple[Any, dict[str, bytes]]:
         """On a node, of the moved argument: a result with the driver's paths in it, and files that go with it."""
@@ -86,12 +91,13 @@ def home_path(path: str, folder: Path) -> str:
     return path[len(inside) :] if path.startswith(f"{inside}/") else path
 
 
-def taken_from(folder: Path | None) -> dict[str, bytes]:
-    """The files that a job has left in a folder of its own on a node, which is removed; none without a folder."""
-    if folder is None:
-        return {}
-    files = {file.name: file.read_bytes() for file in folder.iterdir()}
-    shutil.rmtree(folder, ignore_errors=True)
+def taken_from(folder: Path | None, names: Iterable[str]) -> dict[str, bytes]:
+    """Files of these names that a job has left in a folder on a node, which are removed; none without a folder."""
+    files = {}
+    for file in (folder / name for name in names) if folder else ():
+        if file.exists():
+            files[file.name] = file.read_bytes()
+            file.unlink()
     return files
 
 
@@ -186,8 +192,9 @@ def in_keeper(what: tuple[list[Path], bytes], index: int) -> bytes:
 
     folders, job = what
     function, argument = pickle.loads(job)  # the driver's, whose code this process runs anyhow
-    argument = argument.moved(folders)
-    return packed(*argument.told(function(argument, index), index, folders))
+    with tempfile.TemporaryDirectory(prefix="unlearning-kit-") as left:  # gone whatever the job raises
+        argument = argument.moved(folders, Path(left))
+        return packed(*argument.told(function(argument, index), index, folders))
 
 
 def make_trial(
@@ -204,15 +211,16 @@ def make_trial(
 
     _set(environment)
     function, argument = pickle.loads(job)
-    argument, made = argument.moved(folders), []
     free = lambda: torch.cuda.mem_get_info()[0]  # noqa: E731
-    trials = until_settled(function, argument, indices, timeout, "trial", os.cpu_count() or 1, free)
-    while True:
-        try:
-            index, result = next(trials)
-        except StopIteration as end:
-            return end.value[0], made
-        made.append((index, packed(*argument.told(result, index, folders))))
+    with tempfile.TemporaryDirectory(prefix="unlearning-kit-") as left:
+        argument, made = argument.moved(folders, Path(left)), []
+        trials = until_settled(function, argument, indices, timeout, "trial", os.cpu_count() or 1, free)
+        while True:
+            try:
+                index, result = next(trials)
+            except StopIteration as end:
+                return end.value[0], made
+            made.append((index, packed(*argument.told(result, index, folders))))
 
 
 class Keeper:

@@ -436,9 +436,7 @@ def library_folders() -> tuple[str, ...]:
 
 NO_FILE = "no file"  # whatever else is there
 LARGEST_CODE = 1 << 24  # bytes of a .py file that is compared by what it compiles to
-LARGEST_READ = (
-    1 << 38
-)  # bytes of all files that one run reads; a sparse file claims any size
+LARGEST_READ = 1 << 38  # bytes of all files that one run reads; a sparse file claims any size
 
 
 @dataclass(frozen=True)

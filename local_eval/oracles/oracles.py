@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -149,21 +148,25 @@ class OraclePlan:
         """The task alone."""
         return [{"task.npz": boxed(self.task)}]
 
-    def moved(self, folders: list[Path]) -> OraclePlan:
-        """The same plan in the folder of its parcel; weights go to a folder for this job alone."""
-        weights = self.weights and Path(tempfile.mkdtemp(prefix="unlearning-kit-"))
+    def moved(self, folders: list[Path], left: Path) -> OraclePlan:
+        """The same plan in the folder of its parcel; weights go to the folder `left`."""
+        weights = self.weights and left
         device = self.device.partition(":")[0]
         return replace(self, task=spec_of(folders[0] / "task.npz"), device=device, weights=weights)
 
     def told(self, result: dict[int, Record] | Failure, index: int, folders: list[Path]) -> tuple:
         """As it is, since oracles name no files, and the weights, if they are kept."""
-        return result, taken_from(self.weights)
+        return result, taken_from(self.weights, (record_path(Path(), k).name for k in self.indices(index)))
 
     def take(self, files: dict[str, bytes], index: int) -> None:
         """Write the weights that came with job `index`. Raises OutputError."""
-        for k in range(index * self.models_per_job, (index + 1) * self.models_per_job):
+        for k in self.indices(index):
             if self.lacks_weights(k) and (name := record_path(Path(), k).name) in files:
                 write_atomically(self.weights / name, files[name])
+
+    def indices(self, job: int) -> range:
+        """The models that a job makes."""
+        return range(job * self.models_per_job, (job + 1) * self.models_per_job)
 
     def is_known(self) -> bool:
         """The task is all that is read."""
@@ -227,7 +230,7 @@ def finish_oracles(
 def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
     """Train and evaluate a job's oracles, in this process; returns them by index."""
     trainer = trainer_of(plan.task, plan.device, plan.forget_too)
-    indices = range(job * plan.models_per_job, (job + 1) * plan.models_per_job)
+    indices = plan.indices(job)
     start = time.perf_counter()
     seeds = [(FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED) + index for index in indices]
     evaluations = []

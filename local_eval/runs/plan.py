@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -287,8 +286,8 @@ class RunPlan:
         paths = {f"{k:04d}-{ORIGINAL}": path for k, path in enumerate(self.originals)} or {ORIGINAL: self.original}
         return [{TASK: boxed(self.task)}, {name: path.read_bytes() for name, path in paths.items()}, mine]
 
-    def moved(self, folders: list[Path]) -> RunPlan:
-        """The same plan in the folders of the three parcels."""
+    def moved(self, folders: list[Path], left: Path) -> RunPlan:
+        """The same plan in the folders of the three parcels; checkpoints go to the folder `left`."""
         task, original, mine = folders
         go_there(mine)
         return replace(
@@ -298,12 +297,12 @@ class RunPlan:
             originals=tuple(original / f"{k:04d}-{ORIGINAL}" for k in range(len(self.originals))),
             submission=replace(self.submission, path=mine / packed_path(self.submission.path)),
             device=self.device.partition(":")[0],
-            checkpoints=self.checkpoints and Path(tempfile.mkdtemp(prefix="unlearning-kit-")),
+            checkpoints=self.checkpoints and left,
         )
 
     def told(self, result: Record | Failure, index: int, folders: list[Path]) -> tuple:
         """With the driver's paths, and the checkpoint, if there is one."""
-        return as_at_home(result, folders[-1]), taken_from(self.checkpoints)
+        return as_at_home(result, folders[-1]), taken_from(self.checkpoints, [checkpoint_name(index)])
 
     def take(self, files: dict[str, bytes], index: int) -> None:
         """Write the checkpoint that came with run `index`. Raises OutputError."""

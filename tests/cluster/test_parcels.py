@@ -83,9 +83,7 @@ def test_the_sent_kit_stands_alone_and_a_ray_worker_does_not_load_torch(tmp_path
     """On a node without a kit, in a Python that sees nothing but the parcel and the installed packages."""
     sizes = {file: len(content) for file, content in kit_parcel().items()}
     folder = place(tmp_path, "kit", sizes, kit_parcel)
-    code = (
-        "import sys; from local_eval.cluster import node; assert 'torch' not in sys.modules;print(node.__file__)"
-    )
+    code = "import sys; from local_eval.cluster import node; assert 'torch' not in sys.modules;print(node.__file__)"
     where = {"PYTHONPATH": str(folder), "PATH": os.environ["PATH"]}
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=where, capture_output=True, text=True)
     assert said.stdout.strip() == str(folder / "local_eval/cluster/node.py"), said.stderr

@@ -1,6 +1,8 @@
 """A run whose files were sent elsewhere gives what it gives here, and tells of it as if it had been made here."""
 
 import os
+import pickle
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from local_eval.cluster.bootstrap import place
+from local_eval.cluster.node import in_keeper
 from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
 from local_eval.methods.source import SubmissionError
@@ -52,6 +55,11 @@ def plan(original_out, tmp_path, body, monkeypatch):
     return Grader(TINY, original_out, runs=16).run_plan(body(READS.replace("HERE", str(tmp_path / "here"))))
 
 
+def left(folder):
+    (folder / "left").mkdir()
+    return folder / "left"
+
+
 def test_a_run_elsewhere_is_the_same_to_the_bit_and_names_the_drivers_files(plan, tmp_path, monkeypatch):
     here = one_run(plan, 3)
     assert not plan.is_known()
@@ -59,7 +67,7 @@ def test_a_run_elsewhere_is_the_same_to_the_bit_and_names_the_drivers_files(plan
     assert known.is_known()
     folders = unpacked(known, tmp_path / "node")
     monkeypatch.setenv("FACTOR", "7")  # the node's own
-    moved = known.moved(folders)
+    moved = known.moved(folders, left(tmp_path))
     found, files = moved.told(one_run(moved, 3), 3, folders)
     assert Path.cwd() != tmp_path / "here"
     assert os.environ["FACTOR"] == "0.9"
@@ -72,7 +80,7 @@ def test_a_run_elsewhere_is_the_same_to_the_bit_and_names_the_drivers_files(plan
 
 def test_a_file_that_nobody_knew_of_is_missed_in_words_of_home(plan, tmp_path):
     folders = unpacked(plan, tmp_path / "node")
-    moved = plan.moved(folders)
+    moved = plan.moved(folders, left(tmp_path))
     failure, _ = moved.told(one_run(moved, 3), 3, folders)
     assert isinstance(failure, Failure)
     assert "No such file" in failure.reason
@@ -87,12 +95,12 @@ def test_a_checkpoint_goes_back_with_its_run_and_is_written_by_the_driver(plan, 
     content = written.read_bytes()
     written.unlink()
     folders = unpacked(known, tmp_path / "node")
-    moved = known.moved(folders)
+    moved = known.moved(folders, left(tmp_path))
     _, files = moved.told(one_run(moved, 3), 3, folders)
     known.take({"../elsewhere.pth": b"", "unlearned_checkpoint_4.pth": b""} | files, 3)
     assert [p.name for p in (tmp_path / "kept").iterdir()] == ["unlearned_checkpoint_3.pth"]
     assert written.read_bytes() == content
-    assert not moved.checkpoints.exists(), "nothing is left on the node"
+    assert list(moved.checkpoints.iterdir()) == [], "nothing is left on the node"
 
 
 def test_a_submission_that_reads_too_much_is_refused_with_the_way_out(plan, monkeypatch):
@@ -103,7 +111,7 @@ def test_a_submission_that_reads_too_much_is_refused_with_the_way_out(plan, monk
 
 def test_oracles_elsewhere_are_the_same_to_the_bit(tiny, tmp_path):
     plan = OraclePlan(TINY, tiny.fingerprint(), "cpu", 2)
-    moved = plan.moved(unpacked(plan, tmp_path))
+    moved = plan.moved(unpacked(plan, tmp_path), left(tmp_path))
     here, there = one_job(plan, 1), one_job(moved, 1)
     assert list(here) == list(there) == [2, 3]
     for index in here:
@@ -114,12 +122,12 @@ def test_oracles_elsewhere_are_the_same_to_the_bit(tiny, tmp_path):
 def test_the_weights_of_further_originals_go_back_and_are_written_by_the_driver(tiny, tmp_path):
     plan = OraclePlan(TINY, tiny.fingerprint(), "cpu", 2, True, tmp_path / "here", keep=1)
     folders = unpacked(plan, tmp_path)
-    moved = plan.moved(folders)
+    moved = plan.moved(folders, left(tmp_path))
     _, files = moved.told(one_job(moved, 0), 0, folders)
     plan.take(files | {"0001.npz": b"not asked for"}, 0)
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["0000.npz"]
     assert not plan.lacks_weights(0)
-    assert not moved.weights.exists(), "nothing is left on the node"
+    assert [p.name for p in moved.weights.iterdir()] == [], "nothing is left on the node"
 
 
 def test_a_task_in_a_box_is_the_same_task(tiny, tmp_path):
@@ -150,3 +158,23 @@ def test_a_failures_text_names_the_drivers_paths(tmp_path):
         "File /home/me/mine.py, line 3",
         "/home/me/mine.py",
     )
+
+
+class Raises:
+    """A job's argument whose job writes a file and then fails."""
+
+    def moved(self, folders, left):
+        self.left = left
+        return self
+
+
+def write_and_fail(argument, index):
+    (argument.left / "weights.pth").write_bytes(b"1")
+    raise ValueError("on purpose")
+
+
+def test_a_job_that_raises_on_a_node_leaves_no_files_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ValueError, match="on purpose"):
+        in_keeper(([], pickle.dumps((write_and_fail, Raises()))), 0)
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 
-from studies.board import BOARD_ROWS, TEST, TUNE, draw, read_rows
+from local_eval.cli.parser import BOARD_ROWS
+from studies.board import TEST, TUNE, draw, read_rows
 from tests.studies.test_rows import GOOD_ROW
 
 MADE_UP = [replace(GOOD_ROW, family=f"family {k}", part="") for k in range(12) for _ in range(1 + k % 3)]

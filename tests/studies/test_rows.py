@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from local_eval.cli.parser import BOARD_ROWS
 from local_eval.methods.submission import Submission
-from studies.board import COLUMNS, BOARD_ROWS, BoardError, Row, read_rows, same_run, save_rows
+from studies.board import COLUMNS, BoardError, Row, read_rows, same_run, save_rows
 from tests.submissions.test_submissions import run
 
 GOOD_ROW = Row("fanchuan[EPOCHS=9]", None, 0.08921, "private", "somebody", "B", "fanchuan", "tune", "")
