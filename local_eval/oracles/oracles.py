@@ -41,7 +41,7 @@ from local_eval.store.records import (
     save_record,
 )
 from local_eval.store.sealed import LONGEST, DamagedFile, seal, unseal
-from local_eval.tasks.box import boxed, spec_of
+from local_eval.tasks.data.box import boxed, spec_of
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError

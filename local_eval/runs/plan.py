@@ -23,7 +23,7 @@ from local_eval.oracles.original import original_digest
 from local_eval.runs.checkpoints import OVERHEAD, checkpoint_name
 from local_eval.store.files import own_folder, room_in, write_atomically
 from local_eval.store.records import Record, record_path
-from local_eval.tasks.box import boxed, spec_of
+from local_eval.tasks.data.box import boxed, spec_of
 from local_eval.tasks.evaluate import CONTROLLED, CONTROLS
 from local_eval.tasks.task import Task
 

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "local_eval"
 OWN = {
     "runs/one_run.py": "pickle.loads(answer.content)",  # of evaluate() in a fork of this process, no foreign code
     "cluster/node.py": "pickle.loads(job)",  # from the driver, whose code the node runs anyhow
-    "tasks/box.py": "cloudpickle.loads(arrays.pop(REST)",  # of the same driver, never a file of others
+    "tasks/data/box.py": "cloudpickle.loads(arrays.pop(REST)",  # of the same driver, never a file of others
 }
 UNSAFE = re.compile(
     r"pickle\.loads?\(|Unpickler|allow_pickle=True|weights_only=False|joblib\.load|marshal\.load|shelve\.|\bdill\b"
