@@ -18,7 +18,7 @@ from local_eval.methods.source import SubmissionError
 from local_eval.oracles.oracles import OraclePlan, one_job
 from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import as_at_home
-from local_eval.tasks import box
+from local_eval.tasks.data import box
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 from tests.conftest import TINY
@@ -162,6 +162,9 @@ def test_a_failures_text_names_the_drivers_paths(tmp_path):
 
 class Raises:
     """A job's argument whose job writes a file and then fails."""
+
+    def told(self, result, index, folders):
+        return result, {}
 
     def moved(self, folders, left):
         self.left = left
