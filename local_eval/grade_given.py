@@ -39,7 +39,7 @@ from local_eval.runs.checkpoints import Checkpoints
 from local_eval.runs.plan import Sandbox
 from local_eval.store.files import locked, write_atomically
 from local_eval.store.provenance import versions
-from local_eval.store.records import Evaluation, Record, read_records, record_path, save_record
+from local_eval.store.records import Evaluation, Record, record_path
 from local_eval.store.sealed import seal
 from local_eval.store.states import CheckpointError
 from local_eval.tasks.evaluate import evaluate
@@ -84,7 +84,7 @@ def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints, folder: Path)
                     wrong.append(f"checkpoint {index}: {result.reason}")
                 else:
                     records[index] = replace(result, identity=evaluation_identity(grader, checkpoints, index))
-                    save_record(record_path(folder, index), records[index])
+                    grader.workspace.save(record_path(folder, index), records[index])
                 if len(wrong) == TOLD:
                     break
     if wrong:
@@ -96,7 +96,7 @@ def kept_evaluations(grader: Grader, checkpoints: Checkpoints, folder: Path) -> 
     """The evaluations of these very checkpoints that a folder holds."""
     shape = (len(grader.task.forget), grader.task.num_classes)
     identity = partial(evaluation_identity, grader, checkpoints)
-    return read_records(folder, identity, len(checkpoints.names), shape)
+    return grader.workspace.read(folder, identity, len(checkpoints.names), shape)
 
 
 def _is_of(record: Record, checkpoints: Checkpoints, index: int) -> bool:
@@ -218,7 +218,7 @@ def _of_checkpoints(grader: Grader, path: Path, role: str, look: bool) -> tuple[
     if look and len(checkpoints.names) < LEAST_RUNS:
         raise ScoreError(f"{path} holds {len(checkpoints.names)} {role} models; a score needs {LEAST_RUNS} or more")
     empty = Given(role, path, WEIGHTS, (), checkpoints.digest)
-    folder = grader.folder / empty.folder_name
+    folder = grader.workspace.of(empty.folder_name)
     if not look:
         return replace(empty, records=tuple(kept_evaluations(grader, checkpoints, folder).values())), ""
     records = evaluate_checkpoints(grader, checkpoints, folder)
@@ -234,12 +234,12 @@ class AgainstGiven(Grader):
     @classmethod
     def like(cls, grader: Grader, path: Path, look: bool = True) -> AgainstGiven:
         """The same task, place and seed, against the retrained models in a file, zip or folder."""
-        own = {field.name: getattr(grader, field.name) for field in fields(grader)}
+        own = {one.name: getattr(grader, one.name) for one in fields(grader)}
         return cls(**own, given=find_given(grader, path, "retrained", look))
 
     def score_folder(self, name: str) -> Path:
         """Apart from scores against the task's own oracles."""
-        return self.folder / f"{name}-against-{self.given.digest}"
+        return self.workspace.of(f"{name}-against-{self.given.digest}")
 
     def made_against(self) -> dict:
         """Part of what a score was made from."""

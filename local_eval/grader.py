@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,19 +43,34 @@ from local_eval.runs.checkpoints import zip_checkpoints
 from local_eval.runs.one_run import finish_runs, finished_runs
 from local_eval.runs.plan import RunPlan, Sandbox, room_needed
 from local_eval.store.provenance import made_with
-from local_eval.store.records import Evaluation, Record, RecordError, read_records, record_path
+from local_eval.store.records import Evaluation, Record, RecordError, record_path
+from local_eval.store.workspace import Workspace
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
 
-# Grade a submission: the stages in order, each going on from what the one before left on disk.
-#
-#     <out>/<task>-<fingerprint>/original.npz                        the original model; original-<hash>.npz another one
-#                                oracles/0000.npz ...               shared by all submissions
-#                                originals/0000.npz ... weights/     further original models, where they are asked for
-#                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy
-#                                                          checkpoints/ submission.zip, where they are kept
+
+class Opened:
+    """A task as one command knows it: loaded once, however many graders are made of the first."""
+
+    def __init__(self, task_spec: str, out: Path) -> None:
+        self.task_spec, self.out = task_spec, Path(out).resolve()
+
+    @cached_property
+    def task(self) -> Task:
+        """Loaded when it is first asked for. Raises TaskError."""
+        return load_task(self.task_spec)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What the task is, in a short hash."""
+        return self.task.fingerprint()
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """Everything that belongs to this task, in this exact form."""
+        return Workspace(self.out / f"{self.task.name}-{self.fingerprint}")
 
 
 @dataclass(frozen=True)
@@ -71,19 +86,32 @@ class Grader:
     timeout: float = 900.0  # after which a run counts as hanging
     sandbox: str | None = None  # level of the sandbox in which runs are made; None for none
     engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
+    opened: Opened | None = field(default=None, repr=False, compare=False)  # of the grader that this is a variant of
 
-    @cached_property
+    def __post_init__(self) -> None:
+        here = self.task_spec, Path(self.out).resolve()
+        if self.opened is None or (self.opened.task_spec, self.opened.out) != here:
+            object.__setattr__(self, "opened", Opened(*here))
+
+    @property
     def task(self) -> Task:
-        return load_task(self.task_spec)
+        """Raises TaskError."""
+        return self.opened.task
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        return self.task.fingerprint()
+        """What the task is, in a short hash."""
+        return self.opened.fingerprint
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where everything that belongs to this task lies."""
+        return self.opened.workspace
 
     @property
     def folder(self) -> Path:
         """Everything that belongs to this task, in this exact form."""
-        return Path(self.out).resolve() / f"{self.task.name}-{self.fingerprint}"
+        return self.workspace.folder
 
     @cached_property
     def original_file(self) -> Path:
@@ -118,8 +146,9 @@ class Grader:
         check_runs(self.runs)
         self.finish_oracles()
         oracles = self.cached_oracles()  # more of them give a ceiling of the same N
-        plan, folder = replace(self._oracle_plan, forget_too=True), self.folder / "originals"
-        originals = finish_oracles(plan, folder, self.runs, self._shape, self.workers, self.engine)
+        plan, folder = replace(self._oracle_plan, forget_too=True), self.workspace.originals
+        how = (self._shape, self.workers, self.engine)
+        originals = finish_oracles(plan, folder, self.runs, *how, workspace=self.workspace)
         score = compute_score(dict(enumerate(originals)), oracles, *self.labels_and_persons, original=self.original())
         score = with_accuracies(score, originals, oracles, self.original(), self.task)
         return score, verdict(score, originals, oracles, self.labels_and_persons[0])
@@ -130,7 +159,7 @@ class Grader:
 
     def original_records(self) -> list[Record]:
         """How the original model does; it must be on disk."""
-        return [original_record(self.task, self.fingerprint, self.original_file, self.device)]
+        return [original_record(self.task, self.fingerprint, self.original_file, self.device, self.workspace)]
 
     def original(self) -> Evaluation | None:
         """How the one original model does on the task; None where runs start from several."""
@@ -151,9 +180,9 @@ class Grader:
     def finish_oracles(self, count: int | None = None) -> list[Record]:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
         Grader.finish_originals(self)  # the one, also where runs start from several
-        count, folder = count or self.runs, self.folder / "oracles"
+        count, folder = count or self.runs, self.workspace.oracles
         self._take_the_tasks_own(folder)
-        how = (self._shape, self.workers, self.engine, self._tell_if_slow)
+        how = (self._shape, self.workers, self.engine, self._tell_if_slow, self.workspace)
         return finish_oracles(self._oracle_plan, folder, count, *how)
 
     def _tell_if_slow(self) -> None:
@@ -181,15 +210,15 @@ class Grader:
             RecordError: the file is damaged or belongs to another task.
         """
         records = load_pool(path, self.oracle_identity, self._shape)
-        unpack_pool(records, self.folder / "oracles")
+        unpack_pool(records, self.workspace.oracles)
         return len(records)
 
     def cached_oracles(self) -> list[Record]:
         """All oracles on disk, verified, with those that come with the task; more than `runs` make a better ceiling."""
-        folder = self.folder / "oracles"
+        folder = self.workspace.oracles
         self._take_the_tasks_own(folder)
         count = max(self.runs, len(list(folder.glob("*.npz"))))
-        oracles = read_records(folder, self.oracle_identity, count, self._shape)
+        oracles = self.workspace.read(folder, self.oracle_identity, count, self._shape)
         return [oracles[k] for k in sorted(oracles)]
 
     def finish_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
@@ -204,12 +233,13 @@ class Grader:
         """As `finish_runs`, also of fewer runs than a score needs."""
         self.finish_originals()
         plan = self.run_plan(submission)
-        folder = self.folder / plan.folder_name
+        folder = self.workspace.of(plan.folder_name)
         sandbox = self.sandbox_of_runs()
         if sandbox is not None:
             sandbox.check(plan.submission, self.device)
-        plan = replace(plan, checkpoints=folder / "checkpoints" if keep else None, sandbox=sandbox)
-        return finish_runs(plan, folder, self.runs, self._shape, self.workers, self.timeout, self.engine)
+        plan = replace(plan, checkpoints=self.workspace.checkpoints(folder) if keep else None, sandbox=sandbox)
+        how = (self._shape, self.workers, self.timeout, self.engine, self.workspace)
+        return finish_runs(plan, folder, self.runs, *how)
 
     def disk_needed(self, submission: str, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
         """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less.
@@ -223,21 +253,22 @@ class Grader:
         if originals:
             other = [f"{folder.name}-originals{originals}" for folder in folders]
             folders += [self.folder / name for name in other]
-        return room_needed(self.task, self.runs, self.folder / "oracles", folders, keep, repeat, originals or 0)
+        return room_needed(self.task, self.runs, self.workspace.oracles, folders, keep, repeat, originals or 0)
 
     def finished_runs(self, submission: str) -> dict[int, Record]:
         """The runs of a submission that are on disk and still count."""
         plan = self.run_plan(submission)
-        return finished_runs(plan, self.folder / plan.folder_name, self.runs, self._shape)
+        folder = self.workspace.of(plan.folder_name)
+        return finished_runs(plan, folder, self.runs, self._shape, self.workspace)
 
     def with_all_finished(self, submission: str) -> Grader:
         """This grader with as many runs as the submission has on disk, if those are more and none is missing.
 
         Not more than there are oracles: a score needs as many, and nobody asked to train any.
         """
-        folder = self.folder / self.run_plan(submission).folder_name
-        self._take_the_tasks_own(self.folder / "oracles")
-        there = [len(list(place.glob("[0-9]*.npz"))) for place in (folder, self.folder / "oracles")]
+        folder = self.workspace.of(self.run_plan(submission).folder_name)
+        self._take_the_tasks_own(self.workspace.oracles)
+        there = [len(list(place.glob("[0-9]*.npz"))) for place in (folder, self.workspace.oracles)]
         wider = replace(self, runs=min(there))
         return wider if wider.runs > self.runs and len(wider.finished_runs(submission)) == wider.runs else self
 
@@ -248,9 +279,9 @@ class Grader:
 
     def zip_checkpoints(self, submission: str) -> Path:
         """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder. Raises OutputError."""
-        folder = self.folder / self.run_plan(submission).folder_name
-        zip_checkpoints(folder / "checkpoints", folder / "submission.zip", self.runs)
-        return folder / "submission.zip"
+        folder = self.workspace.of(self.run_plan(submission).folder_name)
+        zip_checkpoints(self.workspace.checkpoints(folder), self.workspace.zipped(folder), self.runs)
+        return self.workspace.zipped(folder)
 
     def score(
         self,
@@ -297,7 +328,7 @@ class Grader:
 
     def score_folder(self, name: str) -> Path:
         """Where the score of what is kept in the folder `name` goes."""
-        return self.folder / name
+        return self.workspace.of(name)
 
     def made_against(self) -> dict:
         """What a score was made from besides its runs and the task's own oracles: nothing."""
@@ -381,11 +412,11 @@ class SeveralOriginals(Grader):
                 f"--originals {originals}: give 2 or more, and no more than there are runs ({grader.runs}). "
                 "Without it the runs start from the one official original model"
             )
-        return cls(**{field.name: getattr(grader, field.name) for field in fields(grader)}, originals=originals)
+        return cls(**{one.name: getattr(grader, one.name) for one in fields(grader)}, originals=originals)
 
     @cached_property
     def _original_plan(self) -> OraclePlan:
-        weights = self.folder / "originals" / "weights"
+        weights = self.workspace.weights_of_originals
         return replace(self._oracle_plan, forget_too=True, weights=weights, keep=self.originals)
 
     def predicted(self, score: Score, submission: str = "") -> str:
@@ -399,13 +430,14 @@ class SeveralOriginals(Grader):
 
     def finish_originals(self) -> None:
         """Train the originals that are missing."""
-        folder = self.folder / "originals"
-        finish_oracles(self._original_plan, folder, self.originals, self._shape, self.workers, self.engine)
+        how = (self._shape, self.workers, self.engine)
+        place = self._original_plan, self.workspace.originals, self.originals
+        finish_oracles(*place, *how, workspace=self.workspace)
 
     def original_records(self) -> list[Record]:
         """How the originals do; they must be on disk."""
-        folder, identity = self.folder / "originals", self._original_plan.identity
-        return list(read_records(folder, identity, self.originals, self._shape).values())
+        place = self.workspace.originals, self._original_plan.identity
+        return list(self.workspace.read(*place, self.originals, self._shape).values())
 
     def room_of_originals(self) -> str:
         """What their weights take on disk, in words, and where."""

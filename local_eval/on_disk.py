@@ -26,7 +26,7 @@ from local_eval.report.leaderboard import Entry, LeftOut
 from local_eval.report.table import content_of, read_score
 from local_eval.runs.one_run import finished_runs
 from local_eval.store.errors import InputError
-from local_eval.store.records import Record, RecordError, load_record, record_path
+from local_eval.store.records import Record, RecordError, record_path
 from local_eval.store.sealed import DamagedFile, unseal
 from local_eval.tasks.names import split_changes, told_changes
 
@@ -152,7 +152,7 @@ def _with_runs(grader: Grader, found: Found, identity: dict) -> Found:
     runs, missing = {}, []
     for index in range(grader.runs):
         try:
-            run = load_record(record_path(found.folder, index), identity | {"index": index}, shape)
+            run = grader.workspace.load(record_path(found.folder, index), identity | {"index": index}, shape)
         except FileNotFoundError:
             missing.append(index)
             continue

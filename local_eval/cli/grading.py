@@ -289,7 +289,7 @@ def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Recor
             f"{folder} has a score of {runs} runs, but {len(records)} runs and {len(pool)} oracles count now; "
             f"grade again: {command}"
         )
-    original = original_record(grader.task, grader.fingerprint, grader.original_file, grader.device)
+    original = original_record(grader.task, grader.fingerprint, grader.original_file, grader.device, grader.workspace)
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
     others, measures = _others(folder, score), measures_in(score)
     return Results(score, records, pool, original, grader.task, command, failures, others, measures)

@@ -36,11 +36,11 @@ from local_eval.store.records import (
     check_values,
     controls_in,
     plain_facts,
-    read_records,
     record_path,
     save_record,
 )
 from local_eval.store.sealed import LONGEST, DamagedFile, seal, unseal
+from local_eval.store.workspace import Workspace
 from local_eval.tasks.data.box import boxed, spec_of
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.loading import load_task
@@ -185,6 +185,7 @@ def finish_oracles(
     workers: int | None,
     engine: Engine | None = None,
     before_training: Callable[[], None] = lambda: None,
+    workspace: Workspace | None = None,
 ) -> list[Record]:
     """Train the oracles 0..count-1 that are not in `folder` yet, and return them.
 
@@ -195,13 +196,15 @@ def finish_oracles(
     Args:
         engine: makes the jobs; None for processes of this machine.
         before_training: called if any is missing.
+        workspace: which knows what was read; None for one of this call alone.
     Raises:
         WorkError: an oracle could not be trained; the others are kept.
         OutputError: the folder is in use, read-only or full; what was finished is kept.
     """
+    workspace = workspace or Workspace(folder.parent)
     with locked(folder):
         size = plan.models_per_job
-        done = read_records(folder, plan.identity, -(-count // size) * size, shape)  # whole jobs
+        done = workspace.read(folder, plan.identity, -(-count // size) * size, shape)  # whole jobs
         missing = sorted({k // size for k in range(count) if k not in done or plan.lacks_weights(k)})
         if missing:
             before_training()
@@ -216,7 +219,7 @@ def finish_oracles(
                     continue
                 for index, record in result.items():
                     if index not in done:
-                        save_record(record_path(folder, index), record)
+                        workspace.save(record_path(folder, index), record)
                         done[index] = record
     if failures:
         index, failure = next(iter(failures.items()))

@@ -19,8 +19,9 @@ from local_eval.isolation.pool import Progress
 from local_eval.oracles.train_many import Layout, Trainer
 from local_eval.store.files import locked, write_atomically
 from local_eval.store.provenance import versions
-from local_eval.store.records import UNREADABLE, Record, RecordError, load_record, save_record
+from local_eval.store.records import UNREADABLE, Record, RecordError
 from local_eval.store.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
+from local_eval.store.workspace import Workspace
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
@@ -87,17 +88,17 @@ def save_original(path: Path, state: dict[str, Tensor], fingerprint: str, given:
     write_atomically(path, seal_state(state, {"fingerprint": fingerprint} | ({"given": True} if given else {})))
 
 
-def original_record(task: Task, fingerprint: str, path: Path, device: str) -> Record:
+def original_record(task: Task, fingerprint: str, path: Path, device: str, workspace: Workspace) -> Record:
     """How the original model in `path` does on the task; measured once, then read from beside it."""
     about, identity = path.with_name(f"{path.stem}_evaluation.npz"), {"kind": "original", "task": fingerprint}
     identity["original"] = original_digest(path)
     with contextlib.suppress(FileNotFoundError, RecordError):
-        return load_record(about, identity, (len(task.forget), task.num_classes))
+        return workspace.load(about, identity, (len(task.forget), task.num_classes))
     task = task.to(device)
     net = task.make_net().to(device)
     net.load_state_dict(load_state(path))
     record = Record(evaluate(net, task), identity, versions(device))
-    save_record(about, record)
+    workspace.save(about, record)
     return record
 
 

@@ -38,8 +38,9 @@ from local_eval.runs.checkpoints import kept_checkpoints, save_checkpoint
 from local_eval.runs.plan import RunPlan, run_confined
 from local_eval.store.files import locked, user_path, write_atomically
 from local_eval.store.provenance import versions
-from local_eval.store.records import Record, read_records, record_path, save_record
+from local_eval.store.records import Record, record_path
 from local_eval.store.sealed import load_state
+from local_eval.store.workspace import Workspace
 from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import files_of, split_spec
@@ -224,6 +225,7 @@ def finish_runs(
     workers: int | None,
     timeout: float,
     engine: Engine | None = None,
+    workspace: Workspace | None = None,
 ) -> tuple[dict[int, Record], dict[int, Failure]]:
     """Make the runs 0..runs-1 that are not in `folder` yet; returns all finished ones, and why others failed.
 
@@ -232,11 +234,13 @@ def finish_runs(
         workers: processes; None for one per core, or on a GPU for as many as are fastest.
         timeout: seconds after which a run counts as hanging.
         engine: makes the runs; None for processes of this machine.
+        workspace: which knows what was read; None for one of this call alone.
     Raises:
         OutputError: the folder is in use, read-only or full; what was finished is kept.
     """
+    workspace = workspace or Workspace(folder.parent)
     with locked(folder):
-        done = finished_runs(plan, folder, runs, shape)
+        done = finished_runs(plan, folder, runs, shape, workspace)
         failures = {}
         kept = set(done)
         if plan.checkpoints:
@@ -250,20 +254,23 @@ def finish_runs(
         jobs = run(plan.device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for index, result in jobs:
-                failed = folder / f"{index:04d}.failed.txt"
+                failed = workspace.failed(folder, index)
                 if isinstance(result, Failure):
                     failures[index] = result
                     write_atomically(failed, result.as_text().encode(errors="replace"))
                 else:
-                    save_record(record_path(folder, index), result)
+                    workspace.save(record_path(folder, index), result)
                     failed.unlink(missing_ok=True)
                     done[index] = result
     return done, failures
 
 
-def finished_runs(plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int]) -> dict[int, Record]:
-    """The runs on disk that still count: a run that read something that has changed since is told and left out."""
-    done, changed = read_records(folder, plan.identity, runs, shape), Counter()
+def finished_runs(
+    plan: RunPlan, folder: Path, runs: int, shape: tuple[int, int], workspace: Workspace | None = None
+) -> dict[int, Record]:
+    """The runs on disk that still count: a run that read something that has changed since is named and left out."""
+    workspace = workspace or Workspace(folder.parent)
+    done, changed = workspace.read(folder, plan.identity, runs, shape), Counter()
     for index, run in list(done.items()):
         if changes := Reads.from_json(run.facts.get("read", {})).changes():
             changed.update(changes)

@@ -8,8 +8,6 @@ and never mixed in.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -95,12 +93,17 @@ def load_record(path: Path, identity: dict, shape: tuple[int, int]) -> Record:
         FileNotFoundError: there is none.
     """
     record, sealed = record_in(path.read_bytes(), path)
-    check_identity(path, record.identity, identity)
-    if record.evaluation.forget_logits.shape != (*shape,):
-        raise RecordError(f"{path} holds logits {record.evaluation.forget_logits.shape}, expected {(*shape,)}")
+    check_fit(path, record, identity, shape)
     if not sealed:
         save_record(path, record)
     return record
+
+
+def check_fit(path: Path, record: Record, identity: dict, shape: tuple[int, int]) -> None:
+    """Raise RecordError unless a record was made from what it must have been made from, with logits of this shape."""
+    check_identity(path, record.identity, identity)
+    if record.evaluation.forget_logits.shape != (*shape,):
+        raise RecordError(f"{path} holds logits {record.evaluation.forget_logits.shape}, expected {(*shape,)}")
 
 
 def plain_facts(facts: object) -> dict:
@@ -172,21 +175,6 @@ def check_values(path: Path | str, logits: np.ndarray, accuracies: np.ndarray, s
         raise RecordError(f"{path} holds accuracies {dtype} {accuracies.shape}, expected float64 {pairs}")
     if not (np.isfinite(logits).all() and np.isfinite(accuracies).all()):
         raise RecordError(f"{path} holds NaN or infinite values")
-
-
-def read_records(
-    folder: Path, identity: Callable[[int], dict], count: int, shape: tuple[int, int]
-) -> dict[int, Record]:
-    """The finished records 0..count-1 in `folder`, verified; a damaged or foreign file is named and not trusted."""
-    done = {}
-    for index in range(count):
-        try:
-            done[index] = load_record(record_path(folder, index), identity(index), shape)
-        except FileNotFoundError:
-            continue
-        except RecordError as error:
-            print(f"{error}; it will be made again", file=sys.stderr)
-    return done
 
 
 def record_path(folder: Path, index: int) -> Path:
