@@ -124,7 +124,14 @@ def _want_names(options: argparse.Namespace) -> None:
 
 
 def _find_settings(options: argparse.Namespace) -> None:
-    """Write --set into the submissions' names, which travel everywhere: fanchuan becomes fanchuan[EPOCHS=9]."""
+    """Write --set into the submissions' names, which travel everywhere: fanchuan becomes fanchuan[EPOCHS=9].
+
+    Raises:
+        SubmissionError: there is no submission whose constants it could change.
+    """
+    named = [getattr(options, field, None) for field in ("submission", "submissions", "names")]
+    if getattr(options, "set", None) and not any(named):
+        raise SubmissionError(f"--set {options.set[0]} changes a constant of a submission; name the submission, too")
     for field in ("submission", "submissions", "names"):
         found = getattr(options, field, None)
         if getattr(options, "set", None) and found:
@@ -136,18 +143,19 @@ def _find_settings(options: argparse.Namespace) -> None:
 
 
 def _check_names(options: argparse.Namespace) -> None:
-    """A typo in a name is told before torch is loaded; and what a long command will do is said."""
+    """A typo in a name is refused before torch is loaded; and what a long command will do is said."""
     names = [getattr(options, "submission", None), *getattr(options, "names", []), *getattr(options, "submissions", [])]
     for name in (name for name in names if name and looks_like_checkpoints(name)):
         if not Path(name).exists():
             raise SubmissionError(f"{name} does not exist; give the path of a zip or folder of checkpoints")
     names = [name for name in names if name and not looks_like_checkpoints(name)]
-    for name in names:
-        Submission.find(name)
+    options.found = {name: Submission.find(name) for name in names}
     if getattr(options, "task", None):
         split_spec(options.task)
     if options.command in ("grading:grade", "grading:compare_all") and (names or options.command.endswith("all")):
-        announce(options, names or submission_names())
+        known = submission_names()
+        options.found |= {} if names else {name: Submission.find(name) for name in known}
+        announce(options, [options.found[name] for name in names or known])
 
 
 if __name__ == "__main__":

@@ -96,20 +96,19 @@ def grade(
     given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
     spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
     spec = with_given(spec, {key: value for key, value in given.items() if value is not None}, out)
-    if not looks_like_checkpoints(name):
-        Submission.find(name)  # a typo should not wait for the task
+    found = None if looks_like_checkpoints(name) else Submission.find(name)  # a typo should not wait for the task
     grader = Grader(spec, out, runs, seed, usable_device(device), workers, timeout)
     _tell("task", grader.task.notes)
     if retrained is not None:
         grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
-    if looks_like_checkpoints(name):
+    if found is None:
         return grade_given(grader, Path(name))[0]
-    _tell("check", check_submission(name, grader.task_spec, grader.device))
+    _tell("check", check_submission(found, grader.task_spec, grader.device))
     grader.finish_oracles()
-    failures = grader.finish_runs(name)[1]
+    failures = grader.finish_runs(found)[1]
     if failures and not allow_missing:
         raise RunsFailed(_in_words(failures, runs))
-    return grader.score(name, allow_missing)[0]
+    return grader.score(found, allow_missing)[0]
 
 
 def with_given(spec: str, given: Mapping[str, object], out: Path) -> str:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.grader import Grader
+from local_eval.grader import Grader, Named
 from local_eval.isolation.child import Failure
 from local_eval.isolation.pool import run_jobs
 from local_eval.metric.given import MetricError, as_numbers, told_by_means
@@ -263,7 +263,7 @@ class AgainstGiven(Grader):
         """None where both sides were given and no original model is there: it is not trained to be looked at."""
         return super().original_records() if self.original_file.exists() else []
 
-    def disk_needed(self, submission: str, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
+    def disk_needed(self, submission: Named, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
         """As of runs alone. Raises OutputError if there is less."""
         super().disk_needed(submission, keep, repeat, originals)
         return f"{len(self.given.records)} retrained models from {self.given.path}; no oracles are trained"
@@ -282,7 +282,7 @@ class AgainstGiven(Grader):
         """Also of the models that were given."""
         return super().about() | {"retrained": self.given.about()}
 
-    def predicted(self, score: Score, submission: str = "") -> str:
+    def predicted(self, score: Score, submission: Named = "") -> str:
         """None: what was published was graded against other retrained models."""
         return "published scores were measured against the task's own oracles, not against models that were given"
 

@@ -50,6 +50,8 @@ from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
 
+Named = str | Submission  # a submission by name or path, or as it was found
+
 
 class Opened:
     """A task as one command knows it: loaded once, however many graders are made of the first."""
@@ -66,6 +68,18 @@ class Opened:
     def fingerprint(self) -> str:
         """What the task is, in a short hash."""
         return self.task.fingerprint()
+
+    @property
+    def given_original(self) -> str | None:
+        """The name of the file that --original gives."""
+        path = split_changes(self.task_spec)[1].get(ORIGINAL)
+        return path and Path(path).name
+
+    @cached_property
+    def original_file(self) -> Path:
+        """Where the original model lies, or is to lie."""
+        apart = self.given_original is not None
+        return original_file(self.task, self.fingerprint, self.workspace.folder, apart=apart)
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -113,16 +127,15 @@ class Grader:
         """Everything that belongs to this task, in this exact form."""
         return self.workspace.folder
 
-    @cached_property
+    @property
     def original_file(self) -> Path:
         """The original model from which runs start; with --original another than the task's own."""
-        return original_file(self.task, self.fingerprint, self.folder, apart=self.given_original is not None)
+        return self.opened.original_file
 
     @property
     def given_original(self) -> str | None:
         """The name of the file that --original gives."""
-        path = split_changes(self.task_spec)[1].get(ORIGINAL)
-        return path and Path(path).name
+        return self.opened.given_original
 
     @property
     def _workers_spec(self) -> str:
@@ -172,7 +185,7 @@ class Grader:
         forget = self.task.forget
         return forget.labels.cpu().numpy(), forget.person_id.cpu().numpy()
 
-    def run_plan(self, submission: str) -> RunPlan:
+    def run_plan(self, submission: Named) -> RunPlan:
         """What the runs of a submission are made from; raises SubmissionError if there is none."""
         where = self._workers_spec, self.fingerprint, self.original_file
         return RunPlan.of(submission, *where, self.seed, self.device)
@@ -221,7 +234,7 @@ class Grader:
         oracles = self.workspace.read(folder, self.oracle_identity, count, self._shape)
         return [oracles[k] for k in sorted(oracles)]
 
-    def finish_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
+    def finish_runs(self, submission: Named, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
         """Make the runs of a submission that are missing; returns the finished ones and why others failed.
 
         With `keep`, state dicts go to checkpoints/ in the runs' folder; runs without one there are made again.
@@ -229,7 +242,7 @@ class Grader:
         check_runs(self.runs)
         return self.make_runs(submission, keep)
 
-    def make_runs(self, submission: str, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
+    def make_runs(self, submission: Named, keep: bool = False) -> tuple[dict[int, Record], dict[int, Failure]]:
         """As `finish_runs`, also of fewer runs than a score needs."""
         self.finish_originals()
         plan = self.run_plan(submission)
@@ -241,7 +254,7 @@ class Grader:
         how = (self._shape, self.workers, self.timeout, self.engine, self.workspace)
         return finish_runs(plan, folder, self.runs, *how)
 
-    def disk_needed(self, submission: str, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
+    def disk_needed(self, submission: Named, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
         """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less.
 
         Args:
@@ -255,13 +268,13 @@ class Grader:
             folders += [self.folder / name for name in other]
         return room_needed(self.task, self.runs, self.workspace.oracles, folders, keep, repeat, originals or 0)
 
-    def finished_runs(self, submission: str) -> dict[int, Record]:
+    def finished_runs(self, submission: Named) -> dict[int, Record]:
         """The runs of a submission that are on disk and still count."""
         plan = self.run_plan(submission)
         folder = self.workspace.of(plan.folder_name)
         return finished_runs(plan, folder, self.runs, self._shape, self.workspace)
 
-    def with_all_finished(self, submission: str) -> Grader:
+    def with_all_finished(self, submission: Named) -> Grader:
         """This grader with as many runs as the submission has on disk, if those are more and none is missing.
 
         Not more than there are oracles: a score needs as many, and nobody asked to train any.
@@ -277,7 +290,7 @@ class Grader:
         shipped = [str(self.task.oracles)] if self.task.oracles else []
         return Sandbox(self.sandbox, (str(Path(self.out).resolve()), *shipped)) if self.sandbox else None
 
-    def zip_checkpoints(self, submission: str) -> Path:
+    def zip_checkpoints(self, submission: Named) -> Path:
         """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder. Raises OutputError."""
         folder = self.workspace.of(self.run_plan(submission).folder_name)
         zip_checkpoints(self.workspace.checkpoints(folder), self.workspace.zipped(folder), self.runs)
@@ -285,7 +298,7 @@ class Grader:
 
     def score(
         self,
-        submission: str,
+        submission: Named,
         allow_missing: bool = False,
         budget_hours: float | None = None,
         repeated: Repeats | None = None,
@@ -334,7 +347,7 @@ class Grader:
         """What a score was made from besides its runs and the task's own oracles: nothing."""
         return {}
 
-    def predicted(self, score: Score, submission: str = "") -> Prediction | str:
+    def predicted(self, score: Score, submission: Named = "") -> Prediction | str:
         """What Kaggle would have given, or why that is not known."""
         if self.other_original():
             return "published scores are of runs from the task's own original model"
@@ -375,7 +388,7 @@ class Grader:
         return (f"runs start from another original model, {name}; compare with scores from the same one only",)
 
 
-def published_name(submission: str) -> str:
+def published_name(submission: Named) -> str:
     """Under which name scores of a submission were published; "" for a file of the user's own, whatever its name."""
     found = Submission.find(submission) if submission else None
     return found.path.stem if found is not None and found.is_own else ""
@@ -419,11 +432,11 @@ class SeveralOriginals(Grader):
         weights = self.workspace.weights_of_originals
         return replace(self._oracle_plan, forget_too=True, weights=weights, keep=self.originals)
 
-    def predicted(self, score: Score, submission: str = "") -> str:
+    def predicted(self, score: Score, submission: Named = "") -> str:
         """None: what Kaggle gave was for one original."""
         return "published scores are of runs from one original model"
 
-    def run_plan(self, submission: str) -> RunPlan:
+    def run_plan(self, submission: Named) -> RunPlan:
         """As of one original; the runs' identities name the original that each starts from."""
         kept = (record_path(self._original_plan.weights, index) for index in range(self.originals))
         return replace(super().run_plan(submission), originals=tuple(kept))
@@ -457,7 +470,7 @@ def seeds(grader: Grader, count: int) -> list[Grader]:
     return [replace(grader, seed=grader.seed + k) for k in range(count)]
 
 
-def repeats_of(graders: list[Grader], submission: str) -> Repeats | None:
+def repeats_of(graders: list[Grader], submission: Named) -> Repeats | None:
     """Scores of one submission's finished runs with several seeds; None for a single one."""
     if len(graders) < 2:
         return None

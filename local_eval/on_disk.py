@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.grader import Grader
+from local_eval.grader import Grader, Named
 from local_eval.methods.identity import Reads
 from local_eval.methods.submission import Submission
 from local_eval.metric.given import MetricError
@@ -54,7 +54,7 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     oracles = oracles_there(grader)
     if len(oracles) < grader.runs:
         raise ScoreError(
-            f"{len(oracles)} oracles are in {grader.folder / 'oracles'}, the board at N = {grader.runs} needs as many: "
+            f"{len(oracles)} oracles are in {grader.workspace.oracles}, the board at N = {grader.runs} needs as many: "
             f"python -m local_eval oracles --task {split_changes(grader.task_spec)[0]}"
             f"{told_changes(grader.task_spec)} --runs {grader.runs}"
         )
@@ -218,11 +218,12 @@ def _official(one: Found) -> bool:
     return _is_todays(one)
 
 
-def graded_confidences(grader: Grader, submission: str) -> np.ndarray:
+def graded_confidences(grader: Grader, submission: Named) -> np.ndarray:
     """Confidences [N, E] of a submission's finished runs, verified as for a score; raises ScoreError if some miss."""
     plan = grader.run_plan(submission)
     shape = len(grader.task.forget), grader.task.num_classes
-    runs = finished_runs(plan, grader.folder / plan.folder_name, grader.runs, shape)
+    folder = grader.workspace.of(plan.folder_name)
+    runs = finished_runs(plan, folder, grader.runs, shape, grader.workspace)
     if len(runs) < grader.runs:
         raise ScoreError(f"{submission}: {len(runs)} of {grader.runs} runs are on disk; finish them with grade")
     return confidences(_in_order(runs), grader.labels_and_persons[0])

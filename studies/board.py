@@ -273,7 +273,12 @@ def board(options: argparse.Namespace) -> int:
         print(f"written to {options.write}")
     print(*agreement(graded), sep="\n")
     fit = fit_of(graded, grader.task.name, grader.fingerprint, grader.runs)
-    if options.fit and fit is not None:
+    if options.fit and fit is None:
+        print(
+            f"{options.fit} is not written: too few published scores have a score here to fit a curve", file=sys.stderr
+        )
+        failed |= {"the fit"}
+    elif options.fit:
         save_fit(fit, options.fit)
         print(f"fit of {fit.variants} variants, median factor {fit.median_factor:.2f}, written to {options.fit}")
     if options.draw:

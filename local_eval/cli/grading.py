@@ -9,7 +9,8 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from local_eval.metric.score import Score, ScoreError, check_runs, confidences
 from local_eval.metric.uncertainty.paired import comparison_of
 from local_eval.on_disk import graded_confidences
 from local_eval.oracles.oracles import save_pool
-from local_eval.oracles.original import original_record
 from local_eval.report.compare import Graded, around_markers, as_json, markdown, write_between_markers
 from local_eval.report.page.facts import Results, measures_in
 from local_eval.report.page.render import write_page
@@ -51,7 +51,7 @@ def say_scoring(examples: int, runs: int) -> None:
     print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
 
 
-def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission: str = "") -> int:
+def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission: Submission | str = "") -> int:
     """Print a score, and what Kaggle would have given; returns the exit code.
 
     Args:
@@ -111,40 +111,39 @@ def with_originals(grader: Grader, options: argparse.Namespace) -> list[Grader]:
     return [grader, SeveralOriginals.like(grader, options.originals)]
 
 
-def make_runs(grader: Grader, options: argparse.Namespace) -> bool:
-    """Make what is missing of all seeds' runs, and tell what failed; may they be scored?"""
+def make_runs(grader: Grader, submission: Submission, options: argparse.Namespace) -> bool:
+    """Make what is missing of all seeds' runs, and say what failed; may they be scored?"""
     if isinstance(grader, SeveralOriginals):
         print(f"originals: {grader.room_of_originals()}", flush=True)
     keep = options.keep_checkpoints and not isinstance(grader, SeveralOriginals)
     for one in seeds(grader, options.repeat):
-        failed = tell_failures(one.finish_runs(options.submission, keep=keep)[1], one.runs)
+        failed = tell_failures(one.finish_runs(submission, keep=keep)[1], one.runs)
         if keep and not failed:
-            print(f"checkpoints: {one.zip_checkpoints(options.submission)}")
+            print(f"checkpoints: {one.zip_checkpoints(submission)}")
         if failed and not options.allow_missing:
             return False
     return True
 
 
-def score_all(graders: list[Grader], options: argparse.Namespace) -> tuple[int, Score]:
+def score_all(graders: list[Grader], submission: Submission, options: argparse.Namespace) -> tuple[int, Score]:
     """Score what is on disk, each grader's seeds; the exit code, and the official score."""
     say_scoring(len(graders[0].task.forget), options.runs)
-    scores = [_score(grader, options) for grader in graders]
+    scores = [_score(grader, submission, options) for grader in graders]
     if len(graders) > 1:
         print(originals_line(*scores, graders[1].originals))
     return OVER_BUDGET if any(found.within_budget is False for found in scores) else 0, scores[0]
 
 
-def _score(grader: Grader, options: argparse.Namespace) -> Score:
-    """Score every seed on its own, and tell the first one's score with the others beside it."""
+def _score(grader: Grader, submission: Submission, options: argparse.Namespace) -> Score:
+    """Score every seed on its own, and print the first one's score with the others beside it."""
     all_seeds = seeds(grader, options.repeat)
-    repeated = repeats_of(all_seeds, options.submission)
-    how = (options.submission, options.allow_missing, options.budget_hours)
+    repeated = repeats_of(all_seeds, submission)
+    how = (submission, options.allow_missing, options.budget_hours)
     first, path = grader.score(*how, repeated)
     for one in all_seeds[1:]:
         one.score(*how)
-    label = Submission.find(options.submission).label
     several = f" from {grader.originals} original models" if isinstance(grader, SeveralOriginals) else ""
-    tell_score(first, path, label + several, grader, options.submission)
+    tell_score(first, path, submission.label + several, grader, submission)
     if repeated:
         print(repeats_line(repeated, first))
     return first
@@ -159,15 +158,12 @@ RUNS_FAILED = "runs failed, as told above"
 
 
 def grade_several(
-    options: argparse.Namespace,
-    names: list[str],
-    check_one: Callable[[argparse.Namespace], None],
-    grade_one: Callable[[argparse.Namespace], tuple[int, Score | None]],
+    names: list[str], check_one: Callable[[str], None], grade_one: Callable[[str], tuple[int, Score | None]]
 ) -> int:
     """Check all, then grade each; returns 0, 1 if any could not be graded, else the highest code of any.
 
     Args:
-        options: of `grade`; the two functions get them with `submission` set to one name.
+        names: as they were given; the two functions get one of them.
         check_one: raises what is wrong with a submission.
         grade_one: prints how it goes; returns an exit code and the score, None if runs failed.
     """
@@ -181,7 +177,7 @@ def grade_several(
             if work is grade_one:
                 print(f"\n{number} of {len(names)}: {name}", flush=True)
             try:
-                told = work(argparse.Namespace(**vars(options) | {"submission": name}))
+                told = work(name)
             except (InputError, WorkError) as error:
                 print(f"error: {error}", file=sys.stderr)
                 failed[name] = str(error)
@@ -226,35 +222,36 @@ NEEDED = ("oracles", "projected", "not_projected", "missing_runs", "notes", "see
 CHECKED = 3  # examples whose epsilons are computed again: do the records still belong to the score?
 
 
-def draw_report(grader: Grader, submission: str, images: bool = True) -> Path:
+def draw_report(grader: Grader, submission: Submission | Path, images: bool = True) -> Path:
     """Write report.html beside score.json; returns its path.
 
     Args:
-        submission: name or path of a submission, or of checkpoints.
+        submission: as it was found; or the path of models that were made elsewhere.
         images: whether the page shows three images of the forget set.
     Raises:
         ScoreError: there is no score, or runs and oracles are not those of the score any more.
         RecordError: score.json cannot be trusted.
         OutputError: the page cannot be written.
     """
-    if looks_like_checkpoints(submission):
-        folder, score, records = _of_checkpoints(grader, Path(submission))
-        named = str(Path(submission).name)
+    if isinstance(submission, Path):
+        folder, score, records = _of_checkpoints(grader, submission)
+        named = submission.name
     else:
         folder, score, records = _of_runs(grader, submission)
-        named = _as_given(Submission.find(submission))
+        named = _as_given(submission)
     results = _results(grader, folder, score, records, _command(named, score))
     _check_fit(results)
     return write_page(results, folder, images)
 
 
-def _of_runs(grader: Grader, submission: str) -> tuple[Path, dict, dict[int, Record]]:
+def _of_runs(grader: Grader, submission: Submission) -> tuple[Path, dict, dict[int, Record]]:
     plan = grader.run_plan(submission)
     folder = grader.score_folder(plan.folder_name)
-    score = _score_in(folder, submission)
+    score = _score_in(folder, submission.label)
     missing = set(score["missing_runs"])
     shape = len(grader.task.forget), grader.task.num_classes
-    done = finished_runs(plan, grader.folder / plan.folder_name, score["runs"] + len(missing), shape)
+    runs = grader.workspace.of(plan.folder_name)
+    done = finished_runs(plan, runs, score["runs"] + len(missing), shape, grader.workspace)
     return folder, score, {k: run for k, run in done.items() if k not in missing}
 
 
@@ -289,7 +286,7 @@ def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Recor
             f"{folder} has a score of {runs} runs, but {len(records)} runs and {len(pool)} oracles count now; "
             f"grade again: {command}"
         )
-    original = original_record(grader.task, grader.fingerprint, grader.original_file, grader.device, grader.workspace)
+    (original,) = Grader.original_records(grader)  # the official one, also where runs start from several
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
     others, measures = _others(folder, score), measures_in(score)
     return Results(score, records, pool, original, grader.task, command, failures, others, measures)
@@ -351,14 +348,10 @@ def _command(named: str, score: dict) -> str:
 # What `grade` does when the score is written: draw the page about it, and never fail by that.
 
 
-def draw_after_grading(options: argparse.Namespace, grader: Grader) -> None:
-    """Draw the page, unless --no-report; whatever goes wrong is told in one line, since the score is safe by now."""
-    if options.no_report:
-        return
+def draw_after_grading(grader: Grader, submission: Submission | Path) -> None:
+    """Draw the page; whatever goes wrong is said in one line, since the score is safe by now."""
     try:
-        # now: figures take a second to load, and may be missing
-
-        print(f"report: {draw_report(grader, options.submission)}")
+        print(f"report: {draw_report(grader, submission)}")
     except Exception as error:
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
@@ -387,11 +380,8 @@ def against_given(grader: Grader, options: argparse.Namespace) -> AgainstGiven:
     """The grader against the models of --retrained, which are read once."""
     if getattr(options, "originals", None):
         raise ScoreError("--originals grades against the task's oracles; leave it or --retrained out")
-    if not hasattr(options, "given"):
-        print(f"retrained models from {options.retrained}; the task's own oracles are left alone", flush=True)
-        options.given = AgainstGiven.like(grader, options.retrained).given
-    own = {field.name: getattr(grader, field.name) for field in fields(grader)}
-    return AgainstGiven(**own, given=options.given)
+    print(f"retrained models from {options.retrained}; the task's own oracles are left alone", flush=True)
+    return AgainstGiven.like(grader, options.retrained)
 
 
 def engine_of(options: argparse.Namespace) -> Engine | None:
@@ -412,63 +402,66 @@ def device_of(options: argparse.Namespace) -> str:
 
 def grade(options: argparse.Namespace) -> int:
     """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
-    names = list(dict.fromkeys(options.submissions))
+    names, grader = list(dict.fromkeys(options.submissions)), _grader(options)
+    check_one = partial(_check_one, grader, options)
+    grade_one = partial(_grade_checked, grader, options)
     if len(names) > 1:
-        _ = _grader(options).task  # a wrong task should not be told once for every submission
-        return grade_several(options, names, _check_one, _grade_checked)
-    options.submission = names[0]
-    if not looks_like_checkpoints(options.submission):
-        _check_one(options)
-    return _grade_checked(options)[0]
+        _ = grader.task  # a wrong task should not be named once for every submission
+        return grade_several(names, check_one, grade_one)
+    if not looks_like_checkpoints(names[0]):
+        check_one(names[0])
+    return grade_one(names[0])[0]
 
 
-def _check_one(options: argparse.Namespace) -> None:
-    grader = _grader(options)
-    with_originals(grader, options)  # numbers that make no sense are told now
+def _check_one(grader: Grader, options: argparse.Namespace, name: str) -> None:
+    with_originals(grader, options)  # numbers that make no sense are refused now
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
-    print(f"checking {options.submission}: a dry run on two batches", flush=True)
-    for remark in check_submission(options.submission, options.task, grader.device, grader.sandbox_of_runs()):
+    print(f"checking {name}: a dry run", flush=True)
+    found = Submission.find(options.found[name])
+    for remark in check_submission(found, options.task, grader.device, grader.sandbox_of_runs()):
         print(f"check: {remark}", flush=True)
 
 
-def _grade_checked(options: argparse.Namespace) -> tuple[int, Score | None]:
+def _grade_checked(grader: Grader, options: argparse.Namespace, name: str) -> tuple[int, Score | None]:
     """An exit code, and the score unless runs failed."""
-    if looks_like_checkpoints(options.submission):
-        return _grade_checkpoints(options)
-    grader = _grader(options)
-    print(
-        grader.disk_needed(options.submission, options.keep_checkpoints, options.repeat, options.originals), flush=True
-    )
+    if looks_like_checkpoints(name):
+        return _grade_checkpoints(grader, options, Path(name))
+    submission = Submission.find(options.found[name])
+    several = options.repeat, options.originals
+    print(grader.disk_needed(submission, options.keep_checkpoints, *several), flush=True)
     oracles = grader.finish_oracles()
-    print(f"oracles: {len(oracles)} in {grader.folder / 'oracles'}", flush=True)
+    print(f"oracles: {len(oracles)} in {grader.workspace.oracles}", flush=True)
     graders = with_originals(grader, options)
-    if not all(make_runs(each, options) for each in graders):
+    if not all(make_runs(each, submission, options) for each in graders):
         return 1, None
-    told = score_all(graders, options)
-    draw_after_grading(options, grader)
-    return told
+    code, found = score_all(graders, submission, options)
+    if not options.no_report:
+        draw_after_grading(grader, submission)
+    return code, found
 
 
-def _grade_checkpoints(options: argparse.Namespace) -> tuple[int, Score]:
+def _grade_checkpoints(grader: Grader, options: argparse.Namespace, path: Path) -> tuple[int, Score]:
     if idle := [name for name in NEED_RUNS if getattr(options, name) not in (None, False, 1, "local")]:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
-        raise ScoreError(f"{names}: this needs runs that are made here, and {options.submission} holds finished models")
-    path, grader = Path(options.submission), _grader(options)
+        raise ScoreError(f"{names}: this needs runs that are made here, and {path} holds finished models")
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
-    draw_after_grading(options, grader)
+    if not options.no_report:
+        draw_after_grading(grader, path)
     return code, found[0]
 
 
 def run(options: argparse.Namespace) -> int:
     """Only the runs."""
-    return 1 if tell_failures(_grader(options).finish_runs(options.submission)[1], options.runs) else 0
+    submission = Submission.find(options.found[options.submission])
+    return 1 if tell_failures(_grader(options).finish_runs(submission)[1], options.runs) else 0
 
 
 def score(options: argparse.Namespace) -> int:
     """Only the score of what is on disk."""
-    return score_all(with_originals(_grader(options), options), options)[0]
+    submission = Submission.find(options.found[options.submission])
+    return score_all(with_originals(_grader(options), options), submission, options)[0]
 
 
 def oracles(options: argparse.Namespace) -> int:
@@ -477,7 +470,7 @@ def oracles(options: argparse.Namespace) -> int:
     if options.load_pool:
         print(f"{grader.take_oracles(options.load_pool)} oracles from {options.load_pool}")
     trained = grader.finish_oracles()
-    print(f"{len(trained)} oracles in {grader.folder / 'oracles'}")
+    print(f"{len(trained)} oracles in {grader.workspace.oracles}")
     if options.save_pool:
         save_pool(trained, options.save_pool)
         print(f"{len(trained)} oracles saved to {options.save_pool}")

@@ -23,7 +23,7 @@ from local_eval.grade_given import AgainstGiven
 from local_eval.grader import Grader
 from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
 from local_eval.methods.source import SubmissionError
-from local_eval.methods.submission import Submission, source_files, submission_path
+from local_eval.methods.submission import Submission, looks_like_checkpoints, source_files, submission_path
 from local_eval.metric.measures import Labels
 from local_eval.metric.quick import FEWEST, QuickLook, quick_look
 from local_eval.metric.score import LEAST_RUNS, ScoreError, check_runs
@@ -195,7 +195,9 @@ def report(options: argparse.Namespace) -> int:
     grader = Grader(options.task, options.out, seed=options.seed, device=device_of(options))
     if options.retrained:
         grader = AgainstGiven.like(grader, options.retrained, look=False)
-    print(f"report: {draw_report(grader, options.submission, not options.no_images)}")
+    name = options.submission
+    submission = Path(name) if looks_like_checkpoints(name) else Submission.find(options.found[name])
+    print(f"report: {draw_report(grader, submission, not options.no_images)}")
     return 0
 
 

@@ -39,9 +39,8 @@ RESULTS = ROOT / "results"
 LOADING = 15.0  # seconds for torch in all processes, the dry run and the score
 
 
-def announce(options: argparse.Namespace, names: list[str]) -> None:
-    """Print it. Raises SubmissionError or TaskError for names that do not exist."""
-    found = [Submission.find(name) for name in names]
+def announce(options: argparse.Namespace, found: list[Submission]) -> None:
+    """Print what a command will do with these submissions. Raises TaskError for a task that does not exist."""
     task = split_spec(options.task)[0].stem
     labels = found[0].label if len(found) == 1 else f"{len(found)} submissions"
     what = f"grading {labels} on {task}: {options.runs} runs{' each' if len(found) > 1 else ''} against as many oracles"

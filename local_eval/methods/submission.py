@@ -7,6 +7,7 @@ import hashlib
 import sys
 import tokenize
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from local_eval.methods.notebook import Extracted, extract
@@ -33,13 +34,17 @@ class Submission:
     settings: Settings = ()
 
     @classmethod
-    def find(cls, name: str) -> Submission:
+    def find(cls, name: str | Submission) -> Submission:
         """By name ('fanchuan'), by path ('my_method.py'), either with settings ('fanchuan[EPOCHS=9]').
+
+        One that was found is itself: what it holds is read once and passed on.
 
         Raises:
             SubmissionError: there is none; the message lists the names that exist.
             SettingError: a constant that it does not have, or a value of another kind.
         """
+        if isinstance(name, Submission):
+            return name
         stem, settings = split_name(name)
         found = cls(submission_path(stem), settings)
         found.source()
@@ -57,7 +62,19 @@ class Submission:
 
     def source(self) -> str:
         """The text that runs, of a notebook what `extract` takes. Raises SubmissionError if it is not Python."""
-        return changed_source(_text(self.path), self.settings, str(self.path))
+        return changed_source(self._read, self.settings, str(self.path))
+
+    @cached_property
+    def _read(self) -> str:
+        return _text(self.path)
+
+    def __getstate__(self) -> dict:
+        """What travels to another process: not what was read, which that one reads for itself."""
+        return {"path": self.path, "settings": self.settings}
+
+    def as_it_is_now(self) -> Submission:
+        """The same, read anew: its file may have been edited meanwhile."""
+        return Submission(self.path, self.settings)
 
     def notebook(self) -> Extracted | None:
         """What was taken of a notebook and what was left out; None for a file."""
@@ -75,13 +92,14 @@ class Submission:
     def digest(self) -> str:
         """Short hash of what its file and what it uses of `common` compile to. Raises SubmissionError."""
         try:
-            return self._digest()
+            return self._digest
         except RecursionError:
             raise SubmissionError(f"{self.path}: its code nests too deeply to be read; write it flatter") from None
 
+    @cached_property
     def _digest(self) -> str:
         sha = hashlib.sha256(f"\0{code_shape(self.tree())}\0".encode())
-        for file in source_files(self.path)[1:]:
+        for file in source_files(self.path, ast.parse(self._read))[1:]:
             sha.update(f"{file.name}\0{code_shape(parse_source(file))}\0".encode())
         return sha.hexdigest()[:12]
 
@@ -121,20 +139,24 @@ def submission_names() -> list[str]:
     return sorted(p.stem for p in SUBMISSIONS.glob("*.py") if not p.stem.startswith("_"))
 
 
-def source_files(path: Path) -> list[Path]:
-    """The submission's file and the files of `common` that it imports, directly or not, in a fixed order."""
-    found, waiting = [], [path]
+def source_files(path: Path, tree: ast.Module | None = None) -> list[Path]:
+    """The submission's file and the files of `common` that it imports, directly or not, in a fixed order.
+
+    Args:
+        tree: what is in the submission's file, if it was read.
+    """
+    found, waiting = [path], _common_imports(path, tree or parse_source(path))
     while waiting:
         file = waiting.pop(0)
         if file not in found:
             found.append(file)
-            waiting += _common_imports(file)
+            waiting += _common_imports(file, parse_source(file))
     return [path, *sorted(set(found) - {path})]
 
 
-def _common_imports(file: Path) -> list[Path]:
+def _common_imports(file: Path, tree: ast.Module) -> list[Path]:
     names = []
-    for node in ast.walk(parse_source(file)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

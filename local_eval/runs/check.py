@@ -445,7 +445,7 @@ def _dry_once(
     return pack(state, original, {**told, "notes": [*notes, *unlearning.told]})
 
 
-def check_submission(name: str, task: str, device: str, sandbox: Sandbox | None = None) -> list[str]:
+def check_submission(name: str | Submission, task: str, device: str, sandbox: Sandbox | None = None) -> list[str]:
     """Check a submission by name or path; returns remarks that are no errors.
 
     Raises:

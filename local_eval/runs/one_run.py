@@ -64,7 +64,7 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
         return replace(answer.content, printed=answer.printed)
     try:
         state, read = unpack(answer.content, original)
-        if plan.submission.digest() != plan.submission_hash:
+        if plan.submission.as_it_is_now().digest() != plan.submission_hash:
             text = f"{plan.submission.path} was edited while it was being graded"
             raise SubmissionError(f"{text}; run the same command again")
         read.pop("kept", None)  # told in words, too

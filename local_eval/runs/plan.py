@@ -241,7 +241,9 @@ class RunPlan:
     reads: dict | None = None  # what its runs are known to read, as in a record; None if none has been made
 
     @classmethod
-    def of(cls, submission: str, task: str, fingerprint: str, original: Path, seed: int, device: str) -> RunPlan:
+    def of(
+        cls, submission: str | Submission, task: str, fingerprint: str, original: Path, seed: int, device: str
+    ) -> RunPlan:
         """The plan for a submission by name or path; raises SubmissionError if there is none."""
         found = Submission.find(submission)
         return cls(task, fingerprint, original, found, found.digest(), seed, device)
