@@ -1,12 +1,13 @@
 """What the tests share: one thread, the tiny task with its original model, and submissions written on the fly."""
 
+from multiprocessing.context import ForkContext
 from pathlib import Path
 
 import pytest
 import torch
 
 from local_eval.grader import Grader
-from local_eval.isolation import share_gpu
+from local_eval.isolation import pool, share_gpu
 from local_eval.oracles import oracles
 from local_eval.oracles.original import finish_original
 from local_eval.runs import check
@@ -36,6 +37,27 @@ def winners_first(names) -> list:
 def one_thread():
     """Workers use one thread; results are compared with theirs to the bit."""
     torch.set_num_threads(1)
+
+
+class Forking(ForkContext):
+    """Stands in for the pool's way to start processes."""
+
+    def __init__(self):
+        self.made = []
+
+    def Process(self, *given, **named):  # noqa: N802 (multiprocessing's name)
+        self.made.append(super().Process(*given, **named))
+        return self.made[-1]
+
+
+@pytest.fixture(autouse=True)
+def forked_workers(request, monkeypatch):
+    """A pool's workers are forked from this process, which has loaded torch: real ones, without seconds of imports.
+
+    Those of a test that is marked `spawned` start as they do for a user.
+    """
+    if "spawned" not in request.keywords:
+        monkeypatch.setattr(pool, "_Spawning", Forking)
 
 
 @pytest.fixture(autouse=True)

@@ -242,9 +242,9 @@ def _check_fresh(nets: list[nn.Module], path: Path) -> None:
             raise TaskError(f"{path}: the networks that make_net hands out share {shared[0]}; {FRESH}")
         if structure(repr(one)) != structure(repr(other)) or _shapes(one) != _shapes(other):
             raise TaskError(f"{path}: make_net makes networks of different structures; all models need the same one")
+    again = dict(_tensors(nets[min(1, len(nets) - 1)]))
     for name, value in _tensors(nets[0]):
-        again = dict(_tensors(nets[min(1, len(nets) - 1)]))[name]
-        if not torch.equal(value.detach(), again.detach()):
+        if not torch.equal(value.detach(), again[name].detach()):
             raise TaskError(
                 f"{path}: make_net draws {name} differently each time for one seed; draw it with torch, numpy.random "
                 "or random, which are seeded for every model, not from a generator of your own or torch.empty"
