@@ -154,7 +154,7 @@ def end_strangers(before: Collection[int]) -> None:
 
 def _started_here() -> set[int]:
     """The children for which this process holds a Popen: nothing that was adopted has one."""
-    mine = {found.pid for found in gc.get_objects() if isinstance(found, subprocess.Popen)}
+    mine = {found.pid for found in gc.get_objects() if issubclass(type(found), subprocess.Popen)}
     return mine | {process.pid for process in multiprocessing.active_children()}
 
 
