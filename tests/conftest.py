@@ -1,10 +1,14 @@
 """What the tests share: one thread, the tiny task with its original model, and submissions written on the fly."""
 
+import os
+import shutil
+from collections.abc import Callable
 from multiprocessing.context import ForkContext
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from local_eval.grader import Grader
 from local_eval.isolation import pool, share_gpu
@@ -103,6 +107,42 @@ def original_out(tmp_path_factory, tiny):
     grader = Grader(TINY, out)
     finish_original(tiny, grader.fingerprint, grader.folder / "original.npz", "cpu")
     return out
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that make(folder) fills once for all of pytest's processes; to be read, and copied by who writes."""
+    root = factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with FileLock(root / f"{name}.lock"):
+        if not (root / name).exists():
+            (root / f"{name} begun").mkdir()
+            make(root / f"{name} begun")
+            (root / f"{name} begun").rename(root / name)
+    return root / name
+
+
+def grade_tiny(folder: Path) -> None:
+    """Grade GOOD, as mine.py, with 16 runs on the tiny task, into out/."""
+    (folder / "mine.py").write_text(GOOD)
+    grader, mine = Grader(TINY, folder / "out", runs=16), str(folder / "mine.py")
+    with pytest.MonkeyPatch.context() as patch:
+        work_here(patch)
+        torch.set_num_threads(1)
+        grader.finish_oracles()
+        grader.finish_runs(mine)
+        grader.score(mine)
+
+
+@pytest.fixture(scope="session")
+def graded_once(tmp_path_factory):
+    """mine.py, and in out/ its grading with 16 runs on the tiny task; only to be read."""
+    return made_once(tmp_path_factory, "graded-once", grade_tiny)
+
+
+@pytest.fixture
+def tiny_graded(graded_once, tmp_path):
+    """A copy of `graded_once` of the test's own."""
+    return shutil.copytree(graded_once, tmp_path / "graded")
 
 
 @pytest.fixture

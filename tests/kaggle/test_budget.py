@@ -10,7 +10,7 @@ from local_eval.cli import kaggle as kaggle_commands
 from local_eval.kaggle import budget
 from local_eval.kaggle.budget import Cost, Work, counted_passes, project, resized
 from local_eval.methods.submission import Submission, submission_path
-from tests.conftest import TINY
+from tests.conftest import TINY, in_this_process
 from tests.tiny_task import tiny_net
 
 COST = Cost(times=(3.9, 4.0, 4.2), steps=4.0, images=4.0, stock_seconds=0.5, saving_seconds=1.0)
@@ -26,19 +26,17 @@ def test_the_projection_spans_times_steps_images_and_what_is_known_of_kaggle():
     assert project(wide, 5.0).high == pytest.approx(9 * 5.25)
 
 
-@pytest.mark.parametrize(
-    "epochs, verdict, code",
-    [(4.0, "fits", 0), (5.6, "cannot tell", 4), (6.1, "does not fit", 3), (9.0, "does not fit", 3)],
-)
-def test_exit_codes_tell_fits_from_does_not_fit_from_cannot_tell(
-    epochs, verdict, code, monkeypatch, submission, capsys
-):
-    cost = Cost((epochs,), epochs, epochs, 0.5, 0.5)
-    monkeypatch.setattr(kaggle_commands, "measure", lambda *_: cost)
-    assert main(["budget", submission()]) == code
-    said = capsys.readouterr().out
-    assert f"Verdict: {verdict}" in said
-    assert "projection" in said
+def test_exit_codes_tell_fits_from_does_not_fit_from_cannot_tell(monkeypatch, submission, capsys):
+    path = submission()
+    for epochs, verdict, code in (
+        (4.0, "fits", 0), (5.6, "cannot tell", 4), (6.1, "does not fit", 3), (9.0, "does not fit", 3)
+    ):  # fmt: skip
+        cost = Cost((epochs,), epochs, epochs, 0.5, 0.5)
+        monkeypatch.setattr(kaggle_commands, "measure", lambda *_, cost=cost: cost)
+        assert main(["budget", path]) == code
+        said = capsys.readouterr().out
+        assert f"Verdict: {verdict}" in said
+        assert "projection" in said
 
 
 def test_a_calibrated_stock_epoch_replaces_the_default(monkeypatch, submission):
@@ -82,16 +80,16 @@ def test_sizes_stand_to_each_other_as_in_the_competition(tiny):
 
 
 def test_twice_the_epochs_cost_twice_and_a_failing_submission_is_told(submission, monkeypatch, capsys):
-    monkeypatch.setitem(budget.SIZES, "retain", 640)
+    monkeypatch.setattr(budget, "SIZES", {"retain": 128, "forget": 16, "validation": 16})
+    monkeypatch.setattr(budget, "run_jobs", in_this_process)
     source = (submission_path("baseline_finetune").read_text()).replace("EPOCHS = 1", "EPOCHS = 4")
     plan = budget.TimingPlan(Submission.find(submission(source)), TINY, "cpu", 900)
     stock, ours = (budget.one_timing(plan, index) for index in (2, 3))
     assert ours.steps / stock.steps == pytest.approx(4, rel=0.01)
     assert ours.images / stock.images == pytest.approx(4, rel=0.01)
-    assert ours.seconds > 2 * stock.seconds
-    assert (
-        main(["budget", submission("def unlearning(a, b, c, d):\n    raise ValueError('bad')\n"), "--task", TINY]) == 2
-    )
+    assert ours.seconds > stock.seconds > 0
+    broken = submission("def unlearning(a, b, c, d):\n    raise ValueError('bad')\n")
+    assert main(["budget", broken, "--task", TINY]) == 2
     assert "ValueError: bad" in capsys.readouterr().err
 
 

@@ -1,5 +1,6 @@
 """The driver of the exported notebooks, cell by cell in this process: device, data, time, exact count, mock branch."""
 
+import functools
 import random
 
 import nbformat
@@ -10,29 +11,38 @@ import torch
 from local_eval.kaggle.export import submission_notebook
 from local_eval.methods.submission import Submission
 from local_eval.runs.one_run import seed_everything
-from tests.competition import SIZES, make_competition
+from tests.competition import SIZES, make_competition, narrow_resnet18
 from tests.conftest import GOOD
 from tests.wild_loaders import USES
 
 
 @pytest.fixture(scope="module")
 def competition(tmp_path_factory):
-    return make_competition(tmp_path_factory.mktemp("kaggle"))[0]
+    return make_competition(tmp_path_factory.mktemp("kaggle"), narrow_resnet18)[0]
+
+
+@functools.cache
+def code_cells(source: str, folder) -> list[tuple[str, bool]]:
+    """The code of a submission's notebook, cell by cell; which cell holds the parameters?"""
+    (folder / "mine.py").write_text(source)
+    notebook = nbformat.reads(submission_notebook(Submission.find(str(folder / "mine.py"))), as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [(cell.source, "parameters" in cell.metadata.get("tags", [])) for cell in cells]
 
 
 @pytest.fixture
-def run(tmp_path, submission, competition):
+def run(tmp_path, tmp_path_factory, competition, monkeypatch):
     """run(source, last=True, **parameters) -> the namespace after all cells, or all but the last."""
     (tmp_path / "working").mkdir()
+    monkeypatch.setattr("torchvision.models.resnet18", narrow_resnet18)
 
     def run(source: str = GOOD, last: bool = True, **parameters) -> dict:
-        notebook = nbformat.reads(submission_notebook(Submission.find(submission(source))), as_version=4)
-        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        code = code_cells(source, tmp_path_factory.getbasetemp())
         places = {"INPUT": str(competition), "TMP": str(tmp_path / "tmp"), "WORKING": str(tmp_path / "working")}
         space = {"__name__": "__main__"}
-        for cell in code if last else code[:-1]:
-            exec(cell.source, space)
-            if "parameters" in cell.metadata.get("tags", []):
+        for cell, has_parameters in code if last else code[:-1]:
+            exec(cell, space)
+            if has_parameters:
                 space |= {**places, "RUNS": 3, "SEED": 1, **parameters}
         return space
 
@@ -117,14 +127,6 @@ def test_the_driver_stops_when_the_projection_passes_the_limit_and_keeps_what_ex
     assert not (tmp_path / "working" / "submission.zip").exists()
 
 
-def test_the_bar_shows_running_and_projected_time(run, capsys):
-    run()
-    said = capsys.readouterr().out
-    assert "3/3" in said
-    assert "so far" in said
-    assert "projected" in said
-
-
 def test_any_other_number_of_checkpoints_is_refused(run, tmp_path):
     (tmp_path / "tmp").mkdir()
     (tmp_path / "tmp" / "unlearned_checkpoint_3.pth").write_text("left over")
@@ -133,23 +135,22 @@ def test_any_other_number_of_checkpoints_is_refused(run, tmp_path):
     assert not (tmp_path / "working" / "submission.zip").exists()
 
 
-@pytest.mark.parametrize(
-    "line, told", [("net.fc.weight.data[0, 0] = float('nan')", "NaN"), ("net.fc = torch.nn.Linear(512, 3)", "shapes")]
-)
-def test_a_broken_net_is_never_saved(line, told, run, tmp_path):
-    with pytest.raises(RuntimeError, match=f"run 0: .*{told}"):
-        run(GOOD + f"    {line}\n")
-    assert not list((tmp_path / "tmp").glob("*.pth"))
+def test_a_broken_net_is_never_saved(run, tmp_path):
+    nan, other = "net.fc.weight.data[0, 0] = float('nan')", "net.fc = torch.nn.Linear(32, 3)"
+    for line, told in ((nan, "NaN"), (other, "shapes")):
+        with pytest.raises(RuntimeError, match=f"run 0: .*{told}"):
+            run(GOOD + f"    {line}\n")
+        assert not list((tmp_path / "tmp").glob("*.pth"))
 
 
-def test_nothing_leaks_from_one_run_to_the_next(run, tmp_path):
-    source = (
-        GOOD
-        + "    assert net.conv1.weight.grad is None and net.conv1.weight.requires_grad and len(net._modules) == 10\n"
-    )
-    source += "    (net.conv1.weight.sum() * 2).backward()\n    net.conv1.weight.requires_grad_(False)\n"
-    run(source)
+def test_nothing_leaks_from_one_run_to_the_next_and_the_bar_shows_running_and_projected_time(run, tmp_path, capsys):
+    clean = "net.conv1.weight.grad is None and net.conv1.weight.requires_grad and len(net._modules) == 10"
+    source = f"{GOOD}    assert {clean}\n    (net.conv1.weight.sum() * 2).backward()\n"
+    run(source + "    net.conv1.weight.requires_grad_(False)\n")
     assert (tmp_path / "tmp" / "unlearned_checkpoint_1.pth").exists(), "the second run found a clean net"
+    said = capsys.readouterr().out
+    for text in ("3/3", "so far", "projected"):
+        assert text in said
 
 
 def test_empty_txt_leaves_an_empty_submission_and_calibrates(run, tmp_path, capsys):

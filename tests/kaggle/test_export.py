@@ -18,19 +18,10 @@ from tests.conftest import GOOD
 NOTEBOOKS = ROOT / "notebooks"
 
 
-def source_of(submission) -> str:
-    """All code of the notebook that a submission would become."""
-    notebook = nbformat.reads(submission_notebook(submission), as_version=4)
+def code_in(path) -> str:
+    """All code of a notebook."""
+    notebook = nbformat.reads(path.read_text(), as_version=4)
     return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-
-
-@pytest.mark.parametrize("name", submission_names())
-def test_committed_notebooks_are_current(name, tmp_path):
-    export(Submission.find(name), tmp_path)
-    for file in (f"{name}.ipynb", f"{name}/kernel-metadata.json"):
-        told = f"notebooks/{file} is stale: python -m local_eval export {name}"
-        assert (NOTEBOOKS / file).is_file(), told
-        assert (NOTEBOOKS / file).read_bytes() == (tmp_path / file).read_bytes(), told
 
 
 def test_the_committed_walkthrough_is_current(tmp_path):
@@ -47,8 +38,13 @@ def test_no_committed_notebook_is_left_over():
 
 
 @pytest.mark.parametrize("name", submission_names())
-def test_a_notebook_defines_every_name_once_and_holds_the_method_as_it_reads(name):
-    tree = ast.parse(source_of(Submission.find(name)))
+def test_committed_notebooks_are_current_define_every_name_once_and_hold_the_method_as_it_reads(name, tmp_path):
+    export(Submission.find(name), tmp_path)
+    for file in (f"{name}.ipynb", f"{name}/kernel-metadata.json"):
+        told = f"notebooks/{file} is stale: python -m local_eval export {name}"
+        assert (NOTEBOOKS / file).is_file(), told
+        assert (NOTEBOOKS / file).read_bytes() == (tmp_path / file).read_bytes(), told
+    tree = ast.parse(code_in(tmp_path / f"{name}.ipynb"))
     defined = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     assert len(defined) == len(set(defined))
     ours = ast.parse(submission_path(name).read_text())
@@ -79,7 +75,8 @@ def test_exactly_what_the_method_uses_is_copied_with_its_comments(tmp_path, monk
     monkeypatch.setattr("local_eval.kaggle.export.COMMON", common)
     path = tmp_path / "mine.py"
     path.write_text("import torch\nfrom common.first import wanted\n" + GOOD.replace("import torch\n", ""))
-    code = source_of(Submission(path))
+    export(Submission(path), tmp_path / "out")
+    code = code_in(tmp_path / "out" / "mine.ipynb")
     assert "# why three\nSCALE = 3  # not four\n\n\n@staticmethod\ndef wanted(x):\n    # a reason" in code
     assert "unwanted" not in code
     assert "common" not in code.replace("# common", "")
@@ -117,14 +114,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("source", REFUSED)
-def test_what_cannot_travel_is_refused_with_its_line(source, submission, tmp_path, capsys):
-    line, text = REFUSED[source]
-    path = submission(f"{source}\n{GOOD}")
-    with pytest.raises(SubmissionError, match=f"mine.py, line {line}: .*{text}"):
-        submission_notebook_of(path)
-    assert main(["export", path, "--out", str(tmp_path / "out")]) == 2
-    assert not (tmp_path / "out").exists(), "nothing is left behind"
+def test_what_cannot_travel_is_refused_with_its_line(submission, tmp_path, capsys):
+    for source, (line, text) in REFUSED.items():
+        path = submission(f"{source}\n{GOOD}")
+        with pytest.raises(SubmissionError, match=f"mine.py, line {line}: .*{text}"):
+            submission_notebook_of(path)
+        assert main(["export", path, "--out", str(tmp_path / "out")]) == 2, source
+        assert not (tmp_path / "out").exists(), "nothing is left behind"
 
 
 def submission_notebook_of(path: str) -> str:
@@ -168,6 +164,7 @@ def test_export_needs_a_name_or_all(tmp_path, capsys):
     assert (tmp_path / "fanchuan.ipynb").is_file()
 
 
-@pytest.mark.parametrize("name", ["DEVICE", "device", "CRITERION", "EPOCHS"])
-def test_names_that_most_notebooks_use_are_free(name, submission):
-    assert f"{name} = 'cpu'" in submission_notebook_of(submission(f"{name} = 'cpu'\n{GOOD}"))
+def test_names_that_most_notebooks_use_are_free(submission, tmp_path):
+    lines = [f"{name} = 'cpu'" for name in ("DEVICE", "device", "CRITERION", "EPOCHS")]
+    export(Submission.find(submission("\n".join([*lines, GOOD]))), tmp_path)
+    assert set(lines) <= set(code_in(tmp_path / "mine.ipynb").splitlines())

@@ -1,9 +1,13 @@
 """An exported notebook, alone in an empty folder, makes the very checkpoints that the repository makes.
 
-Each notebook runs in a kernel of its own that cannot import the repository, on a made-up competition.
+On a made-up competition. One notebook runs in a kernel of its own that cannot import the repository, as on Kaggle; the
+others run cell by cell in this process, where the repository's packages are hidden, with a narrower resnet18.
 """
 
+import contextlib
 import os
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -11,7 +15,6 @@ import nbformat
 import pytest
 import torch
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
 from local_eval.isolation.child import Failure
@@ -20,40 +23,24 @@ from local_eval.methods.submission import ROOT, Submission, submission_names
 from local_eval.runs.checkpoints import checkpoint_name
 from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan
-from tests.competition import make_competition
+from tests.competition import make_competition, narrow_resnet18
 from tests.conftest import TINY, winners_first
 
-ALONE = """
+OURS = ("common", "local_eval", "submissions", "tests")
+ALONE = f"""
 import importlib.util, os
 assert os.listdir() == [], os.listdir()
-for package in ("common", "local_eval", "submissions"):
+for package in {OURS}:
     assert importlib.util.find_spec(package) is None, package
 """
-RUNS, SEED = 2, 5
+IN_A_KERNEL = "baseline_finetune"
+SEED = 5
+HIDDEN = ("PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME")
 
 
 @pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return make_competition(tmp_path_factory.mktemp("kaggle"))
-
-
-def execute(text: str, folder, parameters: dict, first: str = "", **more: str) -> str:
-    """Run a notebook in a folder and a fresh kernel, parameters replaced, `first` before all; returns what it printed.
-
-    Of our environment the kernel gets neither paths nor a GPU, and it computes with one thread, as the workers do.
-    """
-    notebook = nbformat.reads(text, as_version=4)
-    (place,) = [k for k, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])]
-    replaced = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    notebook.cells.insert(place + 1, new_code_cell(replaced))
-    notebook.cells.insert(0, new_code_cell(first))
-    hidden = ("PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME")
-    env = {k: v for k, v in os.environ.items() if k not in hidden}
-    env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONNOUSERSITE": "1", **more}
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
-    client.execute(env=env)
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return "".join(output.get("text", "") for output in outputs)
+def narrow(tmp_path_factory):
+    return make_competition(tmp_path_factory.mktemp("kaggle"), narrow_resnet18)
 
 
 @pytest.fixture
@@ -62,48 +49,105 @@ def empty(tmp_path):
     return tmp_path / "empty"
 
 
-def parameters(competition, tmp_path) -> dict:
+def with_parameters(text: str, parameters: dict, first: str = ""):
+    """The notebook in `text` with other parameters, and a cell with `first` before all."""
+    notebook = nbformat.reads(text, as_version=4)
+    (place,) = [k for k, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])]
+    replaced = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    notebook.cells.insert(place + 1, new_code_cell(replaced))
+    notebook.cells.insert(0, new_code_cell(first))
+    return notebook
+
+
+def in_a_kernel(notebook, folder) -> None:
+    """Execute a notebook in a folder and a fresh kernel.
+
+    Of our environment the kernel gets neither paths nor a GPU, and it computes with one thread, as the workers do.
+    """
+    env = {k: v for k, v in os.environ.items() if k not in HIDDEN}
+    env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONNOUSERSITE": "1"}
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute(env=env)
+
+
+def in_this_process(notebook, folder) -> None:
+    """Execute a notebook's code cells one after the other, in a folder."""
+    space = {"__name__": "__main__"}
+    with contextlib.chdir(folder):
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, "a cell", "exec"), space)
+
+
+@contextlib.contextmanager
+def repository_hidden():
+    """Nothing of ours can be imported in here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr("torchvision.models.resnet18", narrow_resnet18)
+        for name in {*OURS, *(name for name in sys.modules if name.partition(".")[0] in OURS)}:
+            patch.setitem(sys.modules, name, None)
+        yield
+
+
+def parameters(competition, tmp_path, runs: int) -> dict:
     (tmp_path / "working").mkdir()
-    return {
-        "INPUT": str(competition[0]),
-        "TMP": str(tmp_path / "tmp"),
-        "WORKING": str(tmp_path / "working"),
-        "RUNS": RUNS,
-        "SEED": SEED,
-    }
+    places = {name.upper(): str(tmp_path / name) for name in ("tmp", "working")}
+    return {"INPUT": str(competition[0]), **places, "RUNS": runs, "SEED": SEED}
 
 
-@pytest.mark.parametrize("name", winners_first(submission_names()))
-def test_a_notebook_reproduces_the_repositorys_checkpoints_to_the_bit(name, competition, tmp_path, empty):
+def check_same_checkpoints(name, runs, competition, tmp_path):
+    """Are the notebook's state dicts those of the repository's runs, to the bit?"""
     _, task, original = competition
-    execute(submission_notebook(Submission.find(name)), empty, parameters(competition, tmp_path), ALONE)
-    ours = tmp_path / "ours"
-    plan = replace(RunPlan.of(name, str(task), "", original, SEED, "cpu"), checkpoints=ours)
-    for index in range(RUNS):
+    plan = replace(RunPlan.of(name, str(task), "", original, SEED, "cpu"), checkpoints=tmp_path / "ours")
+    for index in range(runs):
         result = one_run(plan, index)
         assert not isinstance(result, Failure), result
-        expected = torch.load(ours / checkpoint_name(index))
+        expected = torch.load(tmp_path / "ours" / checkpoint_name(index))
         found = torch.load(tmp_path / "tmp" / checkpoint_name(index))
         assert found.keys() == expected.keys()
         differing = [key for key in expected if not torch.equal(found[key], expected[key])]
         assert not differing, f"run {index} of {name} differs in {differing[:3]}"
         assert found["fc.weight"].dtype == torch.float32
-    first, second = (torch.load(ours / checkpoint_name(k))["fc.weight"] for k in range(RUNS))
+
+
+def test_a_notebook_alone_in_a_kernel_reproduces_the_repositorys_checkpoints_to_the_bit(tmp_path, empty):
+    competition = make_competition(tmp_path)
+    text = submission_notebook(Submission.find(IN_A_KERNEL))
+    in_a_kernel(with_parameters(text, parameters(competition, tmp_path, 2), ALONE), empty)
+    check_same_checkpoints(IN_A_KERNEL, 2, competition, tmp_path)
+    first, second = (torch.load(tmp_path / "ours" / checkpoint_name(k))["fc.weight"] for k in range(2))
     assert not torch.equal(first, second), "equality would mean nothing if all runs were the same"
     with zipfile.ZipFile(tmp_path / "working" / "submission.zip") as archive:
-        assert archive.namelist() == [f"kaggle/tmp/{checkpoint_name(k)}" for k in range(RUNS)]
+        assert archive.namelist() == [f"kaggle/tmp/{checkpoint_name(k)}" for k in range(2)]
 
 
-def test_a_repository_within_reach_would_be_noticed(competition, tmp_path, empty):
-    text = submission_notebook(Submission.find("baseline_finetune"))
-    with pytest.raises(CellExecutionError, match=r"AssertionError.*: common"):
-        execute(text, empty, parameters(competition, tmp_path), ALONE, PYTHONPATH=str(ROOT))
+@pytest.mark.parametrize("name", winners_first([name for name in submission_names() if name != IN_A_KERNEL]))
+def test_every_other_notebook_does_so_cell_by_cell(name, narrow, tmp_path, empty):
+    notebook = with_parameters(submission_notebook(Submission.find(name)), parameters(narrow, tmp_path, 1))
+    with repository_hidden():
+        in_this_process(notebook, empty)
+    check_same_checkpoints(name, 1, narrow, tmp_path)
 
 
-def test_the_walkthrough_runs_in_its_folder_and_shows_score_and_histograms(tmp_path, submission):
+def test_a_repository_within_reach_would_be_noticed(empty):
+    env = {k: v for k, v in os.environ.items() if k not in HIDDEN} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", ALONE], cwd=empty, env=env, capture_output=True, text=True)
+    assert done.stderr.endswith("AssertionError: common\n")
+    with repository_hidden(), pytest.raises(ImportError):
+        exec("from common.losses import kl_to_uniform", {})
+
+
+@pytest.mark.usefixtures("without_a_pool")
+def test_the_walkthrough_runs_in_its_folder_and_shows_score_and_histograms(tiny_graded, capsys):
     text = (ROOT / "notebooks" / "walkthrough.ipynb").read_text()
-    changed = {"SUBMISSION": submission(), "TASK": TINY, "RUNS": 16, "OUT": str(tmp_path / "outputs")}
-    said = execute(text, ROOT / "notebooks", changed)
+    changed = {"SUBMISSION": str(tiny_graded / "mine.py"), "TASK": TINY, "RUNS": 16, "OUT": str(tiny_graded / "out")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(ROOT))])
+        patch.setenv("MPLBACKEND", "Agg")
+        in_this_process(with_parameters(text, changed), ROOT / "notebooks")
+        assert str(ROOT) in sys.path
+    said = capsys.readouterr().out
     assert "ceiling" in said
     assert "worst forgotten: epsilon" in said
     assert "retrained  " in said

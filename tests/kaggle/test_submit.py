@@ -118,18 +118,17 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-def test_every_refusal_is_one_clear_sentence_without_the_token(case, kaggle, capsys):
-    call, status, content, told = REFUSALS[case]
-    kaggle.answers[call] = [(status, content)]
-    assert submit() == 1
-    said = capsys.readouterr()
-    (line,) = said.err.strip().splitlines()
-    assert told in line
-    assert line.endswith(".")
-    assert TOKEN not in said.out + said.err
-    if call != SUBMIT:
-        assert SUBMIT not in kaggle.calls()
+def test_every_refusal_is_one_clear_sentence_without_the_token(kaggle, capsys):
+    for case, (call, status, content, told) in REFUSALS.items():
+        kaggle.asked.clear()
+        kaggle.answers = {name: list(answers) for name, answers in GOOD.items()} | {call: [(status, content)]}
+        assert submit() == 1, case
+        said = capsys.readouterr()
+        (line,) = said.err.strip().splitlines()
+        assert told in line, case
+        assert line.endswith("."), case
+        assert TOKEN not in said.out + said.err, case
+        assert call == SUBMIT or SUBMIT not in kaggle.calls(), case
 
 
 def test_without_a_token_nothing_is_asked(kaggle, monkeypatch, capsys):

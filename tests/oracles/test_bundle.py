@@ -21,6 +21,7 @@ from local_eval.oracles.train_many import (
     model_steps_per_second,
     whole_batches,
 )
+from local_eval.store.errors import WorkError
 from local_eval.tasks.evaluate import evaluate, initial_net
 from local_eval.tasks.loading import load_task
 from tests.oracles.kinds_of_networks import REFUSED, STACKED
@@ -46,17 +47,15 @@ def same(one, other, tolerance):
         assert torch.allclose(value, theirs, rtol=tolerance, atol=tolerance), name
 
 
-@pytest.mark.parametrize("class_weighted", [True, False])
-@pytest.mark.parametrize("normalised", [True, False])
-@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("class_weighted, normalised, channels_last", [(True, False, True), (False, True, False)])
 def test_a_bundle_takes_the_plain_loops_steps_in_float64(tiny, class_weighted, normalised, channels_last):
-    """Step for step: after each of the ten, last batches of another size and three learning rates included."""
-    task = with_epochs(tiny, 5)
+    """Step for step: after each of the six, last batches of another size and three learning rates included."""
+    task = with_epochs(tiny, 3)
     task = replace(task, recipe=replace(task.recipe, class_weighted=class_weighted))
     examples = replace(task.retain, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0)) if normalised else task.retain
-    bundle = Bundle(task, examples, [3, 4, 5], torch.float64, channels_last)
+    bundle = Bundle(task, examples, [3, 4], torch.float64, channels_last)
     assert bundle.images(torch.zeros(2, 3, dtype=torch.int64)).is_contiguous(memory_format=bundle.format)
-    plain = zip(*(training_steps(task, examples, seed, torch.float64) for seed in (3, 4, 5)))
+    plain = zip(*(training_steps(task, examples, seed, torch.float64) for seed in (3, 4)))
     images = examples.pixels(slice(0, 8)).double()
     taken = 0
     for _, alone in zip(bundle.steps(), plain):
@@ -66,7 +65,7 @@ def test_a_bundle_takes_the_plain_loops_steps_in_float64(tiny, class_weighted, n
             one.eval()
             assert torch.allclose(net(images), one(images), rtol=1e-8)
             one.train()
-    assert taken == 10
+    assert taken == 6
     assert not torch.allclose(net(images), bundle.nets[0](images)), "each has its own seed"
 
 
@@ -144,20 +143,15 @@ def test_memory_running_out_makes_the_layout_smaller_for_good_and_until_one_netw
     assert list(trainer.train([5, 6])) == [5, 6]
     assert trainer.tried == [Layout(4, 4), Layout(4, 2), Layout(4, 1), *[Layout(2)] * 4]
     trainer.room = 0
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(WorkError, match="too small to train a single network of this task .CUDA out of memory"):
         list(trainer.train([0]))
 
 
-@pytest.mark.parametrize(
-    "said", ["FIND was unable to find an engine to execute this computation", "CUDA error: out of memory"]
-)
-def test_full_memory_is_known_by_all_its_names(tiny, said):
-    trainer = FullMemory(tiny, tiny.retain, Layout(4))
-    trainer.full = RuntimeError(said)
-    assert list(trainer.train([0, 1, 2])) == [0, 1, 2]
-
-
-def test_other_errors_are_not_taken_for_full_memory(tiny):
+def test_full_memory_is_known_by_all_its_names_and_other_errors_are_not_taken_for_it(tiny):
+    for said in ("FIND was unable to find an engine to execute this computation", "CUDA error: out of memory"):
+        trainer = FullMemory(tiny, tiny.retain, Layout(4))
+        trainer.full = RuntimeError(said)
+        assert list(trainer.train([0, 1, 2])) == [0, 1, 2]
     trainer = FullMemory(tiny, tiny.retain, Layout(4))
     trainer.full = RuntimeError("CUDA error: device-side assert triggered")
     with pytest.raises(RuntimeError, match="assert"):

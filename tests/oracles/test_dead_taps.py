@@ -8,7 +8,7 @@ from torchvision.models import resnet18
 from common.reinit import convolutions, prune_and_redraw, redraw_smallest_gradients
 from submissions.salun import saliency_masks
 
-IMAGES = 256  # so many that no live weight has a gradient of zero by chance
+IMAGES = 96  # so many that no live weight has a gradient of zero by chance
 
 
 @pytest.fixture(scope="module")

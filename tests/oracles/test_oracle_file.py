@@ -20,31 +20,23 @@ def no_jobs(function, argument, jobs, *more, **named):
     yield from ()
 
 
-@pytest.mark.usefixtures("without_a_pool")
-def test_loaded_oracles_are_those_that_were_saved_and_are_not_trained_again(tmp_path, capsys, monkeypatch):
-    file = tmp_path / "results" / "pool.npz"
-    assert oracles(tmp_path / "a", "--save-pool", str(file)) == 0
+def test_loaded_oracles_are_those_that_were_saved_and_are_not_trained_again(tiny_graded, capsys, monkeypatch):
+    places, file = [tiny_graded / "out", tiny_graded / "elsewhere"], tiny_graded / "results" / "pool.npz"
     monkeypatch.setattr("local_eval.oracles.oracles.run_jobs", no_jobs)
-    assert oracles(tmp_path / "b", "--load-pool", str(file)) == 0
+    assert oracles(places[0], "--save-pool", str(file)) == 0
+    assert oracles(places[1], "--load-pool", str(file)) == 0
     assert "16 oracles from" in capsys.readouterr().out
-    there, here = (Grader(TINY, tmp_path / name, runs=16).cached_oracles() for name in "ab")
+    there, here = (Grader(TINY, place, runs=16).cached_oracles() for place in places)
+    assert len(there) == len(here) == 16
     for one, other in zip(there, here):
         assert np.array_equal(one.evaluation.forget_logits, other.evaluation.forget_logits)
         assert one.evaluation.test_accuracy == other.evaluation.test_accuracy
         assert (one.identity, one.facts) == (other.identity, other.facts)
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """A grader and a file with two of its oracles."""
-    folder = tmp_path_factory.mktemp("pool")
-    grader = Grader(TINY, folder, runs=2)
-    save_pool(grader.finish_oracles(), folder / "pool.npz")
-    return grader, folder / "pool.npz"
-
-
-def test_files_of_another_task_and_damaged_ones_are_refused(pool, tmp_path):
-    grader, file = pool
+def test_files_of_another_task_and_damaged_ones_are_refused(graded_once, tmp_path):
+    grader, file = Grader(TINY, graded_once / "out", runs=16), tmp_path / "pool.npz"
+    save_pool(grader.cached_oracles()[:2], file)
     identity, shape = grader.oracle_identity, (16, 3)
     assert len(load_pool(file, identity, shape)) == 2
     with pytest.raises(RecordError, match="another task"):
