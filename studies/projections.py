@@ -5,6 +5,8 @@ at the small N says, and over repeats the projection's median relative error, it
 holds the truth, and its CPU time. Families held out while the method was built are marked.
 
 How to run it (about 2 s a projection): python -m studies.projections [N] [E] [repeats] [models]
+On real models: python -m studies.projections real TASK FOLDER_OF_RUNS FILE.csv
+The tables of Gaussian points in the kit, made anew (8 minutes on one core): python -m studies.projections tables
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.metric.metric import quality_of
+from local_eval.metric.metric import example_epsilons, forgetting_points, quality_of
 from local_eval.metric.score import confidences
-from local_eval.metric.uncertainty.projection import ProjectionError, projection_of
+from local_eval.metric.uncertainty import projection
+from local_eval.metric.uncertainty.projection import LOG_RATIOS, SHIFTS, ProjectionError, projection_of
+from local_eval.report.page import figures
 from local_eval.store.files import write_atomically
 from local_eval.store.records import load_record
 from local_eval.store.sealed import unseal
@@ -239,8 +243,37 @@ def main_real(spec: str, folder: Path, to: Path) -> None:
     print(f"median factor {np.exp(np.median(np.abs(np.log(ratios)))):.2f}; the interval holds the truth in {held:.2f}")
 
 
-if __name__ == "__main__":
-    main_real(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+# The tables of Gaussian points that the projection and the page ship: what the real metric gives on fresh draws.
+
+
+REPEATS = 100  # a cell is good to 10 %, a sum over cells to much less
+
+
+def simulate_cell(shift: float, log_ratio: float, models: int, repeats: int, rng: np.random.Generator) -> np.ndarray:
+    """Points [repeats] of examples with this shift (in sd of retrained) and log spread ratio, by the real metric."""
+    retrained = rng.normal(0.0, SPREAD, (models, repeats))
+    unlearned = rng.normal(shift * SPREAD, np.exp(log_ratio) * SPREAD, (models, repeats))
+    return forgetting_points(example_epsilons(unlearned, retrained), models)
+
+
+def simulate_table(models: np.ndarray, seed: int, repeats: int = REPEATS) -> np.ndarray:
+    """Mean points, float64 [len(models), len(SHIFTS), len(LOG_RATIOS)]; every cell has a seed of its own."""
+    table = np.empty((len(models), len(SHIFTS), len(LOG_RATIOS)))
+    for place in np.ndindex(table.shape):
+        m, s, r = place
+        rng = np.random.default_rng([*place, seed])
+        table[place] = simulate_cell(SHIFTS[s], LOG_RATIOS[r], int(models[m]), repeats, rng).mean()
+    return table
+
+
+def main_tables() -> None:
+    """Simulate the tables anew and put them where they are shipped."""
+    for file, models, seed in ((projection.FILE, projection.MODELS, 2023), (figures.FILE, figures.FEW, 2024)):
+        np.savez_compressed(file, points=simulate_table(models, seed).astype(np.float32))
+        print(f"{file}: {file.stat().st_size} bytes")
+
+
+# The study on simulated families.
 
 
 SCORED = 2000  # examples that a truth is the mean of: noise of about 2 % unless few examples hold all the points
@@ -300,4 +333,10 @@ def main(count: int = 64, examples: int = 500, repeats: int = 10, models: int = 
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:]))
+    match sys.argv[1:]:
+        case ["tables"]:
+            main_tables()
+        case ["real", spec, folder, to]:
+            main_real(spec, Path(folder), Path(to))
+        case numbers:
+            main(*map(int, numbers))

@@ -1,9 +1,21 @@
-"""Further measures beside the official score, each with what perfect unlearning gets at this N: the second table."""
+"""Further measures beside the official score, each with what perfect unlearning gets at this N.
+
+A measure is a function of two sides, N unlearned and N retrained models, that gives a number. The decorator `measure`
+gives it a name, and with that a line in the table of `grade`, an entry under `beyond` in score.json and a row on the
+report page, in the order of this file:
+
+    @measure("mean_shift", "mean shift", worse=1, slight=0.1, clear=0.5, meaning="shift of the mean; 0 is perfect")
+    def mean_shift(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+        return abs(float(ours.forget.mean() - theirs.forget.mean()))
+
+What perfect unlearning gets is measured on pairs of sides that were all retrained. docs/scores.md has formula, source
+and weakness of each measure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -23,12 +35,6 @@ from local_eval.store.records import Record
 from local_eval.tasks.evaluate import control_sample
 from local_eval.tasks.task import Task
 
-# What models show of themselves, as rows of numbers; and pairs of sides that are perfect by construction.
-#
-# A perfect pair is two sides of N models that were all retrained. Where the pool holds 2 N oracles, its disjoint
-# halves are such pairs. Elsewhere they are drawn: normal, with the oracles' means and with their covariances over
-# everything at once, so that what examples have in common by sharing a model stays.
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -47,7 +53,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """N models: logit-scaled confidences of the true class, and accuracies as shares."""
+    """What N models answer: logit-scaled confidences of the true class, and accuracies as shares."""
 
     forget: np.ndarray  # [N, E]
     accuracies: np.ndarray  # [N, 3] on the retain, forget and test set
@@ -81,22 +87,21 @@ class ModelOutputs:
         return self.retain.shape[1] > 0 and self.test.shape[1] > 0
 
 
+# A perfect pair is two sides of N models that were all retrained. Where the pool holds 2 N oracles, its disjoint
+# halves are such pairs. Elsewhere they are drawn: normal, with the oracles' means and with their covariances over
+# everything at once, so that what examples have in common by sharing a model stays.
+
 Pair = tuple[ModelOutputs, ModelOutputs]
 
 
 def perfect_pairs(oracles: ModelOutputs, models: int, repeats: int) -> list[Pair]:
     """Pairs of `models` retrained models a side, the same for the same oracles."""
     rng = np.random.default_rng(0)
-    if not has_halves(oracles, models):
+    if len(oracles) < 2 * models:
         drawn = [_drawn(oracles, 2 * models, rng) for _ in range(repeats)]
         return [(both[:models], both[models:]) for both in drawn]
     orders = [rng.permutation(len(oracles)) for _ in range(repeats)]
     return [(oracles[order[:models]], oracles[order[models : 2 * models]]) for order in orders]
-
-
-def has_halves(oracles: ModelOutputs, models: int) -> bool:
-    """Are there oracles for two sides?"""
-    return len(oracles) >= 2 * models
 
 
 def _drawn(oracles: ModelOutputs, count: int, rng: np.random.Generator) -> ModelOutputs:
@@ -110,11 +115,16 @@ def _drawn(oracles: ModelOutputs, count: int, rng: np.random.Generator) -> Model
     return ModelOutputs(*sides)
 
 
-# One line of the second table: a value, what perfect unlearning gets at this N, and how far that is, in words.
-
-
 LEVEL = 0.95  # of perfect gradings at this N lie between `low` and `high`
 PERFECT, SLIGHT, CLEAR, FAR, BETTER = "as perfect", "slightly off", "clearly off", "far off", "better than perfect"
+REPEATS = 6  # perfect pairs; more make the words a little firmer and all of it slower
+
+Function = Callable[[ModelOutputs, ModelOutputs], float]
+
+
+def of_perfect_pairs(function: Function, theirs: ModelOutputs, pairs: Sequence[Pair]) -> np.ndarray:
+    """Values [pairs] of perfect unlearning: those of pairs that are perfect."""
+    return np.array([function(*pair) for pair in pairs])
 
 
 @dataclass(frozen=True)
@@ -127,11 +137,33 @@ class MeasureSpec:
     slight: float  # a difference from perfect below this is slight: a shift of 0.3 sd makes it where all else is equal
     clear: float  # one above this is large: a shift of 1 sd makes it
     meaning: str  # what good looks like, in a sentence
+    function: Function
+    in_table: bool = True  # of the console; all are in score.json and on the page
+    needs: Callable[[ModelOutputs], bool] = lambda models: True  # of either side, to have this measure
+    perfect: Callable[[Function, ModelOutputs, Sequence[Pair]], np.ndarray] = of_perfect_pairs  # at least two values
+
+
+MEASURES: dict[str, MeasureSpec] = {}  # by key, in the order in which they are shown
+
+
+def measure(key: str, name: str, **more: object) -> Callable[[Function], Function]:
+    """Make a function of two sides a further measure; `more` are the other fields of `MeasureSpec`.
+
+    Raises ValueError for a key that is taken.
+    """
+
+    def register(function: Function) -> Function:
+        if key in MEASURES:
+            raise ValueError(f"there is a measure {key!r} already: {MEASURES[key].name}")
+        MEASURES[key] = MeasureSpec(key, name, function=function, **more)
+        return function
+
+    return register
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of one grading. docs/scores.md has formula, source and weakness of each."""
+    """One measure of one grading."""
 
     key: str
     name: str
@@ -143,14 +175,37 @@ class Measure:
     meaning: str
 
 
-Function = Callable[[ModelOutputs, ModelOutputs], float]
+def further_measures(unlearned: Sequence[Record], oracles: Sequence[Record], labels: Labels) -> list[Measure]:
+    """Every measure that the records allow.
+
+    Args:
+        unlearned: N finished runs.
+        oracles: at least N; the first N are compared with the runs, all of them say what is perfect.
+    Raises:
+        MetricError: logits that are not finite.
+    """
+    ours, pool = ModelOutputs.of(unlearned, labels), ModelOutputs.of(oracles, labels)
+    theirs, pairs = pool[: len(ours)], perfect_pairs(pool, len(ours), REPEATS)
+    found = [measured(spec, ours, theirs, pairs) for spec in MEASURES.values()]
+    return [one for one in found if one]
 
 
-def against_chance(
-    spec: MeasureSpec, measure: Function, ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]
-) -> Measure:
-    """Measure these two sides, and beside them pairs that are perfect."""
-    return judged(spec, measure(ours, theirs), np.array([measure(*pair) for pair in pairs]))
+def measured(spec: MeasureSpec, ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> Measure | None:
+    """Measure these two sides, and beside them perfect ones; None where models lack what it needs, or it is not finite.
+
+    Args:
+        ours, theirs: N unlearned and N retrained models.
+        pairs: perfect pairs of the same N.
+    """
+    if not (spec.needs(ours) and spec.needs(theirs)):
+        return None
+    found = judged(spec, spec.function(ours, theirs), spec.perfect(spec.function, theirs, pairs))
+    return found if np.isfinite([found.value, found.low, found.high]).all() else None
+
+
+def shown_in_table(measures: Sequence[Measure]) -> list[Measure]:
+    """Those that the console shows."""
+    return [one for one in measures if one.key in MEASURES and MEASURES[one.key].in_table]
 
 
 def judged(spec: MeasureSpec, value: float, perfect: np.ndarray) -> Measure:
@@ -171,6 +226,136 @@ def in_words(spec: MeasureSpec, off: float, inside: bool) -> str:
     return SLIGHT if abs(off) < spec.slight else CLEAR if abs(off) < spec.clear else FAR
 
 
+# U-LiRA: a likelihood-ratio attack on every forget example, fitted on half of the models and tried on the other.
+#
+# An attacker who knows how the confidence of an example is distributed among unlearned and among retrained models, as
+# two normal laws, says of a model which of the two it is. Both halves are fitted and tried once.
+
+
+LOW_FPR = 0.01
+LEAST_SPREAD = 1e-6  # a constant has a likelihood, too
+
+
+@measure(
+    "lira_accuracy",
+    "U-LiRA accuracy",
+    worse=1,
+    slight=0.055,
+    clear=0.19,
+    meaning="share of models that an attacker tells apart by one example; 0.5 is guessing",
+)
+def lira_accuracy(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """Share of right answers over examples and models of both sides."""
+    unlearned, retrained = log_ratios(ours.forget, theirs.forget)
+    return float(((unlearned > 0).mean() + (retrained <= 0).mean()) / 2)
+
+
+@measure(
+    "lira_tpr",
+    f"U-LiRA TPR at {LOW_FPR:.0%} FPR",
+    worse=1,
+    slight=0.012,
+    clear=0.08,
+    meaning="share of unlearned models recognised while one in a hundred of the retrained is taken for such; "
+    f"{LOW_FPR:g} is guessing",
+    in_table=False,
+)
+def lira_tpr(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """True positive rate over all examples and models where the false positive rate is LOW_FPR."""
+    ratios = log_ratios(ours.forget, theirs.forget)
+    answers = np.repeat([1, 0], [side.size for side in ratios])
+    false, true, _ = roc_curve(answers, np.concatenate([side.ravel() for side in ratios]))
+    return float(np.interp(LOW_FPR, false, true))
+
+
+def log_ratios(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log p(unlearned) / p(retrained) of confidences [N, E] of either side, each by laws fitted to the other half."""
+    half = len(unlearned) // 2
+    halves = (slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))
+    parts = [
+        [_log_density(unlearned[fit], side[held]) - _log_density(retrained[fit], side[held]) for fit, held in halves]
+        for side in (unlearned, retrained)
+    ]
+    return tuple(np.concatenate(part[::-1]) for part in parts)
+
+
+def _log_density(fitted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    spread = np.maximum(fitted.std(axis=0, ddof=1), LEAST_SPREAD)
+    return norm.logpdf(values, fitted.mean(axis=0), spread)
+
+
+# KLoM: how far, as a Kullback-Leibler divergence, the margins of an example are from those of oracles.
+#
+# Defined by Georgiev et al. (2024) on margins log p_y - log sum of the others, which are the confidences here. Its
+# noise floor, what oracles get against oracles, is large and falls with N: 0.64 at N = 64, 0.05 at 512.
+
+
+BINS = 20  # on the range of both sides together
+LEAST_MODELS = 1e-5  # share of oracles in a bin that holds none
+LARGEST = 100.0  # margins beyond count as this
+KLOM_MEANING = "divergence of the margins from the oracles'; its noise floor at this N is perfect, not 0"
+
+
+@measure("klom", "KLoM, mean", worse=1, slight=0.06, clear=0.6, meaning=KLOM_MEANING)
+def klom(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """Mean over the forget examples."""
+    return float(np.mean(divergences(ours.forget, theirs.forget)))
+
+
+@measure("klom_95", "KLoM, 95th percentile", worse=1, slight=0.09, clear=0.8, meaning=KLOM_MEANING, in_table=False)
+def klom_95(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """95th percentile over the forget examples."""
+    return float(np.percentile(divergences(ours.forget, theirs.forget), 95))
+
+
+def divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+    """KL(unlearned || retrained) [E] of margins [N, E] each, binned."""
+    sides = [np.clip(side, -LARGEST, LARGEST) for side in (unlearned, retrained)]
+    low = np.minimum(*(side.min(axis=0) for side in sides))
+    width = np.maximum(*(side.max(axis=0) for side in sides)) - low
+    width[width == 0] = 1.0  # all values are one: one bin holds them
+    p, q = (_shares((side - low) / width) for side in sides)
+    return entropy(p, np.maximum(q, LEAST_MODELS), axis=0)
+
+
+def _shares(places: np.ndarray) -> np.ndarray:
+    """Share [BINS, E] of values [N, E], which lie in 0..1, by bin."""
+    bins = np.minimum((places * BINS).astype(np.int64), BINS - 1)
+    return np.stack([(bins == b).mean(axis=0) for b in range(BINS)])
+
+
+# Two distances between the confidences of unlearned and retrained models, example by example, without any fit.
+
+
+@measure(
+    "ks",
+    "Kolmogorov-Smirnov distance",
+    worse=1,
+    slight=0.085,
+    clear=0.35,
+    meaning="largest gap between the distributions of an example's confidence; noise makes it positive",
+    in_table=False,
+)
+def ks_distance(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """Mean over examples of the largest difference of the two empirical distribution functions."""
+    return float(ks_2samp(ours.forget, theirs.forget, axis=0, method="asymp").statistic.mean())
+
+
+@measure(
+    "auc",
+    "AUC distance",
+    worse=1,
+    slight=0.068,
+    clear=0.245,
+    meaning="|AUC - 1/2| of a threshold on an example's confidence; blind where only the spreads differ",
+    in_table=False,
+)
+def auc_distance(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """Mean over examples of |area under the ROC curve - 1/2|."""
+    larger = mannwhitneyu(ours.forget, theirs.forget, axis=0, method="asymptotic").statistic
+    return float(np.abs(larger / (len(ours) * len(theirs)) - 0.5).mean())
+
+
 # An audited epsilon: one that holds with 95 % confidence, instead of the largest that luck can show.
 #
 # The official epsilon is the best of many attacks on the very models that it was found on. Here the threshold, and
@@ -179,20 +364,20 @@ def in_words(spec: MeasureSpec, off: float, inside: bool) -> str:
 
 
 CONFIDENCE = 0.975  # of each error rate's end
-AUDITED = MeasureSpec(
-    key="audited_epsilon",
-    name="audited epsilon",
+
+
+@measure(
+    "audited_epsilon",
+    "audited epsilon",
     worse=1,
     slight=0.05,
     clear=0.6,
     meaning="epsilon that is proven with 95 % confidence, mean over examples; 0 is perfect, and all few models show",
+    in_table=False,
 )
-
-
-def audited_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
+def audited_epsilon(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """The mean over the forget examples."""
-    mean = lambda a, b: float(audited_epsilons(a.forget, b.forget).mean())  # noqa: E731
-    return [against_chance(AUDITED, mean, ours, theirs, pairs)]
+    return float(audited_epsilons(ours.forget, theirs.forget).mean())
 
 
 def audited_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
@@ -233,6 +418,41 @@ def bounds(models: int) -> np.ndarray:
     return np.maximum(table, 0.0)
 
 
+# One attack on the whole forget set: a classifier sees all confidences of a model at once.
+#
+# The official attacks look at one example at a time. So a shift too small to be seen there, or runs whose examples
+# all move together, pass them; here they do not. The better of two classifiers counts: naive Bayes, which adds up
+# what the examples say each, and a logistic regression on what they say together.
+
+
+FOLDS = 5
+
+
+@measure(
+    "pooled_attack",
+    "pooled attack",
+    worse=1,
+    slight=0.1,
+    clear=0.3,
+    meaning="share of models that an attacker tells apart by the whole forget set; about 0.5 is guessing",
+    in_table=False,
+)
+def pooled_attack(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """Accuracy over models of both sides, each judged by a classifier that was fitted without it."""
+    values = np.concatenate([ours.forget, theirs.forget])
+    side = np.repeat([1, 0], [len(ours), len(theirs)])
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    logistic = LogisticRegression(solver="newton-cholesky")
+    together = make_pipeline(StandardScaler(), FunctionTransformer(overall), StandardScaler(), logistic)
+    return max(float(cross_val_score(attacker, values, side, cv=folds).mean()) for attacker in (GaussianNB(), together))
+
+
+def overall(values: np.ndarray) -> np.ndarray:
+    """[n, 3] of standardised confidences [n, E]: mean, its square, and the logarithm of the mean square."""
+    mean = values.mean(axis=1)
+    return np.column_stack([mean, mean**2, np.log((values**2).mean(axis=1) + 1e-12)])
+
+
 # The official score where nothing was to be forgotten: on test examples, which no model saw, and on retain examples.
 #
 # Both sit at their ceiling if a method touches only what it should. A method that adds noise, or wears the network
@@ -241,31 +461,44 @@ def bounds(models: int) -> np.ndarray:
 
 EXAMPLES = 64  # of each sample that are scored: 1 ms each
 CONTROL_REPEATS = 4  # perfect pairs that are scored; more take seconds
-TEST = MeasureSpec(
-    key="test_control",
-    name="control: test examples",
+
+
+def of_a_few_pairs(function: Function, theirs: ModelOutputs, pairs: Sequence[Pair]) -> np.ndarray:
+    """Values of perfect unlearning, of a few perfect pairs."""
+    return of_perfect_pairs(function, theirs, pairs[:CONTROL_REPEATS])
+
+
+@measure(
+    "test_control",
+    "control: test examples",
     worse=-1,
     slight=0.06,
     clear=0.15,
     meaning="forgetting quality of examples that no model saw; its ceiling is perfect, "
     "and below it a method changes more than it should",
+    needs=lambda models: models.has_controls,
+    perfect=of_a_few_pairs,
 )
-RETAIN = replace(
-    TEST,
-    key="retain_control",
-    name="control: retain examples",
+def control_of_test(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """On test examples."""
+    return quality(ours.test, theirs.test)
+
+
+@measure(
+    "retain_control",
+    "control: retain examples",
+    worse=-1,
+    slight=0.06,
+    clear=0.15,
     meaning="forgetting quality of examples that all models saw; its ceiling is perfect, "
     "and below it what was to be kept has changed",
+    in_table=False,
+    needs=lambda models: models.has_controls,
+    perfect=of_a_few_pairs,
 )
-
-
-def controls_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
-    """Both; none where the records keep no samples."""
-    if not (ours.has_controls and theirs.has_controls):
-        return []
-    functions = (TEST, lambda a, b: quality(a.test, b.test)), (RETAIN, lambda a, b: quality(a.retain, b.retain))
-    found = [against_chance(spec, f, ours, theirs, pairs[:CONTROL_REPEATS]) for spec, f in functions]
-    return [measure for measure in found if np.isfinite([measure.value, measure.low, measure.high]).all()]
+def control_of_retain(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """On retain examples."""
+    return quality(ours.retain, theirs.retain)
 
 
 def quality(unlearned: np.ndarray, retrained: np.ndarray) -> float:
@@ -283,189 +516,6 @@ def _epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float | None:
         return None
 
 
-# Two distances between the confidences of unlearned and retrained models, example by example, without any fit.
-
-
-KS = MeasureSpec(
-    key="ks",
-    name="Kolmogorov-Smirnov distance",
-    worse=1,
-    slight=0.085,
-    clear=0.35,
-    meaning="largest gap between the distributions of an example's confidence; noise makes it positive",
-)
-AUC = MeasureSpec(
-    key="auc",
-    name="AUC distance",
-    worse=1,
-    slight=0.068,
-    clear=0.245,
-    meaning="|AUC - 1/2| of a threshold on an example's confidence; blind where only the spreads differ",
-)
-
-
-def distances_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
-    """Both, as means over the forget examples."""
-    return [against_chance(spec, f, ours, theirs, pairs) for spec, f in ((KS, ks_distance), (AUC, auc_distance))]
-
-
-def ks_distance(ours: ModelOutputs, theirs: ModelOutputs) -> float:
-    """Mean over examples of the largest difference of the two empirical distribution functions."""
-    return float(ks_2samp(ours.forget, theirs.forget, axis=0, method="asymp").statistic.mean())
-
-
-def auc_distance(ours: ModelOutputs, theirs: ModelOutputs) -> float:
-    """Mean over examples of |area under the ROC curve - 1/2|."""
-    larger = mannwhitneyu(ours.forget, theirs.forget, axis=0, method="asymptotic").statistic
-    return float(np.abs(larger / (len(ours) * len(theirs)) - 0.5).mean())
-
-
-# KLoM: how far, as a Kullback-Leibler divergence, the margins of an example are from those of oracles.
-#
-# Defined by Georgiev et al. (2024) on margins log p_y - log sum of the others, which are the confidences here. Its
-# noise floor, what oracles get against oracles, is large and falls with N: 0.64 at N = 64, 0.05 at 512.
-
-
-BINS = 20  # on the range of both sides together
-LEAST_MODELS = 1e-5  # share of oracles in a bin that holds none
-LARGEST = 100.0  # margins beyond count as this
-MEAN = MeasureSpec(
-    key="klom",
-    name="KLoM, mean",
-    worse=1,
-    slight=0.06,
-    clear=0.6,
-    meaning="divergence of the margins from the oracles'; its noise floor at this N is perfect, not 0",
-)
-WORST = replace(MEAN, key="klom_95", name="KLoM, 95th percentile", slight=0.09, clear=0.8)
-
-
-def klom_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
-    """Mean and 95th percentile over the forget examples."""
-    functions = (MEAN, np.mean), (WORST, lambda values: np.percentile(values, 95))
-    return [
-        against_chance(spec, lambda a, b, f=f: float(f(divergences(a.forget, b.forget))), ours, theirs, pairs)
-        for spec, f in functions
-    ]
-
-
-def divergences(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
-    """KL(unlearned || retrained) [E] of margins [N, E] each, binned."""
-    sides = [np.clip(side, -LARGEST, LARGEST) for side in (unlearned, retrained)]
-    low = np.minimum(*(side.min(axis=0) for side in sides))
-    width = np.maximum(*(side.max(axis=0) for side in sides)) - low
-    width[width == 0] = 1.0  # all values are one: one bin holds them
-    p, q = (_shares((side - low) / width) for side in sides)
-    return entropy(p, np.maximum(q, LEAST_MODELS), axis=0)
-
-
-def _shares(places: np.ndarray) -> np.ndarray:
-    """Share [BINS, E] of values [N, E], which lie in 0..1, by bin."""
-    bins = np.minimum((places * BINS).astype(np.int64), BINS - 1)
-    return np.stack([(bins == b).mean(axis=0) for b in range(BINS)])
-
-
-# U-LiRA: a likelihood-ratio attack on every forget example, fitted on half of the models and tried on the other.
-#
-# An attacker who knows how the confidence of an example is distributed among unlearned and among retrained models, as
-# two normal laws, says of a model which of the two it is. Both halves are fitted and tried once.
-
-
-LOW_FPR = 0.01
-LEAST_SPREAD = 1e-6  # a constant has a likelihood, too
-ACCURACY = MeasureSpec(
-    key="lira_accuracy",
-    name="U-LiRA accuracy",
-    worse=1,
-    slight=0.055,
-    clear=0.19,
-    meaning="share of models that an attacker tells apart by one example; 0.5 is guessing",
-)
-TPR = MeasureSpec(
-    key="lira_tpr",
-    name=f"U-LiRA TPR at {LOW_FPR:.0%} FPR",
-    worse=1,
-    slight=0.012,
-    clear=0.08,
-    meaning="share of unlearned models recognised while one in a hundred of the retrained is taken for such; "
-    f"{LOW_FPR:g} is guessing",
-)
-
-
-def likelihood_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
-    """Accuracy, and recognised at few false alarms."""
-    return [against_chance(spec, f, ours, theirs, pairs) for spec, f in ((ACCURACY, accuracy), (TPR, recognised))]
-
-
-def accuracy(ours: ModelOutputs, theirs: ModelOutputs) -> float:
-    """Share of right answers over examples and models of both sides."""
-    unlearned, retrained = log_ratios(ours.forget, theirs.forget)
-    return float(((unlearned > 0).mean() + (retrained <= 0).mean()) / 2)
-
-
-def recognised(ours: ModelOutputs, theirs: ModelOutputs) -> float:
-    """True positive rate over all examples and models where the false positive rate is LOW_FPR."""
-    ratios = log_ratios(ours.forget, theirs.forget)
-    answers = np.repeat([1, 0], [side.size for side in ratios])
-    false, true, _ = roc_curve(answers, np.concatenate([side.ravel() for side in ratios]))
-    return float(np.interp(LOW_FPR, false, true))
-
-
-def log_ratios(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log p(unlearned) / p(retrained) of confidences [N, E] of either side, each by laws fitted to the other half."""
-    half = len(unlearned) // 2
-    halves = (slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))
-    parts = [
-        [_log_density(unlearned[fit], side[held]) - _log_density(retrained[fit], side[held]) for fit, held in halves]
-        for side in (unlearned, retrained)
-    ]
-    return tuple(np.concatenate(part[::-1]) for part in parts)
-
-
-def _log_density(fitted: np.ndarray, values: np.ndarray) -> np.ndarray:
-    spread = np.maximum(fitted.std(axis=0, ddof=1), LEAST_SPREAD)
-    return norm.logpdf(values, fitted.mean(axis=0), spread)
-
-
-# One attack on the whole forget set: a classifier sees all confidences of a model at once.
-#
-# The official attacks look at one example at a time. So a shift too small to be seen there, or runs whose examples
-# all move together, pass them; here they do not. The better of two classifiers counts: naive Bayes, which adds up
-# what the examples say each, and a logistic regression on what they say together.
-
-
-FOLDS = 5
-POOLED = MeasureSpec(
-    key="pooled_attack",
-    name="pooled attack",
-    worse=1,
-    slight=0.1,
-    clear=0.3,
-    meaning="share of models that an attacker tells apart by the whole forget set; about 0.5 is guessing",
-)
-
-
-def pooled_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
-    """Its held-out accuracy."""
-    return [against_chance(POOLED, pooled_accuracy, ours, theirs, pairs)]
-
-
-def pooled_accuracy(ours: ModelOutputs, theirs: ModelOutputs) -> float:
-    """Accuracy over models of both sides, each judged by a classifier that was fitted without it."""
-    values = np.concatenate([ours.forget, theirs.forget])
-    side = np.repeat([1, 0], [len(ours), len(theirs)])
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    logistic = LogisticRegression(solver="newton-cholesky")
-    together = make_pipeline(StandardScaler(), FunctionTransformer(overall), StandardScaler(), logistic)
-    return max(float(cross_val_score(attacker, values, side, cv=folds).mean()) for attacker in (GaussianNB(), together))
-
-
-def overall(values: np.ndarray) -> np.ndarray:
-    """[n, 3] of standardised confidences [n, E]: mean, its square, and the logarithm of the mean square."""
-    mean = values.mean(axis=1)
-    return np.column_stack([mean, mean**2, np.log((values**2).mean(axis=1) + 1e-12)])
-
-
 # The starting kit's attack: a logistic regression on one model's losses, forget examples against test examples.
 #
 # As there, both sets are cut to the same size and the accuracy is the mean over ten random splits, with the same
@@ -476,25 +526,33 @@ def overall(values: np.ndarray) -> np.ndarray:
 SPLITS = 10
 FEWEST = 10  # examples of a set, so that ten splits differ
 MOST, LEAST = 16, 4  # models a side that are attacked, a quarter of them: each takes 20 ms
-SIMPLE = MeasureSpec(
-    key="simple_attack",
-    name="starting kit's attack",
+
+
+def some_of(outputs: ModelOutputs) -> ModelOutputs:
+    """The models that are attacked."""
+    return outputs[: min(max(len(outputs) // 4, LEAST), MOST)]
+
+
+def means_of_oracles(function: Function, theirs: ModelOutputs, pairs: Sequence[Pair]) -> np.ndarray:
+    """Means over as many oracles, as often as there are models: their spread is that of one over the root of these."""
+    perfect = attacked(some_of(theirs))
+    return perfect.mean() + (perfect - perfect.mean()) / np.sqrt(len(some_of(theirs)))
+
+
+@measure(
+    "simple_attack",
+    "starting kit's attack",
     worse=0,
     slight=0.02,
     clear=0.05,
     meaning="accuracy of telling forget from test examples by the loss; perfect is what retrained models get",
+    in_table=False,
+    needs=lambda models: min(models.test.shape[1], models.forget.shape[1]) >= FEWEST,
+    perfect=means_of_oracles,
 )
-
-
-def simple_attack_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair] = ()) -> list[Measure]:
-    """The mean over some models a side; none without enough forget and test examples."""
-    if min(ours.test.shape[1], theirs.test.shape[1], ours.forget.shape[1]) < FEWEST:
-        return []
-    some = min(max(len(ours) // 4, LEAST), MOST)
-    perfect = attacked(theirs[:some])
-    # a mean over as many models, as often as there are models: its spread is theirs over the root of their number
-    means = perfect.mean() + (perfect - perfect.mean()) / np.sqrt(some)
-    return [judged(SIMPLE, float(attacked(ours[:some]).mean()), means)]
+def simple_attack(ours: ModelOutputs, theirs: ModelOutputs) -> float:
+    """The mean over some of our models."""
+    return float(attacked(some_of(ours)).mean())
 
 
 def attacked(models: ModelOutputs) -> np.ndarray:
@@ -519,56 +577,20 @@ def attack(forget: np.ndarray, test: np.ndarray) -> float:
     return float(np.mean(right))
 
 
-TUG = MeasureSpec(
-    key="tug_of_war",
-    name="tug of war",
+# Accuracies alone, as other benchmarks compare them; they are not known of models that were given as confidences.
+
+
+@measure(
+    "tug_of_war",
+    "tug of war",
     worse=-1,
     slight=0.02,
     clear=0.1,
     meaning="retain, forget and test accuracies beside the oracles'; 1 is best",
+    in_table=False,
+    needs=lambda models: np.isfinite(models.accuracies).all(),
 )
-
-
-def tug_of_war_measures(ours: ModelOutputs, theirs: ModelOutputs, pairs: Sequence[Pair]) -> list[Measure]:
-    """From the mean accuracies of either side; none where models were given without them."""
-    if not all(np.isfinite(side.accuracies).all() for side in (ours, theirs)):
-        return []
-    return [against_chance(TUG, tug_of_war, ours, theirs, pairs)]
-
-
 def tug_of_war(ours: ModelOutputs, theirs: ModelOutputs) -> float:
     """(1 - |difference|) of the mean accuracies on the retain, forget and test set, multiplied; 0 to 1."""
     differences = np.abs(ours.accuracies.mean(axis=0) - theirs.accuracies.mean(axis=0))
     return float(np.prod(1 - differences))
-
-
-# All further measures of a grading, as a list: the second table.
-
-
-FAMILIES = (
-    likelihood_measures,
-    klom_measures,
-    distances_measures,
-    audited_measures,
-    pooled_measures,
-    controls_measures,
-    simple_attack_measures,
-    tug_of_war_measures,
-)
-REPEATS = 6  # perfect pairs; more make the words a little firmer and all of it slower
-SHOWN = ("lira_accuracy", "klom", "test_control")  # on the console; all are in score.json and in the report
-
-
-def further_measures(unlearned: Sequence[Record], oracles: Sequence[Record], labels: Labels) -> list[Measure]:
-    """Every measure that the records allow.
-
-    Args:
-        unlearned: N finished runs.
-        oracles: at least N; the first N are compared with the runs, all of them say what is perfect.
-    Raises:
-        MetricError: logits that are not finite.
-    """
-    ours, pool = ModelOutputs.of(unlearned, labels), ModelOutputs.of(oracles, labels)
-    pairs = perfect_pairs(pool, len(ours), REPEATS)
-    theirs = pool[: len(ours)]
-    return [measure for family in FAMILIES for measure in family(ours, theirs, pairs)]

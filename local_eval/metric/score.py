@@ -26,7 +26,7 @@ from local_eval.metric.metric import (
 )
 from local_eval.metric.uncertainty.interval import ScoreInterval, ceiling_interval, interval_around, numbered
 from local_eval.metric.uncertainty.projection import Projection, ProjectionError, projection_of
-from local_eval.metric.warnings import ScoreWarning, ahead, find_warnings, weak_original
+from local_eval.metric.warnings import ScoreWarning, ahead, far_original, find_warnings, weak_original
 from local_eval.store.errors import InputError
 from local_eval.store.records import SPLITS, Evaluation, Record
 from local_eval.tasks.task import Task
@@ -215,41 +215,63 @@ def compute_score(
         raise ScoreError(
             f"{len(runs)} runs need as many oracles, there are {len(oracles)}: python -m local_eval oracles"
         )
-    ours, all_theirs = confidences(runs, labels), confidences(oracles, labels)
-    theirs = all_theirs[: len(runs)]
+    ours, pool = confidences(runs, labels), confidences(oracles, labels)
+    theirs = pool[: len(runs)]
     epsilons = example_epsilons(ours, theirs)
     points = forgetting_points(epsilons, len(runs))
-    ra, ta = mean_accuracies(runs)
-    oracle_ra, oracle_ta = mean_accuracies(oracles[: len(runs)])
-    utility = (ra / oracle_ra) * (ta / oracle_ta)
-    quality, ceiling = float(points.mean()), pool_ceiling(all_theirs, most=len(runs))
-    person = numbered(persons, len(points))
-    drawn_again = interval_around(points, ours, theirs, person)
-    half = min(len(oracles) // 2, len(runs))
-    found = _warnings(ours, theirs, sorted(unlearned), (quality, ceiling), labels, original, (oracle_ra, oracle_ta))
+    quality, ceiling = float(points.mean()), pool_ceiling(pool, most=len(runs))
+    accuracies = accuracy_fields(runs, oracles[: len(runs)])
+    utility = accuracies["retain_accuracy_ratio"] * accuracies["test_accuracy_ratio"]
+    found = find_warnings(ours, theirs, sorted(unlearned), quality, ceiling)
+    if original is not None:
+        found += original_warnings(original, theirs, labels, accuracies)
     return Score(
         score=quality * utility,
-        interval=(drawn_again.low * utility, drawn_again.high * utility),
         forgetting_quality=quality,
         ceiling=ceiling,
-        ceiling_runs=half,
-        retain_accuracy=ra,
-        retain_accuracy_ratio=ra / oracle_ra,
-        test_accuracy=ta,
-        test_accuracy_ratio=ta / oracle_ta,
-        oracle_retain_accuracy=oracle_ra,
-        oracle_test_accuracy=oracle_ta,
         share_at_cap=float((epsilons >= EPSILON_CAP).mean()),
         runs=len(runs),
         missing=tuple(missing),
         seconds_per_run=float(np.median([run.facts.get("seconds", np.nan) for run in runs])),
         epsilons=epsilons,
-        **projected(ours, all_theirs, persons),
         warnings=(*(one.text for one in found), *made_differently(runs, oracles[: len(runs)])),
-        drawn_again=drawn_again,
-        ceiling_interval=ceiling_interval(ceiling, all_theirs, person, half, CEILING_SPLITS),
         warning_details=tuple(found),
+        **accuracies,
+        **interval_fields(points, ours, pool, persons, utility, ceiling),
+        **projected(ours, pool, persons),
     )
+
+
+def accuracy_fields(runs: Sequence[Record], oracles: Sequence[Record]) -> dict[str, float]:
+    """The fields of a score that say how often N runs and N oracles are right."""
+    (ra, ta), (oracle_ra, oracle_ta) = mean_accuracies(runs), mean_accuracies(oracles)
+    return {
+        "retain_accuracy": ra,
+        "retain_accuracy_ratio": ra / oracle_ra,
+        "test_accuracy": ta,
+        "test_accuracy_ratio": ta / oracle_ta,
+        "oracle_retain_accuracy": oracle_ra,
+        "oracle_test_accuracy": oracle_ta,
+    }
+
+
+def interval_fields(
+    points: np.ndarray, ours: np.ndarray, pool: np.ndarray, persons: np.ndarray, utility: float, ceiling: float
+) -> dict[str, object]:
+    """The fields of a score that say how sure it and its ceiling are.
+
+    Args:
+        points, persons: [E].
+        ours, pool: [N, E] and [M, E] confidences of the runs and of all oracles.
+    """
+    person, half = numbered(persons, len(points)), min(len(pool) // 2, len(ours))
+    drawn_again = interval_around(points, ours, pool[: len(ours)], person)
+    return {
+        "interval": (drawn_again.low * utility, drawn_again.high * utility),
+        "drawn_again": drawn_again,
+        "ceiling_runs": half,
+        "ceiling_interval": ceiling_interval(ceiling, pool, person, half, CEILING_SPLITS),
+    }
 
 
 def with_accuracies(
@@ -326,13 +348,16 @@ def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = C
     return total / splits
 
 
-def _warnings(ours, theirs, indices, figures, labels, original, oracle_accuracies) -> list[ScoreWarning]:
-    """All warnings that rest on numbers; `figures` are forgetting quality and ceiling, `original` may be None."""
-    if original is None:
-        return find_warnings(ours, theirs, indices, *figures)
+def original_warnings(
+    original: Evaluation, retrained: np.ndarray, labels: np.ndarray, accuracies: dict[str, float]
+) -> list[ScoreWarning]:
+    """What is to be known of the one original model that all runs started from; retrained [N, E] confidences."""
     start = confidences_of(original.forget_logits[None], labels)[0]
-    weak = weak_original(original, *oracle_accuracies) if np.isfinite(oracle_accuracies).all() else None
-    return find_warnings(ours, theirs, indices, *figures, start) + ([weak] if weak else [])
+    found = [far_original(start, retrained)]
+    oracles = accuracies["oracle_retain_accuracy"], accuracies["oracle_test_accuracy"]
+    if np.isfinite(oracles).all():
+        found.append(weak_original(original, *oracles))
+    return [one for one in found if one]
 
 
 def made_differently(runs: Sequence[Record], oracles: Sequence[Record]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import quality_of
-from local_eval.metric.uncertainty.redraw import find_outliers
+from local_eval.metric.uncertainty.sides import outlier_runs
 from local_eval.store.records import Evaluation
 
 LEAK = 1.5  # times the ceiling: no honest method gets so far, by its luck alone
@@ -44,15 +44,13 @@ def find_warnings(
     indices: Sequence[int],
     quality: float,
     ceiling: float,
-    original: np.ndarray | None = None,
 ) -> list[ScoreWarning]:
-    """All that apply.
+    """All that apply to the runs and the oracles.
 
     Args:
         unlearned, retrained: [N, E] confidences.
         indices: the numbers of the N runs.
         quality, ceiling: their forgetting quality, and what oracles get against oracles.
-        original: [E] confidences of the one original model, if the runs started from it.
     """
     spreads = unlearned.std(axis=0), retrained.std(axis=0)
     found = [
@@ -61,7 +59,6 @@ def find_warnings(
         narrow(spreads[1]),
         costly_outliers(unlearned, retrained, indices, quality),
         few(len(unlearned)),
-        None if original is None else far_original(original, retrained),
     ]
     return [one for one in found if one]
 
@@ -113,7 +110,7 @@ def costly_outliers(
     unlearned: np.ndarray, retrained: np.ndarray, indices: Sequence[int], quality: float
 ) -> ScoreWarning | None:
     """A few runs far off on many examples, without which the score would be at least twice as high."""
-    is_outlier = find_outliers(unlearned)
+    is_outlier = outlier_runs(unlearned)
     if not 0 < is_outlier.sum() <= max(1, OUTLIERS * len(is_outlier)):
         return None
     try:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.metric.measures import SHOWN
+from local_eval.metric.measures import shown_in_table
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, ForgottenClasses, Repeats, Score
 from local_eval.metric.uncertainty.interval import LEVEL
 from local_eval.store.files import write_atomically
 from local_eval.store.records import RecordError
 from local_eval.store.sealed import with_seal
 
-# The second table on the console: the three further measures that matter most; all are in score.json.
+# The second table on the console: the further measures that matter most; all are in score.json.
 
 
 Row = tuple[str, str, str]  # name, value, what to make of it
@@ -30,7 +30,7 @@ def measure_rows(score: Score) -> list[Row]:
     if not found:
         return []
     rows = []
-    for measure in (found[key] for key in SHOWN if key in found):
+    for measure in shown_in_table(score.measures):
         usual = f"perfect unlearning {measure.perfect:.3f} ({max(measure.low, 0):.3f} to {measure.high:.3f})"
         rows.append((measure.name, f"{measure.value:.3f}", f"{measure.words}; {usual}"))
     if "test_control" not in found:

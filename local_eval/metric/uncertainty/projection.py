@@ -3,10 +3,10 @@
 At small N the score takes the noise of few models for closeness: a method one sd off scores .065 at N = 32 and .017
 at 512, while perfect unlearning scores about .18 at every N. The projection takes that noise out:
 
-1. Read each example's shift and spread ratio, and how noisy both are (`projection_shapes.py`).
-2. Estimate the true distribution of the two over the examples, by maximum likelihood (`projection_mixture.py`).
+1. Read each example's shift and spread ratio, and how noisy both are (`sides.py`).
+2. Estimate the true distribution of the two over the examples, by maximum likelihood (`mixture.py`).
 3. Draw true pairs from each example's posterior, redraw 512 + 512 confidences with them and with residuals pooled
-   over examples (so skew, tails and outlier runs are kept: `projection_redraw.py`), and score these by the real metric.
+   over examples (so skew, tails and outlier runs are kept: `Redrawer`), and score these by the real metric.
 
 The interval adds up, on a log scale, the changes of the estimate when groups of models or of persons are left out, the
 noise of the redraws, what the method is off by on simulated families, and the uncertain rate of outlier runs. Runs that
@@ -17,7 +17,7 @@ Where it errs, and by how much: python -m studies.projections
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,231 +28,17 @@ from scipy.stats import beta, chi2, norm
 
 from local_eval.metric.given import as_persons, confidences_given
 from local_eval.metric.metric import checked_pair, example_epsilons, forgetting_points
+from local_eval.metric.uncertainty.mixture import Mixture, fit_mixture, improve, posterior
+from local_eval.metric.uncertainty.sides import (
+    Side,
+    flatness,
+    l_form,
+    mean_form_noise,
+    observed_pairs,
+    place_and_spread,
+    read_side,
+)
 from local_eval.store.errors import InputError
-
-# The distribution over forget examples of (shift, log spread ratio), with the noise of few models taken out.
-#
-# Each example shows its pair with a known noise covariance. The true pairs are taken to follow a mixture of a point
-# at (0, 0), which is perfect unlearning, and of up to three Gaussians of any covariance, down to none. EM fits each
-# such mixture by maximum likelihood (extreme deconvolution: Bovy, Hogg and Roweis 2011, Annals of Applied Statistics
-# 5), BIC picks one. A Gaussian whose covariance EM can shrink to nothing does not smear a true point over the width
-# of the noise, as masses on a free grid do; the score has a cusp at zero, so this decides whether good methods are
-# seen.
-
-
-LEAP_EVERY, LEAP = 10, 10.0  # rounds between leaps, and how far these go, in moves of that many rounds
-GAUSSIANS = 3  # at most; a fourth was not seen to be picked
-FEWEST_INDEPENDENT = 10  # examples: below, log(independent) would let the richest mixture win
-TINY = 1e-12  # keeps logarithms and divisions finite
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """K components: weights [K], means [K, 2], covariances [K, 2, 2]; if `pinned`, the first is the point (0, 0)."""
-
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    pinned: bool
-
-    @property
-    def free(self) -> int:
-        """Number of fitted parameters: a weight per component but one, five per Gaussian, two per point elsewhere."""
-        points = np.abs(self.covariances).max(axis=(1, 2)) == 0
-        return len(self.weights) - 1 + int(np.where(points, 2, 5).sum()) - 2 * self.pinned
-
-
-def fit(pairs: np.ndarray, noise: np.ndarray, independent: float, rounds: int) -> Mixture:
-    """The mixture of best BIC.
-
-    Args:
-        pairs: [E, 2] observed (shift, log ratio).
-        noise: [E, 2, 2] their noise covariances.
-        independent: the number of independent examples (persons), which prices a parameter.
-        rounds: of EM for each mixture tried.
-    """
-    best, best_score = None, np.inf
-    for start in _starts(pairs, noise):
-        mixture = improve(start, pairs, noise, rounds)
-        score = mixture.free * np.log(max(independent, FEWEST_INDEPENDENT)) - 2 * log_likelihood(mixture, pairs, noise)
-        if score < best_score - 1e-9:
-            best, best_score = mixture, score
-    return best
-
-
-def improve(mixture: Mixture, pairs: np.ndarray, noise: np.ndarray, rounds: int) -> Mixture:
-    """`rounds` of EM from `mixture`, with leaps.
-
-    EM takes ever smaller steps as a covariance nears nothing. So every LEAP_EVERY rounds the covariances go on as they
-    went, LEAP times as far, if that raises the likelihood.
-    """
-    last = mixture
-    for k in range(1, rounds + 1 if mixture.free else 1):
-        mixture = _round(mixture, pairs, noise)
-        if k % LEAP_EVERY == 0:
-            far = _positive(mixture.covariances + LEAP * (mixture.covariances - last.covariances))
-            leapt = replace(mixture, covariances=far)
-            if log_likelihood(leapt, pairs, noise) > log_likelihood(mixture, pairs, noise):
-                mixture = leapt
-            last = mixture
-    return mixture
-
-
-def _round(mixture: Mixture, pairs: np.ndarray, noise: np.ndarray) -> Mixture:
-    """One round: weights and covariances by EM, then means by maximum likelihood given these and the shares."""
-    shares, true, covariances = posterior(mixture, pairs, noise)
-    total = shares.sum(axis=0) + TINY
-    off = true - mixture.means
-    spread = covariances + off[..., :, None] * off[..., None, :]
-    fitted = np.einsum("ek,ekcd->kcd", shares, spread) / total[:, None, None]
-    # Not the mean of the true pairs: where a covariance is nothing, these are the old mean and nothing would move.
-    weight = shares[..., None, None] * _log_joint(mixture, pairs, noise)[2]
-    pull = np.einsum("ekcd,ed->kc", weight, pairs)
-    means = np.linalg.solve(weight.sum(axis=0) + TINY * np.eye(2), pull[..., None])[..., 0]
-    if mixture.pinned:
-        means[0] = 0.0
-    return Mixture(total / total.sum(), means, fitted, mixture.pinned)
-
-
-def _positive(matrices: np.ndarray) -> np.ndarray:
-    """The nearest positive semidefinite matrices [K, 2, 2]."""
-    values, vectors = np.linalg.eigh(matrices)
-    return (vectors * np.maximum(values, 0.0)[:, None, :]) @ np.swapaxes(vectors, -1, -2)
-
-
-def log_likelihood(mixture: Mixture, pairs: np.ndarray, noise: np.ndarray) -> float:
-    """Log likelihood of all observed pairs [E, 2]."""
-    return float(np.logaddexp.reduce(_log_joint(mixture, pairs, noise)[0], axis=1).sum())
-
-
-def posterior(mixture: Mixture, pairs: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per example and component: share [E, K], mean [E, K, 2] and covariance [E, K, 2, 2] of the true pair."""
-    joint, off, inverse = _log_joint(mixture, pairs, noise)
-    shares = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
-    gain = mixture.covariances @ inverse
-    means = mixture.means + np.einsum("ekcd,ekd->ekc", gain, off)
-    covariances = mixture.covariances - gain @ mixture.covariances
-    return shares, means, covariances
-
-
-def _log_joint(mixture: Mixture, pairs: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log of weight times density [E, K], distance to the mean [E, K, 2], inverse of the total covariance."""
-    total = mixture.covariances + noise[:, None]
-    off = pairs[:, None] - mixture.means
-    a, b, d = total[..., 0, 0], total[..., 0, 1], total[..., 1, 1]
-    determinant = np.maximum(a * d - b * b, TINY)
-    inverse = np.empty_like(total)
-    inverse[..., 0, 0], inverse[..., 1, 1] = d / determinant, a / determinant
-    inverse[..., 0, 1] = inverse[..., 1, 0] = -b / determinant
-    x, y = off[..., 0], off[..., 1]
-    square = (d * x * x - 2 * b * x * y + a * y * y) / determinant
-    joint = np.log(mixture.weights + TINY) - 0.5 * (square + np.log(determinant)) - np.log(2 * np.pi)
-    return joint, off, inverse
-
-
-def _starts(pairs: np.ndarray, noise: np.ndarray) -> list[Mixture]:
-    """Starting points: all perfect; 1 to GAUSSIANS Gaussians along either axis, or points; the same beside (0, 0)."""
-    origin = np.zeros((1, 2)), np.zeros((1, 2, 2))
-    starts = [Mixture(np.ones(1), *origin, True)]
-    broad = np.cov(pairs.T) + noise.mean(axis=0)
-    for count in range(1, GAUSSIANS + 1):
-        for axis, wide in ((0, 1.0), (1, 1.0), (0, 0.0)) if count > 1 else ((0, 1.0), (0, 0.0)):
-            groups = np.array_split(np.argsort(pairs[:, axis], kind="stable"), count)
-            means = np.array([pairs[group].mean(axis=0) for group in groups])
-            covariances = np.repeat(wide * broad[None] / count**2, count, axis=0)
-            starts.append(Mixture(np.full(count, 1 / count), means, covariances, False))
-            if count < GAUSSIANS:
-                beside = np.concatenate([origin[0], means]), np.concatenate([origin[1], covariances])
-                starts.append(Mixture(np.full(count + 1, 1 / (count + 1)), *beside, True))
-    return starts
-
-
-# What N models of one side show of each forget example: place, spread and shape, outlier runs set apart.
-#
-# Place and spread are winsorised (the outermost `WINSOR` of the models count as the next ones inwards), so that a few
-# outlier values do not blur them. What is left, the standardised residuals, is the shape. How far examples differ in
-# shape is told by two numbers, L-skewness and L-kurtosis (Hosking 1990), which a single far value moves less than
-# ordinary skewness and kurtosis.
-
-
-WINSOR = 0.1  # of the models at each end
-RESAMPLES = 40  # bootstrap draws of models for the noise of two means; more do not change a decision
-OUTLIER_REACH = 3.5  # a run is an outlier on an example if its residual is larger
-OUTLIER_SHARE = 0.25  # and altogether, if it is so on this share of the examples
-NORMAL_KURTOSIS = 0.1226  # L-kurtosis of a normal
-LEAST = 1e-12  # keeps divisions by a spread finite
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side's models. Arrays over E examples and the n models that are not outliers.
-
-    place, spread [E]; residuals [n, E]; form [E, 2]: L-skewness and L-kurtosis; outliers [k, E]: residuals of the other
-    k models.
-    """
-
-    place: np.ndarray
-    spread: np.ndarray
-    residuals: np.ndarray
-    form: np.ndarray
-    outliers: np.ndarray
-
-
-def place_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Winsorised mean and sd [E] of sorted values [n, E]; the plain sd where all but the ends are equal."""
-    k = max(1, round(WINSOR * len(values)))
-    kept = np.clip(values, values[k], values[-1 - k])
-    spread = kept.std(axis=0, ddof=1)
-    flat = spread <= LEAST
-    if flat.any():
-        spread[flat] = values[:, flat].std(axis=0, ddof=1)
-    return kept.mean(axis=0), np.maximum(spread, LEAST)
-
-
-def l_form(values: np.ndarray) -> np.ndarray:
-    """L-skewness and L-kurtosis [E, 2] of sorted values [n, E]."""
-    n = len(values)
-    i = np.arange(n)
-    weights = np.ones((4, n))
-    for r in range(1, 4):
-        weights[r] = weights[r - 1] * (i - r + 1) / (n - r)
-    b0, b1, b2, b3 = weights @ values / n
-    second = np.maximum(2 * b1 - b0, LEAST)
-    return np.stack([(6 * b2 - 6 * b1 + b0) / second, (20 * b3 - 30 * b2 + 12 * b1 - b0) / second], axis=1)
-
-
-def outlier_runs(values: np.ndarray) -> np.ndarray:
-    """Which runs lie far from all others on many examples, bool [N], from confidences [N, E] of one side."""
-    place, spread = place_and_spread(np.sort(values, axis=0))
-    return (np.abs(values - place) > OUTLIER_REACH * spread).mean(axis=1) > OUTLIER_SHARE
-
-
-def read_side(values: np.ndarray) -> Side:
-    """Place, spread, shape and outlier runs, from the confidences [N, E] of one side."""
-    is_outlier = outlier_runs(values)
-    kept = values[~is_outlier]
-    ordered = np.sort(kept, axis=0)
-    place, spread = place_and_spread(ordered)
-    return Side(place, spread, (kept - place) / spread, l_form(ordered), (values[is_outlier] - place) / spread)
-
-
-def mean_form_noise(side: Side, rng: np.random.Generator) -> np.ndarray:
-    """Covariance [2, 2] of the noise in the mean form over examples, by bootstrap over models: they share the runs."""
-    n = len(side.residuals)
-    means = [l_form(np.sort(side.residuals[rng.integers(n, size=n)], axis=0)).mean(axis=0) for _ in range(RESAMPLES)]
-    return np.cov(np.array(means).T) * n / (n - 1)
-
-
-def flatness(side: Side) -> float:
-    """How far the mean L-kurtosis over examples lies below a normal's, at least 0: uniform 0.12, two peaks 0.08."""
-    return max(0.0, NORMAL_KURTOSIS - float(side.form[:, 1].mean()))
-
-
-def observed_pairs(unlearned: Side, retrained: Side) -> np.ndarray:
-    """(shift in sd of retrained, log spread ratio) [E, 2] as the models show them."""
-    shift = (unlearned.place - retrained.place) / retrained.spread
-    return np.column_stack([shift, np.log(unlearned.spread / retrained.spread)])
-
 
 # Fresh confidences for a forget example, from the residuals of similar examples.
 #
@@ -408,14 +194,14 @@ def pair_noise(noise: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 # Mean points of one forget example by its shift and its spread ratio, Gaussian confidences, at several N.
 #
-# `projection.py` needs to know where on the plane of (shift, log spread ratio) points are earned: to spend its
+# The projection needs to know where on the plane of (shift, log spread ratio) points are earned: to spend its
 # redraws there, and to weigh the noise of an estimate. It never takes a score from this table alone, so the table may
 # be coarse.
 #
-# Each cell is the mean of `REPEATS` runs of the real metric on fresh Gaussian draws (retrained: mean 0, sd `SPREAD`;
-# unlearned: mean shift * SPREAD, sd ratio * SPREAD), simulated once and shipped as projection_table.npz.
+# Each cell is the mean of 100 runs of the real metric on fresh Gaussian draws (retrained: mean 0, sd 1.5, wide enough
+# that the score no longer depends on it), simulated once and shipped as projection_table.npz.
 #
-# How to make it (about 5 minutes on one core): python -m local_eval.metric.uncertainty.projection
+# How to make it (about 5 minutes on one core): python -m studies.projections tables
 
 
 FILE = Path(__file__).with_name("projection_table.npz")
@@ -425,31 +211,12 @@ LOG_RATIOS = np.array(
     + [0, 0.07, 0.15, 0.25, 0.35, 0.5, 0.7, 0.9, 1.2, 1.6, 2.2, 3]
 )
 MODELS = np.array([64, 128, 256, 512, 1024])
-SPREAD = 1.5  # wide enough that the score no longer depends on it
-REPEATS = 100  # a cell is good to 10 %, a sum over cells to much less
 FLOOR = 1e-6  # points below this are none: log points stay finite
-
-
-def simulate_cell(shift: float, log_ratio: float, models: int, repeats: int, rng: np.random.Generator) -> np.ndarray:
-    """Points [repeats] of examples with this shift (in sd of retrained) and log spread ratio, by the real metric."""
-    retrained = rng.normal(0.0, SPREAD, (models, repeats))
-    unlearned = rng.normal(shift * SPREAD, np.exp(log_ratio) * SPREAD, (models, repeats))
-    return forgetting_points(example_epsilons(unlearned, retrained), models)
-
-
-def simulate_table(repeats: int = REPEATS) -> np.ndarray:
-    """Mean points, float64 [len(MODELS), len(SHIFTS), len(LOG_RATIOS)]; every cell has a seed of its own."""
-    table = np.empty((len(MODELS), len(SHIFTS), len(LOG_RATIOS)))
-    for place in np.ndindex(table.shape):
-        m, s, r = place
-        rng = np.random.default_rng([*place, 2023])
-        table[place] = simulate_cell(SHIFTS[s], LOG_RATIOS[r], int(MODELS[m]), repeats, rng).mean()
-    return table
 
 
 @lru_cache(maxsize=1)
 def load_table() -> np.ndarray:
-    """The shipped table, read-only: see `simulate_table`."""
+    """The shipped table, read-only."""
     with np.load(FILE, allow_pickle=False) as stored:
         table = stored["points"].astype(np.float64)
     table.setflags(write=False)
@@ -472,14 +239,7 @@ def gaussian_points(shifts: np.ndarray, log_ratios: np.ndarray, models: int) -> 
     return np.exp(look_up(np.stack(inside, axis=-1)))
 
 
-if __name__ == "__main__":
-    np.savez_compressed(FILE, points=simulate_table().astype(np.float32))
-    print(f"{FILE}: {FILE.stat().st_size} bytes")
-
-
 # From confidences of N models to the true (shift, log spread ratio) of each example, and on to points at a larger N.
-#
-# The steps are those of `projection.py`, which is the door to all this.
 
 
 PER_EXAMPLE = 8  # true pairs drawn from each example's posterior
@@ -516,11 +276,11 @@ def estimate(unlearned: np.ndarray, retrained: np.ndarray, independent: int) -> 
     redrawer = Redrawer(*sides)
     pairs = _unbiased(observed_pairs(*sides), redrawer)
     noise = pair_noise(redrawer.noise, pairs)
-    mixture = fit(pairs, noise, independent, WARM_ROUNDS)
+    mixture = fit_mixture(pairs, noise, independent, WARM_ROUNDS)
     # The noise depends on the true pairs: once more with better guesses of these than the observed ones.
     shares, means, _ = posterior(mixture, pairs, noise)
     noise = pair_noise(redrawer.noise, np.einsum("ek,ekd->ed", shares, means))
-    return Estimate(*sides, redrawer, pairs, noise, fit(pairs, noise, independent, ESTIMATE_ROUNDS))
+    return Estimate(*sides, redrawer, pairs, noise, fit_mixture(pairs, noise, independent, ESTIMATE_ROUNDS))
 
 
 def _unbiased(pairs: np.ndarray, redrawer: Redrawer) -> np.ndarray:

@@ -22,13 +22,12 @@ import numpy as np
 from scipy.special import betaincinv
 
 from local_eval.metric.fast_points import fast_points
-from local_eval.metric.uncertainty.projection import OUTLIER_SHARE, gaussian_points
+from local_eval.metric.uncertainty.projection import gaussian_points
+from local_eval.metric.uncertainty.sides import outlier_runs
 
 FACTORS = 8  # at most, beside those along a direction
 FOLLOWED = 2  # of these
 EDGE = 1.1  # times what independent examples would show at most: they exceed it by chance now and then
-OUTLIER_REACH = 3.6  # sd, by quartiles: a common factor alone seldom gets so far
-QUARTILES = 1.349  # sd of a normal distribution between its quartiles
 OWN_LEAST = 0.05  # share of its variance that every example keeps for itself
 LEAST = 1e-12  # keeps divisions by a spread finite
 
@@ -64,7 +63,7 @@ class Side:
     """
 
     def __init__(self, values: np.ndarray, person: np.ndarray):
-        is_outlier = find_outliers(values)
+        is_outlier = outlier_runs(values)
         self.models, self.person = len(values), person
         kept = values[~is_outlier]
         self.place, self.spread = kept.mean(axis=0), np.maximum(kept.std(axis=0, ddof=1), LEAST)
@@ -127,14 +126,6 @@ def pool_outliers(sides: Sequence[Side]) -> None:
         side.outliers, side.seen = together, len(together) / len(sides)
 
 
-def find_outliers(values: np.ndarray) -> np.ndarray:
-    """Which models [N] are far off on many examples; none if it would be half of them."""
-    low, place, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)  # not moved by a fifth of the runs
-    off = np.abs(values - place) > OUTLIER_REACH * np.maximum(high - low, LEAST) / QUARTILES
-    is_outlier = off.mean(axis=1) > OUTLIER_SHARE
-    return is_outlier if is_outlier.mean() < 0.5 else np.zeros(len(values), dtype=bool)
-
-
 def leading_factors(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores [n, K], loadings [K, E] and what is left [n, E] of standardised residuals [n, E]."""
     n, examples = residuals.shape
@@ -166,7 +157,7 @@ def shared_within(residuals: np.ndarray, person: np.ndarray) -> float:
 # Fresh draws of a whole grading: N unlearned and N retrained models, and the points they would earn.
 #
 # The true shift and spread ratio of an example are the seen ones with their noise taken out, as else it would be in
-# the redraws twice. What the models look like otherwise is `redraw_side.py`'s. Points are `fast_points`.
+# the redraws twice. What the models look like otherwise is in `Side`. Points are `fast_points`.
 
 
 FLAT = 1e-9  # a spread below this is none: the example has no noise to take out

@@ -19,7 +19,7 @@ from math import factorial
 import numpy as np
 
 from local_eval.metric.metric import quality_of
-from local_eval.metric.uncertainty.projection import Side, outlier_runs, read_side
+from local_eval.metric.uncertainty.sides import Side, outlier_runs, read_side
 
 CELLS = 1 << 16  # models x examples that a repair is scored on; more cost seconds and change little
 FLAT = 1e-6  # a spread below this cannot be repaired by stretching
@@ -61,8 +61,8 @@ def gap(unlearned: np.ndarray, retrained: np.ndarray, quality: float, utility: f
     """
     chosen = some_examples(*unlearned.shape)
     ours, theirs = unlearned[:, chosen], retrained[:, chosen]
-    is_outlier = outlier_runs(ours)
-    more = is_outlier.sum() > outlier_runs(theirs).sum()
+    is_outlier = outlier_runs(unlearned)
+    more = is_outlier.sum() > outlier_runs(retrained).sum()
     keys = ("centre", "spread", *(["outliers"] if more else []))
     bench = _Bench(ours, theirs, read_side(ours), read_side(theirs), is_outlier)
     found = {which: bench.quality(which) for which in subsets(keys)}

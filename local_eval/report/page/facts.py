@@ -10,7 +10,7 @@ import numpy as np
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import BUCKET, EPSILON_CAP, example_epsilons, forgetting_points
 from local_eval.metric.score import confidences
-from local_eval.metric.uncertainty.projection import observed_pairs, outlier_runs, read_side
+from local_eval.metric.uncertainty.sides import observed_pairs, outlier_runs, read_side
 from local_eval.report.page.diagnosis import Gap, gap, some_examples
 from local_eval.store.records import SPLITS, Record
 from local_eval.tasks.task import Task

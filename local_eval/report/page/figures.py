@@ -25,11 +25,9 @@ from local_eval.metric.uncertainty.projection import (
     FLOOR,
     LOG_RATIOS,
     MODELS,
-    REPEATS,
     SHIFTS,
     gaussian_points,
     load_table,
-    simulate_cell,
 )
 from local_eval.report.page.facts import KINDS, Facts, spread_out, standing
 from local_eval.store.records import SPLITS
@@ -135,7 +133,7 @@ def plain(name: str, longest: int = 30) -> str:
 #
 # From 64 models on it is the projection's own table. Below, two more N are tabulated here, in the same way.
 #
-# How to make the table (about 5 minutes on one core): python -m local_eval.report.page.figures
+# How to make both tables (about 8 minutes on one core): python -m studies.projections tables
 
 
 FILE = Path(__file__).with_name("contours.npz")
@@ -166,21 +164,6 @@ def ground(shifts: np.ndarray, log_ratios: np.ndarray, models: int) -> np.ndarra
     """Smoothed points [ratios, shifts] on a grid, for contours."""
     grid = np.meshgrid(shifts, log_ratios)
     return np.exp(gaussian_filter(np.log(expected_points(*grid, models)), SMOOTH, mode="nearest"))
-
-
-def simulate_few(repeats: int = REPEATS) -> np.ndarray:
-    """Mean points [2, shifts, ratios] at N = 16 and 32; every cell has a seed of its own."""
-    table = np.empty((len(FEW), len(SHIFTS), len(LOG_RATIOS)))
-    for place in np.ndindex(table.shape):
-        n, s, r = place
-        rng = np.random.default_rng([*place, 2024])
-        table[place] = simulate_cell(SHIFTS[s], LOG_RATIOS[r], int(FEW[n]), repeats, rng).mean()
-    return table
-
-
-if __name__ == "__main__":
-    np.savez_compressed(FILE, points=simulate_few().astype(np.float32))
-    print(f"{FILE}: {FILE.stat().st_size} bytes")
 
 
 # Figures of the forget examples: their epsilons, their confidences, and the plane of shift and spread.

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from local_eval.metric.measures import CLEAR, FAR, PERFECT, perfect_pairs, quality
-from local_eval.metric.measures import controls_measures as measures
+from local_eval.metric.measures import CLEAR, FAR, MEASURES, PERFECT, measured, perfect_pairs, quality
 from tests.metric.measures.made import outputs
 
 
@@ -14,8 +13,8 @@ def pool():
 
 
 def words(pool, **changes):
-    found = measures(outputs(1, models=32, **changes), pool[:32], perfect_pairs(pool, 32, 4))
-    return {measure.key: measure.words for measure in found}
+    sides = outputs(1, models=32, **changes), pool[:32], perfect_pairs(pool, 32, 4)
+    return {key: measured(MEASURES[key], *sides).words for key in ("test_control", "retain_control")}
 
 
 def test_a_method_that_changes_the_forget_set_alone_leaves_them_at_their_ceiling(pool):

@@ -1,11 +1,13 @@
 """Words follow from how far a value is from what perfect gradings give, and on which side."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from local_eval.metric.measures import BETTER, CLEAR, FAR, PERFECT, SLIGHT, MeasureSpec, judged
 
-ACCURACY = MeasureSpec("a", "an accuracy", 1, 0.05, 0.2, "")
+ACCURACY = MeasureSpec("a", "an accuracy", 1, 0.05, 0.2, "", lambda ours, theirs: 0.0)
 PERFECT_VALUES = 0.5 + 0.01 * np.array([-1, -0.5, 0, 0.5, 1])
 
 
@@ -17,7 +19,7 @@ def test_a_value_is_called_by_its_distance(value, words):
 
 
 def test_either_side_is_off_where_neither_is_better():
-    assert judged(MeasureSpec("b", "", 0, 0.05, 0.2, ""), 0.4, PERFECT_VALUES).words == CLEAR
+    assert judged(replace(ACCURACY, worse=0), 0.4, PERFECT_VALUES).words == CLEAR
 
 
 def test_the_band_holds_fresh_perfect_values_as_often_as_it_says():

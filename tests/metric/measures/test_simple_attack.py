@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from local_eval.metric.measures import FAR, PERFECT, attack, losses
-from local_eval.metric.measures import simple_attack_measures as measures
+from local_eval.metric.measures import FAR, MEASURES, PERFECT, attack, losses, measured
 from tests.metric.measures.made import outputs
+
+SPEC = MEASURES["simple_attack"]
 
 
 def test_losses_are_cross_entropies():
@@ -23,12 +24,12 @@ def test_members_with_small_losses_are_found():
 
 def test_forget_examples_that_are_easy_for_retrained_models_too_are_no_fault():
     ours, theirs = outputs(1, models=16, shift=1.0), outputs(2, models=16, shift=1.0)
-    (alike,) = measures(ours, theirs)
+    alike = measured(SPEC, ours, theirs, [])
     assert alike.perfect > 0.6
     assert alike.words == PERFECT
-    (better,) = measures(replace(ours, forget=ours.forget + 6), theirs)
+    better = measured(SPEC, replace(ours, forget=ours.forget + 6), theirs, [])
     assert better.words == FAR
 
 
 def test_too_few_examples_give_no_attack():
-    assert measures(outputs(1, 16, examples=5), outputs(2, 16, examples=5)) == []
+    assert measured(SPEC, outputs(1, 16, examples=5), outputs(2, 16, examples=5), []) is None

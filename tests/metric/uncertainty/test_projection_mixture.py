@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from local_eval.metric.uncertainty.projection import Mixture, fit, improve, log_likelihood, posterior
+from local_eval.metric.uncertainty.mixture import Mixture, fit_mixture, improve, log_likelihood, posterior
 
 
 def some_pairs(examples: int = 60):
@@ -66,6 +66,6 @@ def test_no_round_of_em_lowers_the_likelihood():
 def test_a_true_point_is_not_smeared_over_the_width_of_the_noise():
     rng = np.random.default_rng(0)
     noise = np.repeat(0.03 * np.eye(2)[None], 300, axis=0)
-    mixture = fit(rng.multivariate_normal([0, 0], noise[0], 300), noise, 300, 100)
+    mixture = fit_mixture(rng.multivariate_normal([0, 0], noise[0], 300), noise, 300, 100)
     assert np.sqrt(np.abs(mixture.covariances)).max() < 0.05
     assert np.abs(mixture.means).max() < 0.05

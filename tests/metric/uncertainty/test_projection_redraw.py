@@ -2,16 +2,8 @@
 
 import numpy as np
 
-from local_eval.metric.uncertainty.projection import (
-    blurred_as,
-    estimate,
-    observed_pairs,
-    pair_noise,
-    place_and_spread,
-    read_side,
-    sharpen,
-    weighted_quantiles,
-)
+from local_eval.metric.uncertainty.projection import blurred_as, estimate, pair_noise, sharpen, weighted_quantiles
+from local_eval.metric.uncertainty.sides import observed_pairs, place_and_spread, read_side
 from studies.projections import family, skewed
 from tests.metric.draws import draw
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from local_eval.metric.uncertainty.projection import l_form, place_and_spread, read_side
+from local_eval.metric.uncertainty.sides import l_form, place_and_spread, read_side
 
 
 def test_the_form_is_that_of_l_moments_by_their_definition_over_subsets():

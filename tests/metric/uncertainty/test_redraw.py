@@ -6,13 +6,13 @@ import pytest
 from local_eval.metric.uncertainty.redraw import (
     Picks,
     Side,
-    find_outliers,
     fit,
     leading_factors,
     pool_outliers,
     shared_within,
     shrink,
 )
+from local_eval.metric.uncertainty.sides import outlier_runs
 from studies.projections import correlated, family
 
 MODELS, EXAMPLES = 64, 80
@@ -90,7 +90,7 @@ def test_outlier_runs_are_set_apart_and_come_back_about_as_often():
     values[[3, 40, 50]] += 6
     side = settled(values)
     assert side.outliers.shape == (3, EXAMPLES) and abs(side.place.mean()) < 0.1
-    assert find_outliers(drawn(side, 30)).mean() == pytest.approx(3.5 / 65, abs=0.03)
+    assert outlier_runs(drawn(side, 30)).mean() == pytest.approx(3.5 / 65, abs=0.03)
     other = settled(values[:, ::-1] * 0 + np.random.default_rng(1).normal(0, 1, (MODELS, EXAMPLES)))
     pool_outliers([side, other])
     assert side.seen == other.seen == 1.5 and len(other.outliers) == 3
