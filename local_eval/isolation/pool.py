@@ -211,7 +211,8 @@ class Workers:
         self._pool.stop()
         for process in self._spawning.made:  # all at once; pebble asks one after the other
             with contextlib.suppress(ValueError):  # closed: it has ended
-                process.terminate()
+                if process.is_alive():  # one that could not be started never was
+                    process.terminate()
         self._pool.join()
         end_strangers(self._before)
         remove_of_the_dead()
