@@ -90,8 +90,9 @@ def work_here(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(stage, "run_jobs", in_this_process)
 
 
-def in_this_process(function, argument, indices, *_, **__):
+def in_this_process(function, argument, indices, workers, *_, **__):
     """Stands in for `run_jobs`; a run still gets a process of its own."""
+    assert isinstance(workers, int), "run_jobs takes a number"
     return ((index, function(argument, index)) for index in indices)
 
 

@@ -294,3 +294,29 @@ def test_the_page_the_rows_and_the_board_keep_them_apart(made, tmp_path, capsys,
     graded(made, "grade", "ours.npy", "--retrained", "theirs.npz")
     assert "no report: ScoreError: " in (said := capsys.readouterr().err) and "knows no accuracies" in said
     assert any(row["error"] is None and row["score"] != row["score"] for row in local_eval.graded(made / "out"))
+
+
+def test_checkpoints_are_looked_at_from_where_a_grading_was_stopped_in_a_folder_and_in_a_zip(made, tiny, monkeypatch):
+    look, looked = grade_checkpoints.one_checkpoint, []
+
+    def stopped_after_five(plan, index):
+        looked.append(index)
+        if len(looked) == 6:
+            raise KeyboardInterrupt
+        return look(plan, index)
+
+    shutil.make_archive(made / "nets", "zip", made / "nets")
+    for given in ("nets", "nets.zip"):
+        out = made / f"out of {given}"
+        shutil.copytree(made / "out", out, ignore=shutil.ignore_patterns("checkpoints-*", "given-*", "retrained-*"))
+        looked.clear()
+        monkeypatch.setattr(grade_checkpoints, "one_checkpoint", stopped_after_five)
+        with pytest.raises(KeyboardInterrupt):
+            grade_given_from(out, made / given)
+        assert looked == [0, 1, 2, 3, 4, 5]
+        grade_given_from(out, made / given)
+        assert looked[6:] == list(range(5, N))
+
+
+def grade_given_from(out, path):
+    return local_eval.grade(path, TINY, N, out, device="cpu")

@@ -402,7 +402,9 @@ def device_of(options: argparse.Namespace) -> str:
 
 def grade(options: argparse.Namespace) -> int:
     """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
-    names, grader = list(dict.fromkeys(options.submissions)), _grader(options)
+    names = list(dict.fromkeys(options.submissions))
+    _refuse_idle(options, [name for name in names if looks_like_checkpoints(name)])
+    grader = _grader(options)
     check_one = partial(_check_one, grader, options)
     grade_one = partial(_grade_checked, grader, options)
     if len(names) > 1:
@@ -411,6 +413,14 @@ def grade(options: argparse.Namespace) -> int:
     if not looks_like_checkpoints(names[0]):
         check_one(names[0])
     return grade_one(names[0])[0]
+
+
+def _refuse_idle(options: argparse.Namespace, given: list[str]) -> None:
+    """Raise ScoreError for options that would do nothing, since all that is to be graded is finished models."""
+    idle = [name for name in NEED_RUNS if getattr(options, name) not in (None, False, 1, "local")]
+    if given and idle:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise ScoreError(f"{names}: this needs runs that are made here, and {given[0]} holds finished models")
 
 
 def _check_one(grader: Grader, options: argparse.Namespace, name: str) -> None:
@@ -442,9 +452,6 @@ def _grade_checked(grader: Grader, options: argparse.Namespace, name: str) -> tu
 
 
 def _grade_checkpoints(grader: Grader, options: argparse.Namespace, path: Path) -> tuple[int, Score]:
-    if idle := [name for name in NEED_RUNS if getattr(options, name) not in (None, False, 1, "local")]:
-        names = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
-        raise ScoreError(f"{names}: this needs runs that are made here, and {path} holds finished models")
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
     if not options.no_report:
