@@ -29,7 +29,7 @@ OFFERED = {
     "load_task": "local_eval.tasks.loading",
     "logit_scaled_confidence": "local_eval.metric.metric",
     "project": "local_eval.metric.uncertainty.projection",
-    "read_score": "local_eval.report.table",
+    "read_score": "local_eval.report.result",
     "save_task": "local_eval.methods.task_files",
     "score_interval": "local_eval.metric.uncertainty.interval",
     "task_from": "local_eval.tasks.from_python",

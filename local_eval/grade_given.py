@@ -34,7 +34,7 @@ from local_eval.metric.given import MetricError, as_numbers, told_by_means
 from local_eval.metric.score import LEAST_RUNS, Score, ScoreError, compute_score, confidences
 from local_eval.metric.side_file import ENDINGS, KINDS, SideError, read_side
 from local_eval.report.prediction import as_json
-from local_eval.report.table import save_score
+from local_eval.report.result import save_score
 from local_eval.runs.checkpoints import Checkpoints
 from local_eval.runs.plan import Sandbox
 from local_eval.store.files import locked, write_atomically

@@ -38,7 +38,7 @@ from local_eval.oracles.oracles import OraclePlan, finish_oracles, load_pool, un
 from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
-from local_eval.report.table import repeats_fields, save_score
+from local_eval.report.result import repeats_fields, save_score
 from local_eval.runs.checkpoints import zip_checkpoints
 from local_eval.runs.one_run import finish_runs, finished_runs
 from local_eval.runs.plan import RunPlan, Sandbox, room_needed

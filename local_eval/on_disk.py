@@ -23,7 +23,7 @@ from local_eval.metric.given import MetricError
 from local_eval.metric.score import ScoreError, compute_score, confidences
 from local_eval.oracles.oracles import load_pool
 from local_eval.report.leaderboard import Entry, LeftOut
-from local_eval.report.table import content_of, read_score
+from local_eval.report.result import Result, read_score
 from local_eval.runs.one_run import finished_runs
 from local_eval.store.errors import InputError
 from local_eval.store.records import Record, RecordError, record_path
@@ -64,8 +64,8 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     for one in found:
         if not one.reason:
             try:
-                content = _scored(grader, one, oracles)
-                rows.append(Entry(one.name, content, confidences(_in_order(one.runs), labels), _official(one)))
+                result = _scored(grader, one, oracles)
+                rows.append(Entry(one.name, result, confidences(_in_order(one.runs), labels), _official(one)))
             except MetricError as error:
                 left_out.append(LeftOut(one.name, str(error)))
     if not rows:
@@ -201,16 +201,16 @@ def _kind(one: Found) -> str:
     return " and ".join(devices)
 
 
-def _scored(grader: Grader, one: Found, oracles: list[Record]) -> dict:
-    """score.json's content at the grader's N."""
+def _scored(grader: Grader, one: Found, oracles: list[Record]) -> Result:
+    """Its result at the grader's N."""
     content = one.content
     half = min(len(oracles) // 2, grader.runs)
     expected = {"runs": grader.runs, "missing_runs": [], "ceiling_runs": half}
     if NEW in content and all(content.get(key) == value for key, value in expected.items()):
-        return content
+        return Result(content)
     score = compute_score(one.runs, oracles, *grader.labels_and_persons, original=grader.original())
     about = {key: content.get(key) for key in ("made_from", "settings", "torch", "device", "seed")}
-    return content_of(score, one.name, grader.task.name, about)
+    return Result.of(score, one.name, grader.task.name, about)
 
 
 def _official(one: Found) -> bool:

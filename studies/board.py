@@ -13,7 +13,6 @@ import csv
 import io
 import json
 import random
-import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,12 +31,12 @@ from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission
 from local_eval.metric.given import MetricError
 from local_eval.metric.score import OFFICIAL_RUNS, Score, ScoreError, check_runs
+from local_eval.report.columns import Column, as_csv
 from local_eval.report.prediction import FLOOR, Curve, Fit, covers, read_off
-from local_eval.report.table import projected_score
+from local_eval.report.result import at_official_n, command_line
 from local_eval.store.errors import InputError
 from local_eval.store.files import write_atomically
 from local_eval.store.records import RecordError
-from local_eval.tasks.names import option_words, split_changes
 
 RANKS = range(1, 9)
 SPLITS = ("public", "private", "unknown")
@@ -211,16 +210,12 @@ def measured_value(score: Score) -> tuple[float, float, float]:
 
     Where the projection has no answer (fewer than 24 runs, everything told apart) the score at the runs' N stands in.
     """
-    return projected_score(score) if score.projected else (score.score, *score.interval)
+    return at_official_n(score.projected, score.utility) if score.projected else (score.score, *score.interval)
 
 
 def command(row: Row, grader: Grader, runs: int) -> str:
     """The command that grades one row alone; places on this machine are left out."""
-    spec, _ = split_changes(grader.task_spec)
-    task = [spec if spec.endswith(".py") else spec.partition(":")[0], *option_words(grader.task_spec)]
-    seed = ["--seed", str(grader.seed)] if grader.seed else []
-    start = ["python", "-m", "local_eval", "grade"]
-    return shlex.join([*start, row.variant, "--task", *task, "--runs", str(runs), *seed])
+    return command_line("grade", [row.variant], grader.task_spec, runs, grader.seed)
 
 
 def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:
@@ -229,18 +224,27 @@ def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *MEASURED])
-    for one in graded:
-        numbers = _numbers(one.score) if one.score else [""] * 4
-        runs = one.score.runs if one.score else grader.runs
-        writer.writerow([*astuple(one.row), runs, *numbers, command(one.row, grader, runs)])
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, as_csv(columns_of(grader), graded).encode())
 
 
-def _numbers(score: Score) -> list[str]:
-    return [f"{value:.6g}" for value in (*measured_value(score), score.utility)]
+def columns_of(grader: Grader) -> list[Column]:
+    """The columns of the board's file, read from `Graded`: the row's own, and MEASURED."""
+
+    def runs(one: Graded) -> int:
+        return one.score.runs if one.score else grader.runs
+
+    numbers = [Column(name, name, _number(which)) for which, name in enumerate(MEASURED[1:-1])]
+    commands = Column("command", "command", lambda one: command(one.row, grader, runs(one)))
+    return [*(Column(name, name, _own(name)) for name in COLUMNS), Column("N", "N", runs), *numbers, commands]
+
+
+def _own(name: str) -> Callable[[Graded], object]:
+    return lambda one: getattr(one.row, name)
+
+
+def _number(which: int) -> Callable[[Graded], str | None]:
+    """What was measured, its two ends or the utility; None without a score."""
+    return lambda one: one.score and f"{(*measured_value(one.score), one.score.utility)[which]:.6g}"
 
 
 # The command `board`.

@@ -18,7 +18,7 @@ from local_eval.metric.metric import confidences_of
 from local_eval.metric.score import ScoreError
 from local_eval.on_disk import entries
 from local_eval.oracles import oracles as oracle_room
-from local_eval.report.table import read_score
+from local_eval.report.result import read_score
 from local_eval.runs.checkpoints import checkpoint_name
 from local_eval.store.records import Evaluation, Record, record_in, record_path, save_record
 from tests.conftest import GOOD, TINY, in_this_process

@@ -3,14 +3,18 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from local_eval.__main__ import main
 from local_eval.api import grade, with_given
+from local_eval.cli.looking import facts_of
 from local_eval.grade_given import WEIGHTS, Given, score_folder
 from local_eval.grader import Grader
 from local_eval.oracles.oracles import OraclePlan
+from local_eval.report.leaderboard import Entry
+from local_eval.report.result import Result
 from local_eval.store.errors import InputError
 from local_eval.store.sealed import load_state
 from local_eval.tasks.evaluate import initial_net
@@ -71,6 +75,18 @@ def test_an_original_that_is_the_tasks_own_meets_its_results(tmp_path, submissio
     same, _ = graded(with_changes(TINY, {"original": str(tmp_path / "copy.pth")}), tmp_path / "out", submission())
     assert everything(tmp_path / "out") == before
     assert same.original_file == own.original_file and same.other_original() == ()
+
+
+def test_a_leaderboard_of_the_tasks_own_original_does_not_speak_of_another(tmp_path, mine):
+    for number in (5, None):
+        grader = Grader(TINY, tmp_path / "out", RUNS)
+        grader.finish_originals()
+        path = mine(number) if number else tmp_path / "copy.pth"
+        if not number:
+            torch.save(load_state(grader.original_file), path)
+        named = Grader(with_changes(TINY, {"original": str(path)}), tmp_path / "out", RUNS)
+        found = [Entry("a", Result({"ceiling": 0.2, "ceiling_interval": [0, 1]}), np.zeros((1, 1)))]
+        assert ("original" in facts_of(named, found)) == bool(number)
 
 
 def test_an_original_graded_first_does_not_take_the_place_of_the_tasks_own(tmp_path, submission, mine):

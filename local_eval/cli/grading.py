@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
@@ -23,14 +22,22 @@ from local_eval.methods.settings import label
 from local_eval.methods.submission import SUBMISSIONS, Submission, looks_like_checkpoints, submission_names
 from local_eval.metric.metric import example_epsilons
 from local_eval.metric.score import Score, ScoreError, check_runs, confidences
-from local_eval.metric.uncertainty.paired import comparison_of
 from local_eval.on_disk import graded_confidences
 from local_eval.oracles.oracles import save_pool
-from local_eval.report.compare import Graded, around_markers, as_json, markdown, write_between_markers
-from local_eval.report.page.facts import Results, measures_in
+from local_eval.report.compare import (
+    Compared,
+    around_markers,
+    as_json,
+    markdown,
+    pairs_in_words,
+    table_of_several,
+    write_between_markers,
+)
+from local_eval.report.page.facts import PageSource, measures_in
 from local_eval.report.page.render import write_page
 from local_eval.report.prediction import in_words
-from local_eval.report.table import originals_line, read_score, repeats_line, table
+from local_eval.report.result import Result
+from local_eval.report.table import originals_line, repeats_line, table
 from local_eval.runs.check import check_submission
 from local_eval.runs.one_run import finished_runs
 from local_eval.runs.plan import Sandbox
@@ -90,10 +97,7 @@ def tell_pairs(grader: Grader, scores: dict[str, Score]) -> None:
     labels, persons = grader.labels_and_persons
     oracles = confidences(grader.cached_oracles()[: grader.runs], labels)
     runs = {name: graded_confidences(grader, name) for name in scores}
-    for first, second in combinations(scores, 2):
-        utilities = scores[first].utility, scores[second].utility
-        found = comparison_of(runs[first], runs[second], oracles, persons, utilities)
-        print(found.in_words(first, second))
+    print(*pairs_in_words(scores, runs, oracles, persons), sep="\n")
 
 
 # Make and score the runs of a submission: with one seed or several, from one original model and also from several.
@@ -152,8 +156,6 @@ def _score(grader: Grader, submission: Submission, options: argparse.Namespace) 
 # `grade a b c`: one after the other, and a table at the end. What goes wrong with one leaves the others theirs.
 
 
-HEAD = ("", "N", "score", "90 % interval", "of ceiling", "RA", "TA", "s / run")
-LONGEST = 120  # characters of a reason in the table; it was told in full before
 RUNS_FAILED = "runs failed, as told above"
 
 
@@ -190,30 +192,6 @@ def grade_several(
     return 1 if failed else max(codes.values())
 
 
-def table_of_several(names: list[str], scores: dict[str, Score], failed: dict[str, str]) -> str:
-    """One row each, in the order in which they were given: aligned columns, or why there is no score."""
-    rows = [HEAD, *(_row(name, scores[name]) for name in names if name in scores)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    widths[0] = max(len(name) for name in names)
-    lines = []
-    for name, row in [("", HEAD), *((name, _row(name, scores[name]) if name in scores else None) for name in names)]:
-        if row is None:
-            reason = " ".join(failed[name].split())
-            lines.append(f"{name:<{widths[0]}}  failed: {reason[:LONGEST]}{' ...' if len(reason) > LONGEST else ''}")
-        else:
-            cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:])]
-            lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells]))
-    return "\n".join(lines)
-
-
-def _row(name: str, s: Score) -> tuple[str, ...]:
-    low, high = s.interval
-    invalid = " (not valid: over the limit)" if s.within_budget is False else ""
-    cells = (f"{s.score:.4f}{invalid}", f"{low:.4f} to {high:.4f}", f"{s.quality_over_ceiling:.2f}")
-    seconds = "-" if s.seconds_per_run != s.seconds_per_run else f"{s.seconds_per_run:.2f}"
-    return (name, str(s.runs), *cells, f"{s.retain_accuracy:.3f}", f"{s.test_accuracy:.3f}", seconds)
-
-
 # Draw the page of a graded method from what lies on disk: for `report`, and at the end of `grade`.
 
 
@@ -239,12 +217,12 @@ def draw_report(grader: Grader, submission: Submission | Path, images: bool = Tr
     else:
         folder, score, records = _of_runs(grader, submission)
         named = _as_given(submission)
-    results = _results(grader, folder, score, records, _command(named, score))
-    _check_fit(results)
-    return write_page(results, folder, images)
+    source = _results(grader, folder, score, records, _command(named, score))
+    _check_fit(source)
+    return write_page(source, folder, images)
 
 
-def _of_runs(grader: Grader, submission: Submission) -> tuple[Path, dict, dict[int, Record]]:
+def _of_runs(grader: Grader, submission: Submission) -> tuple[Path, Result, dict[int, Record]]:
     plan = grader.run_plan(submission)
     folder = grader.score_folder(plan.folder_name)
     score = _score_in(folder, submission.label)
@@ -255,17 +233,17 @@ def _of_runs(grader: Grader, submission: Submission) -> tuple[Path, dict, dict[i
     return folder, score, {k: run for k, run in done.items() if k not in missing}
 
 
-def _of_checkpoints(grader: Grader, path: Path) -> tuple[Path, dict, dict[int, Record]]:
+def _of_checkpoints(grader: Grader, path: Path) -> tuple[Path, Result, dict[int, Record]]:
     side = find_given(grader, path, "unlearned", look=False)
     folder = score_folder(grader, side)
     return folder, _score_in(folder, path.name), {record.identity["index"]: record for record in side.records}
 
 
-def _score_in(folder: Path, submission: str) -> dict:
+def _score_in(folder: Path, submission: str) -> Result:
     again = f"python -m local_eval grade {submission}"
     if not (folder / "score.json").exists():
         raise ScoreError(f"there is no score of {submission} in {folder}; make one first: {again}")
-    score = read_score(folder / "score.json")
+    score = Result.read(folder / "score.json")
     if gone := [key for key in NEEDED if key not in score]:
         raise ScoreError(f"{folder / 'score.json'} is of an earlier version, without {gone[0]}; score again: {again}")
     if score["score"] is None:
@@ -276,7 +254,7 @@ def _score_in(folder: Path, submission: str) -> dict:
     return score
 
 
-def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Record], command: str) -> Results:
+def _results(grader: Grader, folder: Path, score: Result, records: dict[int, Record], command: str) -> PageSource:
     runs = score["runs"]
     if not grader.original_records():
         raise ScoreError("a page shows the original model, and none is there: both sides were given")
@@ -289,16 +267,16 @@ def _results(grader: Grader, folder: Path, score: dict, records: dict[int, Recor
     (original,) = Grader.original_records(grader)  # the official one, also where runs start from several
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
     others, measures = _others(folder, score), measures_in(score)
-    return Results(score, records, pool, original, grader.task, command, failures, others, measures)
+    return PageSource(score, records, pool, original, grader.task, command, failures, others, measures)
 
 
-def _check_fit(results: Results) -> None:
+def _check_fit(source: PageSource) -> None:
     """Raise ScoreError if these are not the models that the score was made from."""
-    labels = results.task.forget.labels.cpu().numpy()
-    runs = [results.unlearned[k] for k in sorted(results.unlearned)]
-    some = [confidences(models, labels)[:, :CHECKED] for models in (runs, results.retrained)]
-    if example_epsilons(*some).tolist() != results.score["epsilons"][:CHECKED]:
-        raise ScoreError(f"runs or oracles have changed since they were scored; grade again: {results.command}")
+    labels = source.task.forget.labels.cpu().numpy()
+    runs = [source.unlearned[k] for k in sorted(source.unlearned)]
+    some = [confidences(models, labels)[:, :CHECKED] for models in (runs, source.retrained)]
+    if example_epsilons(*some).tolist() != source.result["epsilons"][:CHECKED]:
+        raise ScoreError(f"runs or oracles have changed since they were scored; grade again: {source.command}")
 
 
 def _why(path: Path) -> str:
@@ -309,14 +287,14 @@ def _why(path: Path) -> str:
         return "the reason was not kept"
 
 
-def _others(folder: Path, score: dict) -> tuple[dict, ...]:
+def _others(folder: Path, score: Result) -> tuple[Result, ...]:
     """What else was graded on this task at this N and seed; of a submission's versions the last."""
     found = {}
     for path in sorted(folder.parent.glob("*/score.json")):
         if path.parent == folder:
             continue
         try:
-            other = read_score(path)
+            other = Result.read(path)
             seeds = {other["seed"], score["seed"]} - {None}  # of checkpoints it is not known
             originals = {s.get("made_from", {}).get("original") for s in (other, score)} - {None}  # likewise
             one = len(seeds) < 2 and len(originals) < 2 and other["score"] is not None
@@ -334,7 +312,7 @@ def _as_given(submission: Submission) -> str:
     return submission.label if own else label(submission.path.name, submission.settings)
 
 
-def _command(named: str, score: dict) -> str:
+def _command(named: str, score: Result) -> str:
     spec, _ = split_changes(score["task_spec"])
     words = ["python", "-m", "local_eval", "grade", named, "--task", Path(spec).name]
     words += option_words(score["task_spec"])
@@ -504,7 +482,7 @@ def compare_all(options: argparse.Namespace) -> int:
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     if scores:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
-        graded = Graded(scores, *about)
+        graded = Compared(scores, *about, tuple(options.names or ()))
         print(markdown(graded))
         if len(scores) > 1 and (options.pairs or len(names) == 2):
             tell_pairs(grader, scores)

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import platform
-import shlex
 import shutil
 import sys
 import time
@@ -28,11 +27,11 @@ from local_eval.metric.measures import Labels
 from local_eval.metric.quick import FEWEST, QuickLook, quick_look
 from local_eval.metric.score import LEAST_RUNS, ScoreError, check_runs
 from local_eval.on_disk import entries
-from local_eval.report.leaderboard import Board, as_csv, as_json, as_text, make_board
+from local_eval.report.leaderboard import Entry, Leaderboard, as_csv, as_json, as_text, make_leaderboard
+from local_eval.report.result import command_line
 from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import write_atomically
 from local_eval.store.provenance import provenance
-from local_eval.tasks.names import option_words, split_changes
 
 # Do something again whenever a submission, or what it imports from common/, is saved.
 #
@@ -148,37 +147,34 @@ def leaderboard(options: argparse.Namespace) -> int:
     return 0
 
 
-def board_of(grader: Grader) -> Board:
+def board_of(grader: Grader) -> Leaderboard:
     """The board of a grader's task, N and seed; raises ScoreError if there is nothing on it."""
     found, left_out, oracles = entries(grader)
-    return make_board(found, left_out, oracles, grader.labels_and_persons[1], _facts(grader, found), _tell)
+    return make_leaderboard(found, left_out, oracles, grader.labels_and_persons[1], facts_of(grader, found), _tell)
 
 
-def _facts(grader: Grader, found) -> dict:
+def facts_of(grader: Grader, found: list[Entry]) -> dict:
+    """On what the entries of a leaderboard were graded, and the command that makes it again."""
     made = provenance(grader.device)
-    spec, _ = split_changes(grader.task_spec)
-    command = ["python", "-m", "local_eval", "leaderboard", "--task", spec.partition(":")[0]]
-    command += option_words(grader.task_spec)
-    command += ["--runs", str(grader.runs)] + (["--seed", str(grader.seed)] if grader.seed else [])
-    devices = {str(one.content.get("device")) for one in found}
+    devices = {str(one.result.get("device")) for one in found}
     return {
         "task": grader.task.name,
         "fingerprint": grader.fingerprint,
         "runs": grader.runs,
         "seed": grader.seed,
-        **({"original": name} if (name := grader.given_original) else {}),
-        "ceiling": found[0].content["ceiling"],
-        "ceiling_interval": found[0].content["ceiling_interval"],
+        **({"original": grader.given_original} if grader.other_original() else {}),
+        "ceiling": found[0].result["ceiling"],
+        "ceiling_interval": found[0].result["ceiling_interval"],
         "device": ", ".join(sorted(devices)),
         "hardware": made["hardware"],
-        "torch": ", ".join(sorted({str(one.content.get("torch")) for one in found})),
+        "torch": ", ".join(sorted({str(one.result.get("torch")) for one in found})),
         "commit": made["commit"],
-        "command": shlex.join(command),
+        "command": command_line("leaderboard", [], grader.task_spec, grader.runs, grader.seed),
     }
 
 
-def _as_html(board: Board) -> str:
-    from local_eval.report.board_page.render import page  # here, so that text needs no matplotlib
+def _as_html(board: Leaderboard) -> str:
+    from local_eval.report.page.leaderboard import page  # here, so that text needs no matplotlib
 
     return page(board)
 

@@ -1,4 +1,4 @@
-"""Several graded submissions in one table, as Markdown, JSON and rows for pandas.
+"""Several graded submissions beside each other: the comparison, what `grade a b c` ends with, and rows for pandas.
 
 How it is used: pandas.DataFrame(local_eval.graded("outputs"))
 """
@@ -10,19 +10,44 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from local_eval.methods.submission import Submission
 from local_eval.metric.score import Score
-from local_eval.report.table import of_ceiling, projected_score, read_score
+from local_eval.metric.uncertainty.paired import comparison_of
+from local_eval.report.columns import (
+    AT_512_WITH_ENDS,
+    AT_CAP,
+    FORGETTING_QUALITY,
+    INTERVAL,
+    METHOD,
+    OFFICIAL_PRIVATE,
+    OFFICIAL_RANK,
+    QUALITY_OF_CEILING,
+    RETAIN,
+    RUNS,
+    SCORE,
+    SCORE_IF_VALID,
+    SECONDS,
+    TEST,
+    UNSTATED,
+    Column,
+    Row,
+    aligned,
+    as_fields,
+    as_markdown,
+    cells,
+)
+from local_eval.report.result import Result, command_line
 from local_eval.store.files import OutputError, write_atomically
 from local_eval.store.provenance import provenance
 from local_eval.store.records import RecordError
-
-# Put a generated table between its markers in a page, such as README.md.
 
 
 def around_markers(path: Path, name: str) -> tuple[str, str]:
@@ -45,16 +70,18 @@ def write_between_markers(path: Path, name: str, text: str) -> None:
     write_atomically(path, f"{before}{text}\n{after}".encode())
 
 
-# Several graded submissions in one table: score with interval, accuracies, time, official score.
-
-
-NAMES = "method, rank, score, 90 % interval, of ceiling, at N = 512, RA, TA, at epsilon 50, s / run, official private"
-COLUMNS = NAMES.split(", ")
-HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
+COMPARED = (
+    replace(METHOD, show="`{}`".format), OFFICIAL_RANK, SCORE, INTERVAL, QUALITY_OF_CEILING, AT_512_WITH_ENDS, RETAIN,
+    TEST, AT_CAP, SECONDS, OFFICIAL_PRIVATE.titled("official private"),
+)  # fmt: skip
+IN_JSON = (
+    SCORE, INTERVAL, FORGETTING_QUALITY, replace(QUALITY_OF_CEILING, key="quality_over_ceiling"), AT_512_WITH_ENDS,
+    RETAIN, TEST, SECONDS, AT_CAP, OFFICIAL_RANK, OFFICIAL_PRIVATE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Graded:
+class Compared:
     """Several methods' scores on one task, and what they were graded with."""
 
     scores: dict[str, Score]
@@ -64,36 +91,31 @@ class Graded:
     runs: int
     seed: int
     device: str
+    names: tuple[str, ...] = ()  # what `compare` was asked for; empty where that was everything
+
+    def rows(self) -> list[Row]:
+        """A row for each method, in the order in which they were graded."""
+        return [row_of(name, Result.of(score, name, self.task, {})) for name, score in self.scores.items()]
 
 
-def markdown(graded: Graded) -> str:
+def row_of(name: str, result: Result) -> Row:
+    """The row of a method, with what its file says of the competition."""
+    rank, private = rank_and_official_score(name)
+    return Row(name, result, official_rank=rank, official_private=private)
+
+
+def markdown(compared: Compared) -> str:
     """The table, best score first, with what it was measured on."""
-    ranked_first = sorted(graded.scores.items(), key=lambda item: -item[1].score)
-    rows = [_markdown_row(name, score) for name, score in ranked_first]
-    ceiling = next(iter(graded.scores.values())).ceiling
-    facts = provenance(graded.device)
-    correlation, ranked = rank_agreement(graded.scores)
+    rows = sorted(compared.rows(), key=lambda row: -row.result["score"])
+    facts = provenance(compared.device)
+    correlation, ranked = rank_agreement(compared.scores)
     agreement = f" Spearman's correlation with the {ranked} official ranks: {correlation:.2f}." if ranked > 2 else ""
+    command = command_line("compare", [*compared.names], compared.spec, compared.runs, compared.seed)
     legend = (
-        f"Ceiling {ceiling:.4f}.{agreement} Task `{graded.task}`, N = {graded.runs}, seed {graded.seed}, "
-        f"{facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; "
-        f"`python -m local_eval compare --task {graded.spec.partition(':')[0]} --runs {graded.runs}`."
+        f"Ceiling {rows[0].result['ceiling']:.4f}.{agreement} Task `{compared.task}`, N = {compared.runs}, "
+        f"seed {compared.seed}, {facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; `{command}`."
     )
-    return "\n".join([HEAD, *rows, "", legend])
-
-
-def _markdown_row(name: str, s: Score) -> str:
-    rank, official = rank_and_official_score(name)
-    low, high = s.interval
-    return (
-        f"| `{name}` | {rank} | {s.score:.4f} | {low:.4f} to {high:.4f} | "
-        f"{s.quality_over_ceiling:.2f} | {_at_512(s)} | {s.retain_accuracy:.3f} | {s.test_accuracy:.3f} | "
-        f"{s.share_at_cap:.0%} | {s.seconds_per_run:.2f} | {official} |"
-    )
-
-
-def _at_512(s: Score) -> str:
-    return "-" if s.projected is None else "{:.4f} ({:.4f} to {:.4f})".format(*projected_score(s))
+    return "\n".join([*as_markdown(COMPARED, rows), "", legend])
 
 
 def rank_and_official_score(name: str) -> tuple[str, str]:
@@ -102,7 +124,7 @@ def rank_and_official_score(name: str) -> tuple[str, str]:
     text = "" if submission.settings else ast.get_docstring(submission.tree()) or ""
     rank = re.search(r"^Rank:\s+(\d+)", text, re.MULTILINE)
     score = re.search(r"private (0\.\d+)", text)
-    return rank.group(1) if rank else "-", f"{float(score.group(1)):.4f}" if score else "-"
+    return rank.group(1) if rank else UNSTATED, f"{float(score.group(1)):.4f}" if score else UNSTATED
 
 
 def rank_agreement(scores: dict[str, Score]) -> tuple[float, int]:
@@ -115,38 +137,103 @@ def rank_agreement(scores: dict[str, Score]) -> tuple[float, int]:
     return float(spearmanr(ours, [int(ranks[name]) for name in ranked]).statistic), len(ranked)
 
 
-def as_json(graded: Graded) -> str:
+def as_json(compared: Compared) -> str:
     """The same numbers for programs."""
-    methods = {
-        name: {
-            "score": s.score,
-            "interval": list(s.interval),
-            "forgetting_quality": s.forgetting_quality,
-            "quality_over_ceiling": s.quality_over_ceiling,
-            "projected": s.projected and list(projected_score(s)),
-            "retain_accuracy": s.retain_accuracy,
-            "test_accuracy": s.test_accuracy,
-            "seconds_per_run": s.seconds_per_run,
-            "share_at_cap": s.share_at_cap,
-            "official_rank": rank_and_official_score(name)[0],
-            "official_private": rank_and_official_score(name)[1],
-        }
-        for name, s in graded.scores.items()
-    }
-    about = {"task": graded.task, "fingerprint": graded.fingerprint, "runs": graded.runs, "seed": graded.seed}
-    first = next(iter(graded.scores.values()))
-    about |= {"ceiling": first.ceiling, "ceiling_runs": first.ceiling_runs}
-    correlation, ranked = rank_agreement(graded.scores)
+    rows = compared.rows()
+    about = {"task": compared.task, "fingerprint": compared.fingerprint, "runs": compared.runs, "seed": compared.seed}
+    about |= {key: rows[0].result[key] for key in ("ceiling", "ceiling_runs")}
+    correlation, ranked = rank_agreement(compared.scores)
     about |= {"rank_correlation": correlation if ranked > 2 else None, "ranked_methods": ranked}
-    return json.dumps({**about, **provenance(graded.device), "methods": methods}, indent=1) + "\n"
+    methods = {row.name: as_fields(IN_JSON, row) for row in rows}
+    return json.dumps({**about, **provenance(compared.device), "methods": methods}, indent=1) + "\n"
 
 
-PLAIN = ("submission", "task", "score", "forgetting_quality", "ceiling", "quality_over_ceiling", "score_over_ceiling")
-PLAIN += ("retain_accuracy", "test_accuracy", "share_at_epsilon_cap", "seconds_per_run")
-PLAIN += ("runs", "seed", "device", "torch", "when")
-SIDES = ("unlearned", "retrained")  # the file of models that were made elsewhere
-NUMBERS = {"score", "forgetting_quality", "ceiling", "quality_over_ceiling", "score_over_ceiling", "retain_accuracy"}
-NUMBERS |= {"test_accuracy", "share_at_epsilon_cap", "seconds_per_run"}
+def pairs_in_words(
+    scores: Mapping[str, Score], runs: Mapping[str, np.ndarray], oracles: np.ndarray, persons: np.ndarray
+) -> list[str]:
+    """A line for every two methods: better, worse or cannot tell.
+
+    Args:
+        scores: by name of the method.
+        runs: by the same names, confidences [N, E].
+        oracles: confidences [N, E] that all were graded against.
+        persons: [E] as in `score_interval`.
+    """
+    found = []
+    for first, second in combinations(scores, 2):
+        utilities = scores[first].utility, scores[second].utility
+        found.append(comparison_of(runs[first], runs[second], oracles, persons, utilities).in_words(first, second))
+    return found
+
+
+SEVERAL = (
+    METHOD.titled(""), RUNS, SCORE_IF_VALID, INTERVAL, QUALITY_OF_CEILING, RETAIN, TEST, SECONDS
+)  # fmt: skip
+LONGEST = 120  # characters of a reason in the table; it was reported in full before
+
+
+def table_of_several(names: Sequence[str], scores: Mapping[str, Score], failed: Mapping[str, str]) -> str:
+    """One row each, in the order in which they were given: aligned columns, or why there is no score."""
+    rows = [Row(name, Result.of(scores[name], name, "", {})) for name in names if name in scores]
+    head, *known = cells(SEVERAL, rows)
+    lines = {row.name: line for row, line in zip(rows, known)}
+    lines |= {name: [name, f"failed: {_shortened(failed[name])}"] for name in names if name not in lines}
+    return "\n".join(aligned(SEVERAL, [head, *(lines[name] for name in names)]))
+
+
+def _shortened(reason: str) -> str:
+    text = " ".join(reason.split())
+    return text[:LONGEST] + (" ..." if len(text) > LONGEST else "")
+
+
+NUMBERS = {
+    "score", "forgetting_quality", "ceiling", "quality_over_ceiling", "score_over_ceiling", "retain_accuracy",
+    "test_accuracy", "share_at_epsilon_cap", "seconds_per_run",
+}  # fmt: skip
+
+
+def _field(key: str) -> Column:
+    """A single value of score.json."""
+    unknown = math.nan if key in NUMBERS else None
+    return Column(key, key, lambda result: unknown if result.get(key) is None else result[key])
+
+
+def _end(key: str, which: int) -> Column:
+    """An end of the interval."""
+
+    def read(result: Result) -> float:
+        end = (result.get("interval") or (None, None))[which]
+        return math.nan if end is None else float(end)
+
+    return Column(key, key, read)
+
+
+def _given(side: str) -> Column:
+    """The file of models that were made elsewhere."""
+    return Column(side, side, lambda result: result[side]["from"] if result.get(side) else None)
+
+
+def _of_ceiling(result: Result) -> float:
+    """Earlier versions did not say it."""
+    known = result.get("quality_over_ceiling")
+    if known is None and {"forgetting_quality", "ceiling"} <= {key for key in result if result[key] is not None}:
+        return result.quality_over_ceiling
+    return math.nan if known is None else known
+
+
+GRADED = (
+    *map(_field, ("submission", "task", "score", "forgetting_quality", "ceiling")),
+    Column("quality_over_ceiling", "quality_over_ceiling", _of_ceiling),
+    *map(_field, ("score_over_ceiling", "retain_accuracy", "test_accuracy", "share_at_epsilon_cap", "seconds_per_run")),
+    *map(_field, ("runs", "seed", "device", "torch", "when")),
+    _end("interval_low", 0),
+    _end("interval_high", 1),
+    Column("missing_runs", "missing_runs", lambda result: len(result.get("missing_runs", [])) if result else None),
+    Column("notes", "notes", lambda result: "; ".join(result.get("notes", [])) if result else None),
+    _given("unlearned"),
+    _given("retrained"),
+)
+NOTHING = Result({})
 
 
 def graded(out: str | os.PathLike = "outputs", task: str | None = None) -> list[dict]:
@@ -166,7 +253,7 @@ def graded(out: str | os.PathLike = "outputs", task: str | None = None) -> list[
     folder = Path(out)
     if not folder.is_dir():
         raise RecordError(f"{folder} is no folder of results; grade something first, or give the --out that you used")
-    rows = [_row(path) for path in sorted(folder.rglob("score.json"))]
+    rows = [graded_row(path) for path in sorted(folder.rglob("score.json"))]
     rows = [row for row in rows if task is None or row["task"] == task or (row["error"] and _of(row, task))]
     return sorted(rows, key=lambda row: (str(row["task"]), -row["score"] if row["score"] == row["score"] else math.inf))
 
@@ -176,30 +263,23 @@ def _of(row: dict, task: str) -> bool:
     return any(part.rpartition("-")[0] == task for part in Path(row["path"]).parts)
 
 
-def _row(path: Path) -> dict:
-    row = dict.fromkeys(PLAIN) | dict.fromkeys(NUMBERS, math.nan)
-    row |= {"interval_low": math.nan, "interval_high": math.nan, "missing_runs": None, "notes": None} | dict.fromkeys(
-        SIDES
-    )
-    row |= {"path": str(path), "error": None}
+def graded_row(path: Path) -> dict:
+    """The row of one score.json, damaged or not."""
+    more = {"path": str(path), "error": None}
     try:
-        return row | _said(read_score(path))
+        return _checked(Result.read(path)) | more
     except RecordError as error:
-        return row | {"error": str(error)}
+        more["error"] = str(error)
     except (KeyError, TypeError, ValueError) as error:
-        return row | {"error": f"{path} is no score of this kit ({type(error).__name__}: {error})"}
+        more["error"] = f"{path} is no score of this kit ({type(error).__name__}: {error})"
+    return as_fields(GRADED, NOTHING) | more
 
 
-def _said(content: dict) -> dict:
-    """What a score.json says; what it does not say, or says is unknown, is left out."""
-    low, high = content["interval"]
-    said = {key: content[key] for key in PLAIN if content.get(key) is not None}
-    if "quality_over_ceiling" not in said and {"forgetting_quality", "ceiling"} <= said.keys():  # of earlier versions
-        said["quality_over_ceiling"] = of_ceiling(said)
-    known = "score" in said or ("forgetting_quality" in said and "score" in content)  # without accuracies: no score
-    if any(not isinstance(said[key], int | float) for key in NUMBERS & said.keys()) or not known:
+def _checked(result: Result) -> dict:
+    """The row of a score.json; raises KeyError, TypeError or ValueError for one that is none of this kit."""
+    _, _ = result["interval"]
+    row = as_fields(GRADED, result)
+    known = result.get("score") is not None or ("score" in result and result.get("forgetting_quality") is not None)
+    if any(not isinstance(row[key], int | float) for key in NUMBERS) or not known:
         raise ValueError("its numbers are none")
-    more = {"missing_runs": len(content.get("missing_runs", [])), "notes": "; ".join(content.get("notes", []))}
-    more |= {side: given["from"] for side in SIDES if (given := content.get(side))}
-    ends = {"interval_low": low, "interval_high": high} if low is not None else {}
-    return said | {key: float(end) for key, end in ends.items()} | more
+    return row

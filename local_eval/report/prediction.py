@@ -16,7 +16,7 @@ import numpy as np
 
 from local_eval.methods.submission import ROOT
 from local_eval.metric.score import OFFICIAL_RUNS, Score
-from local_eval.report.table import projected_score
+from local_eval.report.result import at_official_n
 from local_eval.store.errors import InputError
 
 FIT = ROOT / "results" / "kaggle_fit.json"
@@ -135,13 +135,17 @@ def predict(score: Score, fingerprint: str, fit: Fit | None, family: str = "") -
         return "over the time limit, it would not have been ranked"
     if score.runs < OFFICIAL_RUNS and score.projected is None:
         return f"there is no score at N = {OFFICIAL_RUNS} to begin with"
-    measured, curve = projected_score(score)[0] if score.projected else score.score, fit.curve_for(family)
+    measured, curve = _at_official_n(score), fit.curve_for(family)
     value = read_off(curve, measured)
     low, high = (value * factor for factor in fit.factors)
     own_rows, own_variants = fit.own.get(family, (0, 0))
     ranks = rank_of(value), rank_of(high), rank_of(low)
     basis = fit.rows - own_rows, fit.variants - own_variants, fit.median_factor
     return Prediction(value, low, high, *ranks, fit.reaches(measured), *basis, family in fit.without)
+
+
+def _at_official_n(score: Score) -> float:
+    return at_official_n(score.projected, score.utility)[0] if score.projected else score.score
 
 
 def as_json(found: Prediction | str) -> dict:

@@ -14,7 +14,7 @@ from local_eval.cli.grading import draw_after_grading
 from local_eval.cli.parser import make_parser
 from local_eval.grader import Grader
 from local_eval.oracles.original import finish_original
-from local_eval.report.table import checksum, read_score
+from local_eval.report.result import checksum, read_score
 from local_eval.runs.checkpoints import save_checkpoint
 from local_eval.store.records import Evaluation, Record, record_path, save_record
 from tests.conftest import GOOD, TINY, in_this_process

@@ -19,7 +19,7 @@ from local_eval.__main__ import main
 from local_eval.cli.parser import make_parser
 from local_eval.grader import Grader
 from local_eval.report.compare import around_markers
-from local_eval.report.table import save_score
+from local_eval.report.result import save_score
 from local_eval.runs import check
 from local_eval.store.provenance import VERSION
 from local_eval.tasks.loading import load_task

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from local_eval.grader import Grader
-from local_eval.report.table import read_score
+from local_eval.report.result import read_score
 from local_eval.store.errors import InputError, WorkError, said_by_the_machine
 from tests.conftest import TINY, work_here
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from local_eval.oracles.oracles import load_pool, save_pool
-from local_eval.report.table import read_score
+from local_eval.report.result import read_score
 from local_eval.runs.checkpoints import Checkpoints, checksum_of, zip_checkpoints
 from local_eval.store.errors import InputError
 from local_eval.store.records import load_record

@@ -18,8 +18,8 @@ from torch import nn
 from local_eval.methods.notebook import extract
 from local_eval.methods.submission import Submission
 from local_eval.oracles.oracles import load_pool, save_pool
-from local_eval.report.compare import _row
-from local_eval.report.table import save_score
+from local_eval.report.compare import graded_row
+from local_eval.report.result import save_score
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
 from local_eval.store.errors import InputError
 from local_eval.store.records import Controls, Evaluation, Record, load_record, save_record
@@ -152,7 +152,7 @@ def score_file(folder: Path) -> bytes:
 
 
 def read_score_row(path: Path) -> dict:
-    row = _row(path)
+    row = graded_row(path)
     if row["error"] is not None:
         raise InputError(row["error"])
     return {key: value for key, value in row.items() if key != "path"}

@@ -9,7 +9,8 @@ from local_eval.metric.given import MetricError
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.score import ScoreError, check_runs, compute_score, confidences, pool_ceiling
 from local_eval.metric.uncertainty.projection import project
-from local_eval.report.table import save_score, table
+from local_eval.report.result import save_score
+from local_eval.report.table import table
 from local_eval.store.records import Evaluation, Record
 
 LABELS, PERSONS = np.zeros(60, np.int64), np.arange(60) // 3

@@ -46,11 +46,11 @@ def test_the_interval_is_the_fits_factors_and_ranks_follow_from_its_ends():
     assert "below 809 of 1,121" in in_words(found) and "within a factor of 1.25" in in_words(found)
 
 
-@pytest.mark.parametrize("measured, inside", [(0.0001, False), (0.001, True), (0.04, True), (0.05, False)])
-def test_beyond_the_board_the_end_of_the_curve_is_given_and_said_to_be_one(measured, inside):
-    found = at(measured)
-    assert found.inside == inside and ("BEYOND" in in_words(found)) != inside
-    assert 0.999 * CURVE[0][1] <= found.value <= 1.001 * CURVE[-1][1]
+def test_beyond_the_board_the_end_of_the_curve_is_given_and_said_to_be_one():
+    for measured, inside in ((0.0001, False), (0.001, True), (0.04, True), (0.05, False)):
+        found = at(measured)
+        assert found.inside == inside and ("BEYOND" in in_words(found)) != inside
+        assert 0.999 * CURVE[0][1] <= found.value <= 1.001 * CURVE[-1][1]
 
 
 def test_ends_of_the_board_are_on_it_whatever_the_rounding_and_wide_gaps_are_not():
@@ -78,12 +78,18 @@ def test_a_score_that_is_not_valid_gets_no_rank():
     assert "over the time limit" in predict(over, "abc", SAMPLE)
 
 
-@pytest.mark.parametrize(
-    "reason, changes", [("not on this exact task", {"fingerprint": "abd"}), ("too few published scores", {"fit": None})]
-)
-def test_where_the_fit_does_not_hold_there_is_a_reason_and_no_number(reason, changes):
-    found = at(0.01, **changes)
-    assert reason in found and reason in in_words(found) and as_json(found) == {"none": found}
+def test_where_the_fit_does_not_hold_there_is_a_reason_and_no_number():
+    for reason, found in (
+        ("not on this exact task", at(0.01, fingerprint="abd")),
+        ("too few published scores", at(0.01, fit=None)),
+        ("without accuracies there is no score", predict(replace(SCORE, score=float("nan")), "abc", SAMPLE)),
+    ):
+        assert reason in found and reason in in_words(found) and as_json(found) == {"none": found}
+
+
+def test_a_score_at_512_itself_needs_no_projection():
+    official = replace(SCORE, runs=512, score=0.01, projected=None)
+    assert predict(official, "abc", SAMPLE).value == at(0.01).value
 
 
 def test_without_a_projection_to_512_there_is_no_prediction():
@@ -97,7 +103,7 @@ def test_ranks_are_those_of_the_leaderboard_and_fall_as_scores_do():
     assert rank_of(0.0549) is None
 
 
-def test_a_file_that_is_no_fit_is_told_and_none_is_none(tmp_path):
+def test_a_file_that_is_no_fit_is_refused_and_none_is_none(tmp_path):
     assert read_fit(tmp_path / "none.json") is None
     good = asdict(KNOWN)
     wrong = [{"curve": []}, {"curve": [[1]]}, {"curve": [[1, float("nan")]]}, {"factors": 3}, {"without": []}, {"a": 1}]

@@ -1,86 +1,79 @@
-"""What a grading leaves behind says where it comes from, and an edited or damaged score is not believed."""
+"""The console shows a score, the further measures that matter, and where the others are or why some are missing."""
 
-import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from local_eval.__main__ import main
-from local_eval.report.table import read_score
-from local_eval.store.records import RecordError
-from local_eval.store.sealed import seal_fits
-from tests.conftest import TINY, work_here
+from local_eval.metric.measures import Measure
+from local_eval.metric.score import Repeats
+from local_eval.metric.uncertainty.projection import Projection
+from local_eval.report.table import measure_rows, originals_line, repeats_line, table
+from tests.metric.test_score import score
+
+
+def measure(key):
+    return Measure(key, f"name of {key}", 0.71, 0.5, -0.01, 0.53, "far off", "what it means")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where a small grading has left its score."""
-    from tests.conftest import GOOD
-
-    out = tmp_path_factory.mktemp("score")
-    (out / "mine.py").write_text("SCALE = 1.0\n" + GOOD.replace("0.01", "0.01 * SCALE"))
-    name = f"{out / 'mine.py'}[SCALE=0.5]"
-    with pytest.MonkeyPatch.context() as patch:
-        work_here(patch)
-        assert main(["grade", name, "--task", TINY, "--runs", "24", "--out", str(out), "--device", "cpu"]) == 0
-    return next(out.glob("tiny-*/mine-*/score.json")).parent
+def plain():
+    return score(models=16, ra=0.8)
 
 
-def test_a_score_says_when_with_what_and_beside_which_models_it_was_made(folder):
-    score = read_score(folder / "score.json")
-    assert score["submission"] == "mine[SCALE=0.5]" and score["settings"] == {"SCALE": "0.5"}
-    assert set(score["kit"]) == {"version", "commit"} and score["when"].startswith("20")
-    for key in ("torch", "numpy", "device", "hardware", "seed"):
-        assert score[key] not in ("", None)
-    for models in ("original", "oracles"):
-        assert 0 < score[models]["retain_accuracy"] <= 1 and 0 < score[models]["test_accuracy"] <= 1
-    ratio = score["retain_accuracy"] / score["oracles"]["retain_accuracy"]
-    assert score["retain_accuracy_ratio"] == pytest.approx(ratio)
+def line(text, start):
+    return next(line for line in text.splitlines() if line.strip().startswith(start))
 
 
-def test_a_score_below_512_carries_a_projection_or_the_reason_for_none(folder):
-    score = read_score(folder / "score.json")
-    assert bool(score["projected"]) != bool(score["not_projected"])
-    if score["projected"]:
-        assert score["projected"]["low"] <= score["projected"]["value"] <= score["projected"]["high"]
-        assert score["projected"]["models"] == 512
+def test_the_score_stands_below_what_it_is_the_product_of(plain):
+    said = table(replace(plain, projected=Projection(0.1, 0.05, 0.2, 512)), "mine", "digits")
+    assert said.startswith("mine on digits, N = 16\n")
+    assert line(said, "forgetting quality").split()[2] == f"{plain.forgetting_quality:.4f}"
+    assert line(said, "x retain").split()[4:] == [
+        f"{plain.retain_accuracy_ratio:.4f}",
+        "RA",
+        "0.8000,",
+        "oracles",
+        "0.9000",
+    ]
+    assert line(said, "= score").split()[2] == f"{plain.score:.4f}"
+    assert "{:.4f} to {:.4f}".format(*plain.interval) in line(said, "= score")
+    ends = [f"{plain.utility * value:.4f}" for value in (0.1, 0.05, 0.2)]
+    assert line(said, "score at N = 512").split()[5] == ends[0] and f"{ends[1]} to {ends[2]}" in said
 
 
-def test_every_changed_digit_of_a_score_is_noticed(folder, tmp_path):
-    text = (folder / "score.json").read_text()
-    places = [k for k, letter in enumerate(text) if letter.isdigit() and text[k - 1] not in "[,"]
-    for place in places[:: max(len(places) // 60, 1)]:
-        other = "1" if text[place] != "1" else "2"
-        changed = text[:place] + other + text[place + 1 :]
-        if json.loads(changed) == json.loads(text):  # the seventeenth digit of a number need not change it
-            continue
-        (tmp_path / "score.json").write_text(changed)
-        with pytest.raises(RecordError, match="score.json"):
-            read_score(tmp_path / "score.json")
+def test_what_is_not_known_is_said_to_be(plain):
+    nan = float("nan")
+    unknown = {"score": nan, "retain_accuracy_ratio": nan, "test_accuracy_ratio": nan, "seconds_per_run": nan}
+    said = table(replace(plain, **unknown, projected=Projection(0.1, 0.05, 0.2, 512)), "mine", "digits")
+    assert line(said, "= score").split()[2] == "unknown" and "without accuracies there is none" in said
+    assert line(said, "seconds per run").split()[3] == "unknown"
+    assert line(said, "quality at N = 512").split()[5] == "0.1000"
+    assert "0.0500 to 0.2000" in line(said, "quality at N = 512")
 
 
-@pytest.mark.parametrize("cut", [0, 1, 100, -2])
-def test_a_cut_score_is_told(folder, tmp_path, cut):
-    (tmp_path / "score.json").write_text((folder / "score.json").read_text()[:cut])
-    with pytest.raises(RecordError, match="score again"):
-        read_score(tmp_path / "score.json")
+def test_three_of_them_are_printed_with_what_perfect_unlearning_gets(plain):
+    keys = ("lira_accuracy", "klom", "test_control", "ks")
+    said = table(replace(plain, measures=tuple(map(measure, keys))), "mine", "digits")
+    for key in keys[:3]:
+        assert f"name of {key}" in said
+    assert "0.710  far off; perfect unlearning 0.500 (0.000 to 0.530)" in said
+    assert "name of ks" not in said
+    assert "4 further measures" in said and "docs/scores.md" in said
 
 
-def test_layout_does_not_count_only_content(folder, tmp_path):
-    (tmp_path / "score.json").write_text(json.dumps(json.loads((folder / "score.json").read_text())))
-    assert read_score(tmp_path / "score.json") == read_score(folder / "score.json")
+def test_missing_controls_are_reported_with_what_to_do(plain):
+    rows = measure_rows(replace(plain, measures=(measure("klom"),)))
+    assert any("deleted, they are made again" in note for _, _, note in rows)
+    assert measure_rows(plain) == []
 
 
-def test_epsilons_are_sealed_and_still_a_plain_npy(folder):
-    content = (folder / "epsilons.npy").read_bytes()
-    assert seal_fits(content) and not seal_fits(content[:-1]) and not seal_fits(b"x" + content)
-    assert np.load(folder / "epsilons.npy").tolist() == read_score(folder / "score.json")["epsilons"]
+def test_seeds_are_reported_in_a_line_beside_the_interval(plain):
+    for oracles, said in (("disjoint", "oracles of its own."), ("shared", "up to half of the variance.")):
+        line = repeats_line(Repeats((3, 4), (0.04, 0.02), oracles), plain)
+        assert line.startswith("seeds 3 to 4: 0.0400 0.0200; mean 0.0300, standard deviation 0.0141")
+        assert said in line and f"{plain.interval[0]:.4f} to {plain.interval[1]:.4f}" in line
 
 
-def test_a_score_whose_checksum_is_misspelt_is_not_taken_for_one_of_an_earlier_version(folder, tmp_path):
-    text = (folder / "score.json").read_text()
-    (tmp_path / "score.json").write_text(text.replace('"sha256"', '"sha257"'))
-    with pytest.raises(RecordError, match="lost its checksum"):
-        read_score(tmp_path / "score.json")
-    (tmp_path / "score.json").write_text('{"score": 0.5}')
-    assert read_score(tmp_path / "score.json") == {"score": 0.5}, "there was a version without"
+def test_both_kinds_of_originals_are_compared_by_a_factor(plain):
+    assert "2.0 times as much" in originals_line(replace(plain, score=0.02), replace(plain, score=0.04), 8)
+    assert "times" not in originals_line(replace(plain, score=0.0), plain, 8)

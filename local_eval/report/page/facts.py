@@ -1,4 +1,4 @@
-"""What a page is drawn from: records as they lie on disk, and the plain numbers worked out from them."""
+"""What a page is drawn from: a grading as it lies on disk, and the plain numbers worked out from it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from local_eval.metric.metric import BUCKET, EPSILON_CAP, example_epsilons, forg
 from local_eval.metric.score import confidences
 from local_eval.metric.uncertainty.sides import observed_pairs, outlier_runs, read_side
 from local_eval.report.page.diagnosis import Gap, gap, some_examples
+from local_eval.report.result import Result
 from local_eval.store.records import SPLITS, Record
 from local_eval.tasks.task import Task
-
-# What a page is drawn from: a grading as it lies on disk, read and checked by whoever calls `render.write_page`.
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class MeasureRow:
     meaning: str
 
 
-def measures_in(score: dict) -> tuple[MeasureRow, ...]:
+def measures_in(result: Result) -> tuple[MeasureRow, ...]:
     """The rows that a score.json holds under `beyond`, each with name, value, perfect, low, high, words, meaning."""
     return tuple(
         MeasureRow(
@@ -37,22 +36,22 @@ def measures_in(score: dict) -> tuple[MeasureRow, ...]:
             f"{row['perfect']:.3f} ({row['low']:.3f} to {row['high']:.3f})",
             f"{row['words'].capitalize()}. {row['meaning'][:1].upper()}{row['meaning'][1:]}.",
         )
-        for row in score.get("beyond", ())
+        for row in result.get("beyond", ())
     )
 
 
 @dataclass(frozen=True)
-class Results:
-    """One graded method. `score` is the content of its score.json."""
+class PageSource:
+    """One graded method as it lies on disk: its result, and the records of the models that it was made from."""
 
-    score: dict
+    result: Result
     unlearned: dict[int, Record]  # by number of the run
     pool: list[Record]  # all oracles; the first N of them are those that the score compares with
     original: Record
     task: Task
     command: str  # with which the grading is made again
     failures: dict[int, str] = field(default_factory=dict)  # why the runs that are missing failed
-    others: tuple[dict, ...] = ()  # score.json of what else was graded on this task at the same N and seed
+    others: tuple[Result, ...] = ()  # what else was graded on this task at the same N and seed
     measures: tuple[MeasureRow, ...] = ()
 
     @property
@@ -81,12 +80,12 @@ class Accuracies:
         return [kind for k, kind in enumerate(KINDS) if np.isnan(self.mean[k, SPLITS.index("validation")])]
 
 
-def accuracies(results: Results) -> Accuracies:
+def accuracies(source: PageSource) -> Accuracies:
     """Work them out for the original, the retrained and the unlearned models."""
-    task, classes = results.task, results.task.num_classes
+    task, classes = source.task, source.task.num_classes
     size = np.stack([np.bincount(task.splits[s].labels.cpu().numpy(), minlength=classes) for s in SPLITS])
     labels = task.forget.labels.cpu().numpy()
-    kinds = [[results.original], results.retrained, list(results.unlearned.values())]
+    kinds = [[source.original], source.retrained, list(source.unlearned.values())]
     found = [_of_kind(records, size, labels) for records in kinds]
     return Accuracies(*(np.stack(part) for part in zip(*found)), size)
 
@@ -130,8 +129,8 @@ class Bins:
 class Facts:
     """All that the figures and words of a page need. E examples, N models a side."""
 
-    score: dict  # content of score.json
-    results: Results
+    result: Result
+    source: PageSource
     labels: np.ndarray  # [E]
     persons: np.ndarray  # [E]
     image_ids: np.ndarray  # [E]
@@ -157,12 +156,12 @@ class Facts:
     @property
     def level(self) -> str:
         """Of the interval, in words; earlier versions did not say."""
-        return f"{100 * self.score.get('interval_level', 0.95):.0f}\u00a0%"
+        return f"{100 * self.result.get('interval_level', 0.95):.0f}\u00a0%"
 
     @property
     def utility(self) -> float:
         """What forgetting quality is multiplied by."""
-        return self.score["retain_accuracy_ratio"] * self.score["test_accuracy_ratio"]
+        return self.result.utility
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -170,40 +169,40 @@ class Facts:
 
         Nan without a ceiling; ends are nan where nothing is left of accuracy, since score.json has those of the score.
         """
-        ends = (value / self.utility if self.utility else float("nan") for value in self.score["interval"])
-        ceiling = self.score["ceiling"] or float("nan")
-        return tuple(value / ceiling for value in (self.score["forgetting_quality"], *ends))
+        ends = (value / self.utility if self.utility else float("nan") for value in self.result["interval"])
+        ceiling = self.result["ceiling"] or float("nan")
+        return tuple(value / ceiling for value in (self.result["forgetting_quality"], *ends))
 
     @property
     def projected_shares(self) -> tuple[float, float, float] | None:
         """The same, projected to the official N; None where it is that already or cannot be told."""
-        if not (found := self.score["projected"]) or not self.score["ceiling"]:
+        if not (found := self.result["projected"]) or not self.result["ceiling"]:
             return None
-        return tuple(found[key] / self.score["ceiling"] for key in ("value", "low", "high"))
+        return tuple(found[key] / self.result["ceiling"] for key in ("value", "low", "high"))
 
     def ranked(self) -> np.ndarray:
         """int [E]: examples from the easiest, of the smallest epsilon, to the hardest."""
         return np.argsort(self.epsilons, kind="stable")
 
 
-def gather(results: Results) -> Facts:
+def gather(source: PageSource) -> Facts:
     """Work out the numbers. Raises MetricError for confidences that cannot be scored."""
-    forget = results.task.forget
+    forget = source.task.forget
     labels, persons = forget.labels.cpu().numpy(), forget.person_id.cpu().numpy()
-    numbers = sorted(results.unlearned)
-    ours = confidences([results.unlearned[k] for k in numbers], labels)
-    pool = confidences(results.pool, labels)
-    theirs, epsilons = pool[: len(ours)], np.array(results.score["epsilons"], dtype=np.float64)
+    numbers = sorted(source.unlearned)
+    ours = confidences([source.unlearned[k] for k in numbers], labels)
+    pool = confidences(source.pool, labels)
+    theirs, epsilons = pool[: len(ours)], np.array(source.result["epsilons"], dtype=np.float64)
     pair = observed_pairs(read_side(ours), read_side(theirs))
     return Facts(
-        score=results.score,
-        results=results,
+        result=source.result,
+        source=source,
         labels=labels,
         persons=persons,
         image_ids=forget.image_id.cpu().numpy(),
         ours=ours,
         theirs=theirs,
-        before=confidences([results.original], labels)[0],
+        before=confidences([source.original], labels)[0],
         epsilons=epsilons,
         points=forgetting_points(epsilons, len(ours)),
         bins=bins_of(epsilons, pool, len(ours)),
@@ -211,9 +210,9 @@ def gather(results: Results) -> Facts:
         log_ratio=pair[:, 1],
         outliers=tuple(numbers[k] for k in np.flatnonzero(outlier_runs(ours))),
         outlier_oracles=int(outlier_runs(theirs).sum()),
-        gap=gap_of(results.score, ours, theirs),
-        accuracies=accuracies(results),
-        seconds=seconds_of(results.unlearned),
+        gap=gap_of(source.result, ours, theirs),
+        accuracies=accuracies(source),
+        seconds=seconds_of(source.unlearned),
     )
 
 
@@ -242,13 +241,12 @@ def counted(epsilons: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.append(np.bincount(places, minlength=len(edges)), capped.sum())
 
 
-def gap_of(score: dict, ours: np.ndarray, theirs: np.ndarray) -> Gap | None:
+def gap_of(result: Result, ours: np.ndarray, theirs: np.ndarray) -> Gap | None:
     """What repairs would bring; None if all runs are identical or what is repaired cannot be scored."""
     if (np.ptp(ours, axis=0) == 0).all():
         return None
     try:
-        utility = score["retain_accuracy_ratio"] * score["test_accuracy_ratio"]
-        return gap(ours, theirs, score["forgetting_quality"], utility)
+        return gap(ours, theirs, result["forgetting_quality"], result.utility)
     except MetricError:
         return None
 
@@ -265,6 +263,6 @@ def spread_out(count: int, most: int) -> np.ndarray:
     return np.arange(kept) * count // max(kept, 1)
 
 
-def standing(score: dict, others: Sequence[dict]) -> list[dict]:
+def standing(result: Result, others: Sequence[Result]) -> list[Result]:
     """This method and the others, best score first."""
-    return sorted([score, *others], key=lambda s: (-s["score"], s["submission"]))
+    return sorted([result, *others], key=lambda s: (-s["score"], s["submission"]))

@@ -30,6 +30,7 @@ from local_eval.metric.uncertainty.projection import (
     load_table,
 )
 from local_eval.report.page.facts import KINDS, Facts, spread_out, standing
+from local_eval.report.result import Result
 from local_eval.store.records import SPLITS
 
 # How figures look, and how one drawing becomes an inline SVG that follows the page's colours, and a PNG.
@@ -48,28 +49,31 @@ ROLES = {
 NARROW = 3.7  # inches, of one of three beside each other
 WIDTH = 4.4  # inches, 317 units of the SVG: about a phone's width, so that letters have their size there
 DOTS_PER_INCH = 200  # of the PNGs
-STYLE = {
-    "font.family": "DejaVu Sans",
+BASE_STYLE = {
     "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.facecolor": "none",
-    "axes.linewidth": 0.8,
     "text.color": INK,
     "text.parse_math": False,  # a method may be called $x$
     "xtick.color": RULE,
     "ytick.color": RULE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
+    "svg.fonttype": "none",
+}
+STYLE = BASE_STYLE | {
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
-    "svg.fonttype": "none",
     "path.simplify": True,
 }
+BARE_SVG = {"Date": None, "Creator": None, "Format": None, "Type": None}  # metadata, so that bytes are the same
 
 
 @contextmanager
@@ -100,31 +104,28 @@ def as_png(figure: Figure) -> bytes:
 
 
 def as_svg(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure for the page: scales with its place, speaks its alt text, and shares no id with another figure."""
+    """The figure for a page of several: speaks its alt text, and shares no id with another, as `name` is before all."""
     buffer = io.StringIO()
-    about = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with rc_context(STYLE | {"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata=about)
-    return Markup(inline(buffer.getvalue(), name, alt))  # noqa: S704
+        figure.savefig(buffer, format="svg", metadata=BARE_SVG)
+    text = re.sub(r'\bid="', f'id="{name}-', buffer.getvalue())
+    text = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-")
+    return Markup(re.sub(r"\n\s*", "\n", element(text, alt)))  # noqa: S704
 
 
-def inline(text: str, name: str, alt: str) -> str:
-    """An SVG file's text as an element of a page: `name` goes before every id, roles replace colours."""
+def element(text: str, alt: str) -> str:
+    """An SVG file's text as an element of a page: it scales with its place, and roles replace its colours."""
     body = text[text.index("<svg") :]
     box = re.search(r'viewBox="[^"]+"', body)[0]
-    body = body[body.index(">") + 1 :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{name}-', body)
-    body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body)
-    body = body.replace("url(#", f"url(#{name}-")
+    body = re.sub(r"<metadata>.*?</metadata>", "", body[body.index(">") + 1 :], flags=re.DOTALL)
     for role, colour in ROLES.items():
         body = re.sub(rf"((?:fill|stroke): ?){colour}\b", rf"\1var(--{role})", body)
-    body = re.sub(r"\n\s*", "\n", body)
     return f'<svg {box} role="img" aria-label={quoteattr(alt)}>{body.strip()}'
 
 
 def plain(name: str, longest: int = 30) -> str:
-    """A name that stands in a figure: printable, and not longer than there is room."""
+    """A name that stands in a figure: printable, and cut where it would be longer than `longest` letters."""
     text = "".join(c if c.isprintable() else "?" for c in name)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
@@ -367,11 +368,11 @@ REPAIRS = {
 }
 
 
-def shown_standing(facts: Facts) -> list[dict]:
+def shown_standing(facts: Facts) -> list[Result]:
     """The methods that the figure has room for, this one among them, best first."""
-    ranked = standing(facts.score, facts.results.others)
+    ranked = standing(facts.result, facts.source.others)
     some = [ranked[k] for k in spread_out(len(ranked), MOST_ROWS)]
-    return some if facts.score in some else standing(facts.score, some[1:])
+    return some if facts.result in some else standing(facts.result, some[1:])
 
 
 def draw_standing(facts: Facts) -> Figure:
@@ -380,14 +381,14 @@ def draw_standing(facts: Facts) -> Figure:
     with drawing(0.85 + 0.25 * len(rows)) as figure:
         axes = figure.add_subplot()
         for y, row in enumerate(reversed(rows)):
-            own = row is facts.score
+            own = row is facts.result
             colour, width = (OURS, 2.4) if own else (BEFORE, 1.3)
             axes.plot(row["interval"], [y, y], color=colour, lw=width, solid_capstyle="butt")
             axes.plot(row["score"], y, "D" if own else "o", color=colour, ms=6 if own else 4.5)
         axes.set_yticks(range(len(rows)), [plain(r["submission"], 26) for r in reversed(rows)])
         for label, row in zip(axes.get_yticklabels(), reversed(rows)):
-            label.set(color=INK if row is facts.score else MUTED, weight="bold" if row is facts.score else "normal")
-        _ceiling(axes, facts.score["ceiling"])
+            label.set(color=INK if row is facts.result else MUTED, weight="bold" if row is facts.result else "normal")
+        _ceiling(axes, facts.result["ceiling"])
         axes.set(xlim=(0, None), ylim=(-0.6, len(rows) - 0.4), xlabel=f"score at N = {facts.models}")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x", color=RULE, lw=0.5)
@@ -413,8 +414,8 @@ def draw_gap(facts: Facts) -> Figure:
             axes.barh(y, value, height=0.62, color=OURS, alpha=1.0 if ends else 0.45, lw=0)
             axes.annotate(f"{value:.4f}", (1, y), xycoords=axes.get_yaxis_transform(), va="center", ha="right")
         axes.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
-        _ceiling(axes, facts.score["ceiling"])
-        most = max(facts.score["ceiling"], *(value for _, value in rows))
+        _ceiling(axes, facts.result["ceiling"])
+        most = max(facts.result["ceiling"], *(value for _, value in rows))
         axes.set(xlim=(0, 1.25 * most or 1), xlabel="score that the same runs would get")
         bare(axes)
     return figure
@@ -431,7 +432,7 @@ def draw_seconds(facts: Facts) -> Figure:
             axes.axhline(np.median(seconds), color=OURS, lw=0.9)
             if seconds.max() > BUDGET_SECONDS / 3:
                 axes.axhline(BUDGET_SECONDS, color=THEIRS, lw=1.2, ls=(0, (4, 2)))
-        failed = sorted(facts.results.failures)
+        failed = sorted(facts.source.failures)
         if failed:
             axes.plot(failed, [0] * len(failed), "x", color=INK, ms=5, mew=1.3, clip_on=False)
         axes.set(xlabel="run", ylabel="seconds", ylim=(0, None))

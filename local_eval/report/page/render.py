@@ -19,8 +19,7 @@ from PIL import Image
 from local_eval.metric.score import OFFICIAL_RUNS
 from local_eval.report.page import tables as blocks
 from local_eval.report.page import words
-from local_eval.report.page import words as faults
-from local_eval.report.page.facts import Facts, Results, gather
+from local_eval.report.page.facts import Facts, PageSource, gather
 from local_eval.report.page.figures import as_png, as_svg
 from local_eval.store.files import write_atomically
 
@@ -37,7 +36,7 @@ class Section:
     kind: str = "one"  # "three": blocks beside each other
 
 
-def write_page(results: Results, folder: Path, images: bool = True) -> Path:
+def write_page(source: PageSource, folder: Path, images: bool = True) -> Path:
     """Write report.html and figures/ into a folder, each file whole or not at all; returns the page's path.
 
     Args:
@@ -46,7 +45,7 @@ def write_page(results: Results, folder: Path, images: bool = True) -> Path:
         MetricError: confidences that cannot be scored.
         OutputError: the folder cannot be written.
     """
-    facts = gather(results)
+    facts = gather(source)
     sections = sections_of(facts)
     for block in every_block(sections):
         write_atomically(folder / FOLDER / f"{block.key}.png", as_png(block.figure))
@@ -73,31 +72,37 @@ def every_block(sections: list[Section]) -> list[blocks.Block]:
     return [block for section in sections for block in section.blocks]
 
 
+def environment() -> Environment:
+    """Fills in the templates: everything is escaped but what is marked as safe, and what is not there is an error."""
+    how = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=PackageLoader("local_eval.report.page"), **how)
+
+
 def page(facts: Facts, sections: list[Section], images: bool = True) -> str:
     """The page's HTML. Everything is escaped but the SVGs, in which matplotlib has escaped every text."""
-    loader = PackageLoader("local_eval.report.page")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.lstrip_blocks = True
     drawn = {block.key: as_svg(block.figure, block.key, block.alt) for block in every_block(sections)}
     pictures = {e: picture(facts, e) for b in every_block(sections) if images and (e := b.example) is not None}
-    return environment.get_template("page.html").render(
-        facts=facts,
-        score=facts.score,
-        sections=sections,
-        drawn=drawn,
-        pictures=pictures,
-        words=words,
-        faults=faults,
-        holds=faults.held_back(facts),
-        gauge=gauge(facts),
-        provenance=provenance(facts),
-        official=OFFICIAL_RUNS,
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            facts=facts,
+            result=facts.result,
+            sections=sections,
+            drawn=drawn,
+            pictures=pictures,
+            words=words,
+            holds=words.held_back(facts),
+            gauge=gauge(facts),
+            provenance=provenance(facts),
+            official=OFFICIAL_RUNS,
+        )
     )
 
 
 def picture(facts: Facts, example: int) -> str:
     """An image of the forget set as a data URI, PNG; small ones are enlarged. Of many channels three are shown."""
-    pixels = facts.results.task.forget.images[example].cpu().numpy()
+    pixels = facts.source.task.forget.images[example].cpu().numpy()
     raw = np.ascontiguousarray(pixels[:3].transpose(1, 2, 0) if len(pixels) >= 3 else pixels[0])
     times = max(1, -(-SMALLEST_IMAGE // min(raw.shape[:2])))
     buffer = io.BytesIO()
@@ -131,10 +136,10 @@ def _row(title: str, level: str, shares: tuple[float, float, float], longest: fl
 
 def provenance(facts: Facts) -> list[tuple[str, str]]:
     """How to make it again, and what it was made with."""
-    s = facts.score
+    s = facts.result
     kit = s.get("kit", {})
     rows = [
-        ("command", facts.results.command),
+        ("command", facts.source.command),
         ("task", f"{s['task']} ({s.get('made_from', {}).get('task', 'fingerprint unknown')})"),
         ("N", f"{s['runs']} unlearned and {s['runs']} retrained models"),
         *((f"{role} models", s[role]["unverified"]) for role in ("unlearned", "retrained") if s.get(role)),

@@ -8,6 +8,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from local_eval.metric.score import BUDGET_SECONDS
+from local_eval.report.columns import (
+    AT_512,
+    INTERVAL,
+    METHOD,
+    RETAIN_PERCENT,
+    SCORE,
+    SECONDS,
+    TEST_PERCENT,
+    Row,
+    cells,
+)
 from local_eval.report.page.facts import KINDS, Facts, spread_out, standing
 from local_eval.report.page.figures import (
     BINS_ALL,
@@ -33,6 +44,7 @@ from local_eval.store.records import SPLITS
 # The table behind every figure: the numbers that were drawn, as text.
 
 
+BESIDE_IT = AT_512, RETAIN_PERCENT, TEST_PERCENT, SECONDS
 MOST_LINES = 120  # of a table; examples.csv has all examples
 
 
@@ -52,19 +64,11 @@ def share(value: float) -> str:
 
 def of_standing(facts: Facts) -> Table:
     """Score, interval and accuracies of everything that was graded beside this."""
-    rows = [
-        (
-            s["submission"] + (" (this page)" if s is facts.score else ""),
-            f"{s['score']:.4f}",
-            f"{s['interval'][0]:.4f} to {s['interval'][1]:.4f}",
-            f"{s['projected']['score']:.4f}" if s["projected"] else "-",
-            share(s["retain_accuracy"]),
-            share(s["test_accuracy"]),
-            "-" if s["seconds_per_run"] is None else f"{s['seconds_per_run']:.2f}",
-        )
-        for s in standing(facts.score, facts.results.others)
-    ]
-    return Table(("method", "score", f"{facts.level} interval", "at N = 512", "retain %", "test %", "s / run"), rows)
+    columns = METHOD, SCORE, INTERVAL.titled(f"{facts.level} interval"), *BESIDE_IT
+    ranked = standing(facts.result, facts.source.others)
+    rows = [Row(one["submission"] + (" (this page)" if one is facts.result else ""), one) for one in ranked]
+    head, *lines = map(tuple, cells(columns, rows))
+    return Table(head, lines)
 
 
 def of_gap(facts: Facts) -> Table:
@@ -167,7 +171,7 @@ def of_seconds(facts: Facts) -> Table:
     runs = list(facts.seconds)
     shown = [runs[k] for k in spread_out(len(runs), MOST_LINES)]
     rows = [(str(k), f"{facts.seconds[k]:.2f}", "") for k in shown]
-    rows = [(str(k), "-", why) for k, why in sorted(facts.results.failures.items())] + rows
+    rows = [(str(k), "-", why) for k, why in sorted(facts.source.failures.items())] + rows
     note = f"{len(shown)} of {len(runs)} runs, evenly spaced." if len(shown) < len(runs) else ""
     return Table(("run", "seconds", "why it failed"), rows, note)
 
@@ -206,9 +210,9 @@ class Block:
 
 def standing_block(facts: Facts) -> Block | None:
     """Where the method stands among what was graded here; None if nothing else was: one mark tells nothing new."""
-    if not facts.results.others:
+    if not facts.source.others:
         return None
-    here, total = place(facts), len(facts.results.others) + 1
+    here, total = place(facts), len(facts.source.others) + 1
     if total > MOST_ROWS:
         here += f" The figure shows {MOST_ROWS} of them, the table all."
     shows = (
@@ -225,7 +229,7 @@ def gap_block(facts: Facts) -> Block | None:
         return None
     gap = facts.gap
     here = f"As it is, {gap.now:.4f}; with everything put right, {gap.repaired:.4f}."
-    if gap.repaired > facts.score["ceiling"]:
+    if gap.repaired > facts.result["ceiling"]:
         here += " That it exceeds the ceiling means nothing: both have noise, and a repair is only arithmetic."
     shows = (
         f"The score that these runs would have, at N = {facts.models}, if one thing about their confidences were put "
@@ -343,7 +347,7 @@ def classes_block(facts: Facts) -> Block:
 
 def seconds_block(facts: Facts) -> Block:
     """Time, and runs that failed."""
-    seconds, failed = np.array(list(facts.seconds.values())), facts.results.failures
+    seconds, failed = np.array(list(facts.seconds.values())), facts.source.failures
     here = "The seconds of these models are not known: they were made elsewhere."
     if len(seconds):
         here = f"Median {np.median(seconds):.3g} s, slowest {seconds.max():.3g} s."

@@ -13,6 +13,7 @@ import numpy as np
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
 from local_eval.report.page.diagnosis import Repair
 from local_eval.report.page.facts import Facts, standing
+from local_eval.report.result import Result
 
 # What a page says in words: the verdict, what it costs, and how sure that is.
 
@@ -61,8 +62,8 @@ def level(share: float) -> str:
 
 def quality_share(facts: Facts) -> float:
     """Forgetting quality as a share of the ceiling: at the official N where it is projected, else at this one."""
-    ceiling, projected = facts.score["ceiling"] or math.nan, facts.score["projected"]
-    return (projected["value"] if projected else facts.score["forgetting_quality"]) / ceiling
+    ceiling, projected = facts.result["ceiling"] or math.nan, facts.result["projected"]
+    return (projected["value"] if projected else facts.result["forgetting_quality"]) / ceiling
 
 
 def headline(facts: Facts) -> str:
@@ -104,20 +105,20 @@ def sureness(facts: Facts) -> list[str]:
     said = [f"That is the {level_of} interval of the share of the ceiling {place}."]
     said.append(f"At both ends: {first}." if first == last else f"So anything from “{first}” to “{last}”.")
     if facts.projected_shares:
-        ends = "{:.4f} to {:.4f}".format(*facts.score["interval"])
+        ends = "{:.4f} to {:.4f}".format(*facts.result["interval"])
         said.append(f"The score at N = {facts.models} is within {ends}, at {facts.level}.")
-    elif facts.score["not_projected"]:
-        said.append(f"Not projected to N = {OFFICIAL_RUNS}: {facts.score['not_projected']}")
-    if "interval_level" in facts.score:
+    elif facts.result["not_projected"]:
+        said.append(f"Not projected to N = {OFFICIAL_RUNS}: {facts.result['not_projected']}")
+    if "interval_level" in facts.result:
         said.append("That covers another grading: other unlearned and other retrained models, the same forget set.")
     return said
 
 
 def place(facts: Facts) -> str:
     """Where it stands among what was graded here, now and at the official N; empty if nothing else was."""
-    if not facts.results.others:
+    if not facts.source.others:
         return ""
-    ranked = standing(facts.score, facts.results.others)
+    ranked = standing(facts.result, facts.source.others)
     here = f"Place {_nth(ranked, facts)} of {len(ranked)} graded here at N = {facts.models}"
     if not all(s["projected"] for s in ranked):
         return f"{here}."
@@ -125,13 +126,13 @@ def place(facts: Facts) -> str:
     return f"{here}; by what is projected to N = {OFFICIAL_RUNS}, place {_nth(later, facts)}."
 
 
-def _nth(ranked: list[dict], facts: Facts) -> int:
-    return next(k for k, score in enumerate(ranked, 1) if score is facts.score)
+def _nth(ranked: list[Result], facts: Facts) -> int:
+    return next(k for k, one in enumerate(ranked, 1) if one is facts.result)
 
 
 def cost(facts: Facts) -> list[str]:
     """What unlearning costs, in sentences."""
-    s, said = facts.score, []
+    s, said = facts.result, []
     for name, key in (("Retain set, which is to be remembered", "retain_accuracy"), ("Test set", "test_accuracy")):
         ours, theirs = percent(s[key], 1), percent(s["oracles"][key], 1)
         said.append(f"{name}: {ours} right, retrained models {theirs}.")
@@ -143,9 +144,9 @@ def cost(facts: Facts) -> list[str]:
     return said
 
 
-def forgotten(score: dict) -> list[str]:
+def forgotten(result: Result) -> list[str]:
     """Where a whole class is to be forgotten: accuracies on it and on the kept classes; score.json says if it is."""
-    if not (found := score.get("forgotten_classes")):
+    if not (found := result.get("forgotten_classes")):
         return []
     said = []
     for split in ("test", "validation"):
@@ -160,7 +161,7 @@ def forgotten(score: dict) -> list[str]:
 
 def cost_in_short(facts: Facts) -> tuple[str, str]:
     """How far the accuracy that suffers more is below that of retrained models, and which one it is."""
-    s = facts.score
+    s = facts.result
     names = {"retain": "retain_accuracy", "test": "test_accuracy"}
     change = {name: change_in_points(s[key], s["oracles"][key]) for name, key in names.items()}
     worse = min(change, key=change.get)
@@ -214,7 +215,7 @@ def nothing_holds(facts: Facts) -> str:
 
 def _done(facts: Facts) -> bool:
     """Is it about the ceiling, by forgetting quality as by the score? Accuracies above the oracles' forget nothing."""
-    return min(facts.score["forgetting_quality"], facts.gap.now) >= DONE * facts.score["ceiling"]
+    return min(facts.result["forgetting_quality"], facts.gap.now) >= DONE * facts.result["ceiling"]
 
 
 def _gain(repair: Repair, facts: Facts) -> str:
@@ -271,7 +272,7 @@ def _outliers(facts: Facts) -> str:
 
 
 def _accuracy(facts: Facts) -> str:
-    s = facts.score
+    s = facts.result
     return (
         f"Retain accuracy is {s['retain_accuracy_ratio']:.3f} of that of retrained models, test accuracy "
         f"{s['test_accuracy_ratio']:.3f}; forgetting quality is multiplied by both."

@@ -14,9 +14,9 @@ import torch
 
 from local_eval.metric.score import compute_score
 from local_eval.metric.uncertainty.projection import ProjectionError
-from local_eval.report.page.facts import MeasureRow, Results
+from local_eval.report.page.facts import MeasureRow, PageSource
 from local_eval.report.page.render import write_page
-from local_eval.report.table import read_score, save_score
+from local_eval.report.result import Result, save_score
 from local_eval.store.records import Controls, Evaluation, Record
 from local_eval.tasks.recipe import Recipe
 from local_eval.tasks.task import Split, Task
@@ -80,7 +80,7 @@ def projecting(really: bool):
 
 def results(
     folder: Path, models=24, examples=30, name="mine", pool=None, task_name="made_up", projected=False, **changes
-) -> Results:
+) -> PageSource:
     """A grading whose score.json lies in `folder`."""
     made = task(examples, task_name)
     labels, persons = made.forget.labels.numpy(), made.forget.person_id.numpy()
@@ -88,9 +88,9 @@ def results(
     runs = dict(enumerate(records(models, labels, 1, **changes)))
     with projecting(projected):
         score = compute_score(runs, oracles, labels, persons)
-    content = read_score(save_score(score, folder, name, task_name, ABOUT))
+    content = Result.read(save_score(score, folder, name, task_name, ABOUT))
     original = records(1, labels, 3, shift=2.0, ratio=0.3)[0]
-    return Results(content, runs, oracles, original, made, "python -m local_eval grade mine --task made_up")
+    return PageSource(content, runs, oracles, original, made, "python -m local_eval grade mine --task made_up")
 
 
 def measure_rows() -> tuple[MeasureRow, ...]:
@@ -105,4 +105,4 @@ if __name__ == "__main__":
         began = time.process_time()
         path = write_page(found, Path(sys.argv[1]) / case)
         took = time.process_time() - began
-        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB, {took:.1f} CPU s, score {found.score['score']:.4f}")
+        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB, {took:.1f} CPU s, score {found.result['score']:.4f}")

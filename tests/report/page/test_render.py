@@ -8,43 +8,26 @@ import pytest
 from PIL import Image
 
 from local_eval.report.page.facts import gather
-from local_eval.report.page.render import gauge, write_page
+from local_eval.report.page.figures import as_png
+from local_eval.report.page.render import every_block, gauge, page, sections_of
+from local_eval.report.page.tables import as_csv, of_standing
 from local_eval.report.page.words import percent
+from tests.report.conftest import NASTY
 from tests.report.page.looking import Page
-from tests.report.page.simulated import measure_rows, results
 
-NASTY = "<script>alert(1)</script>"
 FIGURES = 11
 NEAR = 80  # letters: within one sentence
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Results of a method and a task with hostile names, runs that failed, and others beside it."""
-    found = results(tmp_path_factory.mktemp("score"), name=NASTY, task_name=f"{NASTY}$x_1$", shift=0.6)
-    others = tuple(found.score | {"submission": f"{NASTY}{k} $\\bad", "score": 0.01 * k} for k in range(30))
-    failures = {24: f"ValueError: {NASTY}", 25: "hangs"}
-    return replace(found, others=others, failures=failures, measures=measure_rows())
-
-
-@pytest.fixture(scope="module")
-def folder(made, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page")
-    write_page(made, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def seen(folder):
-    return Page(folder / "report.html")
-
-
-def test_the_same_results_give_the_same_bytes(made, folder, tmp_path):
-    write_page(made, tmp_path)
+def test_the_same_results_give_the_same_bytes(made, folder):
+    facts = gather(made)
+    sections = sections_of(facts)
     names = sorted(p.relative_to(folder) for p in folder.rglob("*.*"))
     assert len(names) == FIGURES + 2
-    for name in names:
-        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+    assert page(facts, sections) == (folder / "report.html").read_text()
+    assert as_csv(facts) == (folder / "figures" / "examples.csv").read_text()
+    for block in every_block(sections)[::4]:
+        assert as_png(block.figure) == (folder / "figures" / f"{block.key}.png").read_bytes(), block.key
 
 
 def test_nothing_on_the_page_points_outside(seen):
@@ -91,48 +74,51 @@ def test_every_figure_has_alt_text_a_sentence_on_what_is_good_and_a_table(seen, 
 
 
 def test_the_headline_has_score_interval_ceiling_and_share(seen, made):
-    s = made.score
+    s = made.result
     for number in (s["score"], *s["interval"], s["ceiling"]):
         assert f"{number:.4f}" in seen.text
     assert f"{s['quality_over_ceiling']:.0%}".replace("%", " %") in seen.text
     assert "What holds it back" in seen.text and "Shifted: still too sure" in seen.text
 
 
-def test_failures_further_attacks_and_provenance_are_told(seen, made):
+def test_failures_further_attacks_and_provenance_are_said(seen, made):
     assert "Run 25: hangs" in seen.text and "likelihood ratio 0.62 0.50" in seen.text
     for text in (made.command, "commit 0", "none, simulated", "2026-01-01T00:00:00+00:00"):
         assert text in seen.text
     assert "The figure shows 16 of them, the table all." in seen.text
 
 
-def test_without_further_attacks_and_images_the_page_has_no_empty_places(made, tmp_path):
-    page = Page(write_page(replace(made, measures=(), failures={}, others=()), tmp_path, images=False))
-    assert "Further attacks" not in page.text and "Runs that failed" not in page.text
-    assert not [1 for tag, _ in page.elements if tag == "img"]
-    assert "Nothing else was graded here" in page.text and "Where it stands" not in page.text
-    assert len([1 for tag, _ in page.elements if tag == "svg"]) == FIGURES - 1, "one mark alone is no figure"
+def test_without_further_attacks_and_images_the_page_has_no_empty_places(made, facts, tmp_path):
+    facts = replace(facts, source=replace(made, measures=(), failures={}, others=()))
+    (tmp_path / "x.html").write_text(page(facts, sections_of(facts), images=False))
+    bare = Page(tmp_path / "x.html")
+    assert "Further attacks" not in bare.text and "Runs that failed" not in bare.text
+    assert not [1 for tag, _ in bare.elements if tag == "img"]
+    assert "Nothing else was graded here" in bare.text and "Where it stands" not in bare.text
+    assert len([1 for tag, _ in bare.elements if tag == "svg"]) == FIGURES - 1, "one mark alone is no figure"
 
 
 def test_all_examples_are_in_the_csv(folder, made):
     rows = np.genfromtxt(folder / "figures" / "examples.csv", delimiter=",", names=True)
     assert rows["image_id"].astype(int).tolist() == made.task.forget.image_id.tolist()
-    assert rows["epsilon"] == pytest.approx(made.score["epsilons"], rel=1e-5)
+    assert rows["epsilon"] == pytest.approx(made.result["epsilons"], rel=1e-5)
 
 
-def test_the_scale_has_an_interval_for_what_was_found_and_one_for_what_is_projected(made, tmp_path):
-    ceiling = made.score["ceiling"]
+def test_the_scale_has_an_interval_for_what_was_found_and_one_for_what_is_projected(facts):
+    made = facts.source
+    ceiling = made.result["ceiling"]
     projected = {"value": 0.5 * ceiling, "low": 0.4 * ceiling, "high": 0.8 * ceiling, "score": 0.5 * ceiling}
-    facts = gather(replace(made, score=made.score | {"projected": projected}))
+    plain, facts = facts, replace(facts, result=facts.result.changed(projected=projected))
     later, now = gauge(facts)
     assert "512" in later["title"] and "24 graded" in now["title"]
     for row, shares in ((later, facts.projected_shares), (now, facts.shares)):
         assert [row[k] for k in ("mark", "low", "high")] == pytest.approx([100 * s for s in shares], abs=0.01)
         assert all(percent(s) in row["said"] for s in shares) and row["ceiling"] == 100
-    assert len(gauge(gather(made))) == 1
+    assert len(gauge(plain)) == 1
 
 
-def test_a_scale_that_is_exceeded_ends_with_the_longest_and_its_ceiling_lies_within(made):
-    facts = gather(replace(made, score=made.score | {"interval": [0.0, 4 * made.score["ceiling"]]}))
+def test_a_scale_that_is_exceeded_ends_with_the_longest_and_its_ceiling_lies_within(facts):
+    facts = replace(facts, result=facts.result.changed(interval=[0.0, 4 * facts.result["ceiling"]]))
     (row,) = gauge(facts)
     assert row["high"] == 100 and row["ceiling"] == pytest.approx(25 * facts.utility, abs=0.01)
 
@@ -149,7 +135,17 @@ def test_words_that_a_newcomer_does_not_know_are_explained_where_they_first_stan
     assert "oracles" not in text[: text.lower().index("oracles” are the retrained models")].lower()
 
 
-def test_what_a_task_says_of_its_data_stands_below_its_images_and_is_escaped(made, tmp_path):
-    task = replace(made.task, notes=(f"labels are {NASTY}",))
-    page = Page(write_page(replace(made, task=task), tmp_path))
-    assert f"Labels are {NASTY}." in page.text and "<script" not in page.source
+def test_what_a_task_says_of_its_data_stands_below_its_images_and_is_escaped(seen):
+    assert f"Labels are {NASTY}." in seen.text and "<script" not in seen.source
+
+
+def test_the_table_of_where_it_stands_has_all_methods_and_marks_this_one(facts):
+    found = of_standing(facts)
+    assert found.head == ("method", "score", f"{facts.level} interval", "at N = 512", "retain %", "test %", "s / run")
+    scores = [float(row[1]) for row in found.rows]
+    assert len(found.rows) == 31 and scores == sorted(scores, reverse=True)
+    (own,) = [row for row in found.rows if row[0] == f"{NASTY} (this page)"]
+    s = facts.result
+    interval = "{:.4f} to {:.4f}".format(*s["interval"])
+    shares = (f"{100 * s['retain_accuracy']:.1f}", f"{100 * s['test_accuracy']:.1f}")
+    assert own[1:] == (f"{s['score']:.4f}", interval, "-", *shares, f"{s['seconds_per_run']:.2f}")
