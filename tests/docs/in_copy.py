@@ -1,12 +1,26 @@
 """What the examples of docs/extending.md do once they are in the kit; test_docs.py runs this in a copy of it."""
 
+from dataclasses import replace
+
 from local_eval.__main__ import main
+from local_eval.metric.measures import MEASURES, measured, perfect_pairs
+from local_eval.report.table import content_of, table
 from local_eval.runs import check
-from tests.conftest import TINY, in_this_process
+from tests.conftest import in_this_process
+from tests.metric.measures.made import outputs, pair
+from tests.metric.test_score import score
 
 
 def test_the_method_and_the_task_pass_the_check(monkeypatch, capsys):
     monkeypatch.setattr(check, "run_jobs", in_this_process)
-    assert main(["check", "shrink_perturb", "--task", TINY, "--device", "cpu"]) == 0
-    assert main(["check", "baseline_finetune", "--task", "stripes", "--device", "cpu"]) == 0
+    assert main(["check", "shrink_perturb", "--task", "stripes", "--device", "cpu"]) == 0
     assert "check: line" not in capsys.readouterr().out, "it can travel to Kaggle"
+
+
+def test_the_measure_stands_in_the_table_and_in_json_with_what_perfect_unlearning_gets():
+    found = measured(MEASURES["set_epsilon"], *pair(16, shift=1.0), perfect_pairs(outputs(3, 32), 16, 2))
+    graded = replace(score(models=16), measures=(found,))
+    assert "epsilon of the whole set" in table(graded, "mine", "digits")
+    (told,) = content_of(graded, "mine", "digits", {})["beyond"]
+    assert (told["key"], told["perfect"]) == ("set_epsilon", found.perfect)
+    assert found.perfect < found.value

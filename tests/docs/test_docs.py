@@ -1,7 +1,8 @@
 """The pages are true as far as a machine can tell: links lead somewhere, commands parse, code compiles, examples run.
 
 A Python block under `<!-- run -->` is run as it is. One under `<!-- file: PATH -->` is written to PATH in a copy of the
-kit, where the tests among them, and those in in_copy.py, are run. Those under `<!-- session -->` are run by
+kit, and one under `<!-- add to: PATH -->` to the end of it; the tests among them, and those in in_copy.py, are run
+there. Those under `<!-- session -->` are run by
 test_python_page.py. Each law goes over all pages at once and names the page that breaks it.
 """
 
@@ -30,6 +31,7 @@ from tests.metric.test_score import score
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 PYTHON = [block for block in BLOCKS if block.kind == "python"]
 FILES = {block.mark.removeprefix("file: "): block.text for block in BLOCKS if block.mark.startswith("file: ")}
+ADDED = {block.mark.removeprefix("add to: "): block.text for block in BLOCKS if block.mark.startswith("add to: ")}
 COMMANDS = sorted({(name(page), " ".join(c)): c for page in PAGES for c in commands(read(page))}.items())
 GENERATED = {"README.md": ["table digits"], "docs/kaggle.md": ["budget table"], "docs/safety.md": ["fuzz table"]}
 FAULTS = [
@@ -112,7 +114,7 @@ def test_examples_run_as_they_read(page):
 
 
 def test_every_python_block_is_run_somehow():
-    others = [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith("file: ")]
+    others = [b.page for b in PYTHON if b.mark != "run" and not b.mark.startswith(("file: ", "add to: "))]
     assert set(others) == {"docs/python.md"}, "its session is run by test_python_page.py"
     assert {b.mark for b in PYTHON if b.page == "docs/python.md"} == {"session"}
 
@@ -169,6 +171,8 @@ def copy_with_examples(tmp_path_factory):
     shutil.copy(ROOT / "pyproject.toml", copy)
     for path, text in FILES.items():
         (copy / path).write_text(text)
+    for path, text in ADDED.items():
+        (copy / path).write_text(f"{(copy / path).read_text()}\n\n{text}")
     page = read(ROOT / "docs" / "extending.md")
     entries = re.findall(r"^    (LEARNING_RATES|READS) +(.+,?)$", page, re.MULTILINE)
     file = copy / "tests" / "submissions" / "test_submissions.py"
@@ -180,7 +184,7 @@ def copy_with_examples(tmp_path_factory):
 
 def test_the_examples_keep_the_style_that_they_ask_for(copy_with_examples):
     for action in (["check"], ["format", "--check"]):
-        command = [sys.executable, "-m", "ruff", *action, *FILES]
+        command = [sys.executable, "-m", "ruff", *action, *FILES, *ADDED]
         done = subprocess.run(command, cwd=copy_with_examples, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
