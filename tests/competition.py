@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from local_eval.oracles.original import save_original
-from local_eval.tasks.digits import NarrowResNet
+from tests.tiny_task import TinyResNet
 
 SIZES = {"retain": 40, "forget": 12, "validation": 20}
 TASK = '''
@@ -46,7 +46,7 @@ def task():
 
 def narrow_resnet18(weights=None, num_classes=10):
     """A stand-in for torchvision's resnet18."""
-    return NarrowResNet(4, num_classes)
+    return TinyResNet(4, num_classes)
 
 
 def make_competition(folder, make_net=resnet18):

@@ -1,5 +1,6 @@
 """What the tests share: one thread, the tiny task with its original model, and submissions written on the fly."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from local_eval.__main__ import main
 from local_eval.grader import Grader
 from local_eval.isolation import pool, share_gpu
 from local_eval.oracles import oracles
@@ -123,20 +125,20 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 
 def grade_tiny(folder: Path) -> None:
-    """Grade GOOD, as mine.py, with 16 runs on the tiny task, into out/."""
+    """Grade GOOD, as mine.py, into out/ as a user would, and keep in said.txt what the command says."""
     (folder / "mine.py").write_text(GOOD)
-    grader, mine = Grader(TINY, folder / "out", runs=16), str(folder / "mine.py")
-    with pytest.MonkeyPatch.context() as patch:
-        work_here(patch)
-        torch.set_num_threads(1)
-        grader.finish_oracles()
-        grader.finish_runs(mine)
-        grader.score(mine)
+    where = ["--task", TINY, "--runs", "16", "--out", str(folder / "out"), "--device", "cpu", "--workers", "1"]
+    torch.set_num_threads(1)
+    with open(folder / "said.txt", "w") as said, contextlib.redirect_stdout(said):
+        assert main(["grade", str(folder / "mine.py"), *where, "--no-report"]) == 0
 
 
 @pytest.fixture(scope="session")
 def graded_once(tmp_path_factory):
-    """mine.py, and in out/ its grading with 16 runs on the tiny task; only to be read."""
+    """mine.py, graded with 16 runs on the tiny task into out/, and said.txt; made by spawned workers; only to be read.
+
+    Session fixtures are made before a test's own: the pool is not patched yet.
+    """
     return made_once(tmp_path_factory, "graded-once", grade_tiny)
 
 

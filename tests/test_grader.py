@@ -7,6 +7,7 @@ import pytest
 
 from local_eval.__main__ import main
 from local_eval.grader import Grader
+from local_eval.isolation.child import Failure
 from local_eval.metric.score import ScoreError
 from local_eval.store.records import record_path
 from tests.conftest import GOOD, TINY
@@ -16,46 +17,55 @@ def arguments(out, *more):
     return [*more, "--task", TINY, "--out", str(out), "--workers", "1", "--device", "cpu"]
 
 
-def test_grade_writes_a_score_and_each_stage_can_be_rerun_alone(tmp_path, submission, capsys):
-    path = submission()
-    assert main(arguments(tmp_path, "grade", path, "--runs", "16")) == 0
-    said = capsys.readouterr().out
+def graded_file(place, name):
+    """A file that `grade` has written for mine.py."""
+    (file,) = (place / "out").glob(f"tiny-*/mine-*/{name}")
+    return file
+
+
+def logits(records):
+    return np.stack([record.evaluation.forget_logits for record in records])
+
+
+def test_grade_writes_a_score_and_each_stage_can_be_rerun_alone(tiny_graded, capsys):
+    said = (tiny_graded / "said.txt").read_text()
     assert "ceiling" in said
     assert "90 % interval" in said
-    (file,) = tmp_path.glob("tiny-*/mine-*/score.json")
+    file = graded_file(tiny_graded, "score.json")
     content = json.loads(file.read_text())
     assert content["runs"] == 16
     assert content["task"] == "tiny"
     file.unlink()
-    assert main(["score", path, "--task", TINY, "--out", str(tmp_path), "--runs", "16", "--device", "cpu"]) == 0
+    where = ["--task", TINY, "--out", str(tiny_graded / "out"), "--runs", "16", "--device", "cpu"]
+    assert main(["score", str(tiny_graded / "mine.py"), *where]) == 0
     assert json.loads(file.read_text())["score"] == content["score"]
+    assert str(file) in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("without_a_pool")
-def test_oracles_are_extended_shared_and_repaired(tmp_path, capsys):
-    grader = Grader(TINY, tmp_path, runs=2)
-    two = grader.finish_oracles()
-    times = {p.name: p.stat().st_mtime_ns for p in (grader.folder / "oracles").glob("*.npz")}
-    record_path(grader.folder / "oracles", 1).write_bytes(b"PK rubbish")
-    four = Grader(TINY, tmp_path, runs=4).finish_oracles()
+def test_oracles_are_extended_shared_and_repaired(tiny_graded, capsys):
+    """Those of `graded_once` were made by another process in one go."""
+    grader = Grader(TINY, tiny_graded / "out", runs=16)
+    folder, whole = grader.folder / "oracles", grader.cached_oracles()
+    time = record_path(folder, 0).stat().st_mtime_ns
+    record_path(folder, 1).write_bytes(b"PK rubbish")
+    for index in range(12, 16):
+        record_path(folder, index).unlink()
+    again = grader.finish_oracles()
     assert "0001.npz is damaged" in capsys.readouterr().err
-    assert len(four) == 4
-    assert (grader.folder / "oracles" / "0000.npz").stat().st_mtime_ns == times["0000.npz"]
-    for before, after in zip(two, four):
-        assert (before.evaluation.forget_logits == after.evaluation.forget_logits).all(), "retrained to the bit"
-    assert len({o.evaluation.forget_logits.tobytes() for o in four}) == 4
+    assert record_path(folder, 0).stat().st_mtime_ns == time
+    assert np.array_equal(logits(again), logits(whole)), "retrained to the bit"
+    assert len(np.unique(logits(again)[:, 0, 0])) == 16
 
 
-@pytest.mark.usefixtures("without_a_pool")
-def test_a_damaged_original_is_named_and_trained_again(tmp_path, capsys):
-    grader = Grader(TINY, tmp_path, runs=1)
-    grader.finish_oracles()
+def test_a_damaged_original_is_named_and_trained_again(tiny_graded, capsys):
+    grader = Grader(TINY, tiny_graded / "out", runs=16)
     path = grader.folder / "original.npz"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     grader.finish_oracles()
     assert "original.npz is damaged" in capsys.readouterr().err
-    assert len(path.read_bytes()) == len(whole)
+    assert path.read_bytes() == whole
 
 
 def test_results_of_a_changed_submission_never_mix(tmp_path, submission):
@@ -67,40 +77,43 @@ def test_results_of_a_changed_submission_never_mix(tmp_path, submission):
 
 
 @pytest.mark.usefixtures("without_a_pool")
-def test_a_score_needs_all_runs_unless_told(tmp_path, body, capsys):
-    path = body("if torch.initial_seed() % 8 == 0: raise ValueError('unlucky')")
-    assert main(arguments(tmp_path, "grade", path, "--runs", "24")) == 1
+def test_a_score_needs_all_runs_unless_told(tiny_graded, capsys, monkeypatch):
+    """One run more than there are, and it fails."""
+    monkeypatch.setattr(
+        "local_eval.runs.one_run.one_run", lambda plan, index: Failure("ValueError: unlucky", "its lines")
+    )
+    mine, where = str(tiny_graded / "mine.py"), arguments(tiny_graded / "out", "--runs", "17")
+    graded_file(tiny_graded, "score.json").unlink()
+    assert main(["grade", mine, *where]) == 1
     said = capsys.readouterr()
-    assert "ValueError: unlucky" in said.err
+    assert "run 16 failed: ValueError: unlucky" in said.err
     assert "--allow-missing" in said.err
-    assert not list(tmp_path.glob("*/*/score.json"))
-    with pytest.raises(ScoreError, match="runs are missing"):
-        Grader(TINY, tmp_path, runs=24).score(path)
-    assert main(arguments(tmp_path, "grade", path, "--runs", "24", "--allow-missing")) == 0
+    assert "its lines" in graded_file(tiny_graded, "0016.failed.txt").read_text()
+    assert not list(tiny_graded.glob("out/*/*/score.json"))
+    with pytest.raises(ScoreError, match="1 of 17 runs are missing .16.;"):
+        Grader(TINY, tiny_graded / "out", runs=17).score(mine)
+    assert main(["grade", mine, *where, "--allow-missing"]) == 0
     assert "failed runs are left out" in capsys.readouterr().out
 
 
-def test_resumed_and_undisturbed_gradings_give_the_same_score(tmp_path, submission):
-    path = submission()
-    for name, workers in (("a", 2), ("b", 1)):
-        grader = Grader(TINY, tmp_path / name, runs=16, workers=workers)
-        grader.finish_oracles()
-        done, _ = grader.finish_runs(path)
-        if name == "b":  # as after a power cut: some runs gone, one half written
-            folder = grader.folder / grader.run_plan(path).folder_name
-            for index in (2, 9, 15):
-                record_path(folder, index).unlink()
-            record_path(folder, 4).write_bytes(record_path(folder, 4).read_bytes()[:100])
-            grader.finish_runs(path)
-    scores = [Grader(TINY, tmp_path / name, runs=16).score(path)[0] for name in ("a", "b")]
-    assert scores[0].score == scores[1].score
-    assert np.array_equal(scores[0].epsilons, scores[1].epsilons)
+def test_a_resumed_grading_gives_the_score_of_an_undisturbed_one(tiny_graded):
+    """As after a power cut: some runs gone, one half written."""
+    mine, undisturbed = str(tiny_graded / "mine.py"), json.loads(graded_file(tiny_graded, "score.json").read_text())
+    for index in (2, 9, 15):
+        graded_file(tiny_graded, f"{index:04d}.npz").unlink()
+    half = graded_file(tiny_graded, "0004.npz")
+    half.write_bytes(half.read_bytes()[:100])
+    grader = Grader(TINY, tiny_graded / "out", runs=16, workers=2)
+    grader.finish_runs(mine)
+    score, _ = grader.score(mine)
+    assert score.score == undisturbed["score"]
+    assert list(score.epsilons) == undisturbed["epsilons"]
 
 
-@pytest.mark.parametrize("runs", ["15", "0", "-4"])
-def test_too_few_runs_are_bad_input(runs, submission, capsys):
-    assert main(["grade", submission(), "--task", TINY, "--runs", runs]) == 2
-    assert "too few" in capsys.readouterr().err
+def test_too_few_runs_are_bad_input(submission, capsys):
+    for runs in ("15", "0", "-4"):
+        assert main(["grade", submission(), "--task", TINY, "--runs", runs]) == 2
+        assert "too few" in capsys.readouterr().err
 
 
 def test_unknown_names_are_bad_input_and_list_what_there_is(capsys):
@@ -137,8 +150,8 @@ def test_help_and_list_teach(capsys):
 
 
 @pytest.mark.usefixtures("without_a_pool")
-def test_headroom_scores_originals_that_saw_the_forget_set(tmp_path):
-    grader = Grader(TINY, tmp_path, runs=16, workers=2)
+def test_headroom_scores_originals_that_saw_the_forget_set(tiny_graded):
+    grader = Grader(TINY, tiny_graded / "out", runs=16, workers=2)
     found, verdict = grader.headroom()
     assert found.runs == 16 and verdict.share == found.quality_over_ceiling
     saw, not_saw = (record_path(grader.folder / kind, 0) for kind in ("originals", "oracles"))

