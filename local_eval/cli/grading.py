@@ -334,7 +334,8 @@ def draw_after_grading(grader: Grader, submission: Submission | Path) -> None:
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-NEED_RUNS = ("budget_hours", "keep_checkpoints", "originals", "repeat", "sandbox", "engine", "allow_missing")
+NEED_RUNS = {"budget_hours": None, "keep_checkpoints": False, "originals": None, "repeat": 1, "sandbox": None}
+NEED_RUNS |= {"engine": "local", "allow_missing": False}  # options about runs, and what they are unless given
 
 
 def _grader(options: argparse.Namespace) -> Grader:
@@ -395,7 +396,7 @@ def grade(options: argparse.Namespace) -> int:
 
 def _refuse_idle(options: argparse.Namespace, given: list[str]) -> None:
     """Raise ScoreError for options that would do nothing, since all that is to be graded is finished models."""
-    idle = [name for name in NEED_RUNS if getattr(options, name) not in (None, False, 1, "local")]
+    idle = [name for name, usual in NEED_RUNS.items() if getattr(options, name) != usual]
     if given and idle:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise ScoreError(f"{names}: this needs runs that are made here, and {given[0]} holds finished models")
