@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
         _take_sides(options)
         _want_names(options)
         _find_settings(options)
+        _find_seeds(options)
         _check_names(options)
         function = _function(options.command)
         if signals is not None:
@@ -140,6 +141,22 @@ def _find_settings(options: argparse.Namespace) -> None:
                     raise SubmissionError(f"{name} holds checkpoints, which have no constants; leave --set out")
             changed = [with_settings(name, options.set) for name in ([found] if isinstance(found, str) else found)]
             setattr(options, field, changed[0] if isinstance(found, str) else changed)
+
+
+def _find_seeds(options: argparse.Namespace) -> None:
+    """--seeds, or what --seed and --repeat of earlier versions say; the first is the one that counts alone.
+
+    Raises:
+        InputError: no seed, or one twice.
+    """
+    if not hasattr(options, "seeds"):
+        return
+    if options.repeat < 1:
+        raise InputError(f"--repeat {options.repeat}: give 1 or more seeds")
+    options.seeds = tuple(options.seeds or range(options.seed, options.seed + options.repeat))
+    if len(set(options.seeds)) < len(options.seeds):
+        raise InputError(f"--seeds {' '.join(map(str, options.seeds))}: one is there twice, which is no other draw")
+    options.seed = options.seeds[0]
 
 
 def _check_names(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """How fast the kit is on this machine: ours beside the plain way, in one run, as ratios.
 
-How to run it: python -m local_eval bench --task digits --json bench.json
+How to run it: python -m local_eval bench --task digits --write bench.json
 """
 
 from __future__ import annotations
@@ -305,8 +305,8 @@ def run(options: argparse.Namespace) -> int:
     """The command `bench`."""
     device = usable_device(options.device)
     found = bench(options.task, device, options.parts, options.submission, options.models, options.pool)
-    if options.json:
-        save(found, options.json)
+    for _, path in options.write:
+        save(found, path)
     return 0
 
 

@@ -20,6 +20,7 @@ import hashlib
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
@@ -263,9 +264,11 @@ class AgainstGiven(Grader):
         """None where both sides were given and no original model is there: it is not trained to be looked at."""
         return super().original_records() if self.original_file.exists() else []
 
-    def disk_needed(self, submission: Named, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
+    def disk_needed(
+        self, submission: Named, keep: bool = False, several: Sequence[int] = (), originals: int | None = None
+    ) -> str:
         """As of runs alone. Raises OutputError if there is less."""
-        super().disk_needed(submission, keep, repeat, originals)
+        super().disk_needed(submission, keep, several, originals)
         return f"{len(self.given.records)} retrained models from {self.given.path}; no oracles are trained"
 
     def sandbox_of_runs(self) -> Sandbox | None:

@@ -4,13 +4,14 @@ The competition had one original model, from which all runs started, and which l
 `SeveralOriginals` lets run i start from original i mod N instead. These are trained on retain and forget set as the
 official one is; their weights are kept in <task>/originals/weights/, their runs in a folder of their own.
 
-How to run it: python -m local_eval grade fanchuan --originals 8 --repeat 3
+How to run it: python -m local_eval grade fanchuan --originals 8 --seeds 0 1 2
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -254,19 +255,25 @@ class Grader:
         how = (self._shape, self.workers, self.timeout, self.engine, self.workspace)
         return finish_runs(plan, folder, self.runs, *how)
 
-    def disk_needed(self, submission: Named, keep: bool = False, repeat: int = 1, originals: int | None = None) -> str:
+    def disk_needed(
+        self, submission: Named, keep: bool = False, several: Sequence[int] = (), originals: int | None = None
+    ) -> str:
         """In words, the disk that oracles and runs that are missing will take. Raises OutputError if there is less.
 
         Args:
             keep: whether the official runs leave checkpoints and their zip.
-            repeat: with how many seeds the runs are made.
+            several: the seeds with which runs are made, if more than this grader's.
             originals: from how many further original models runs are made too; None for none.
         """
-        folders = [self.folder / one.run_plan(submission).folder_name for one in seeds(self, repeat)]
+        folders = [
+            self.folder / one.run_plan(submission).folder_name for one in with_seeds(self, several or (self.seed,))
+        ]
         if originals:
             other = [f"{folder.name}-originals{originals}" for folder in folders]
             folders += [self.folder / name for name in other]
-        return room_needed(self.task, self.runs, self.workspace.oracles, folders, keep, repeat, originals or 0)
+        return room_needed(
+            self.task, self.runs, self.workspace.oracles, folders, keep, len(several) or 1, originals or 0
+        )
 
     def finished_runs(self, submission: Named) -> dict[int, Record]:
         """The runs of a submission that are on disk and still count."""
@@ -463,11 +470,9 @@ class SeveralOriginals(Grader):
         )
 
 
-def seeds(grader: Grader, count: int) -> list[Grader]:
-    """Graders with the seeds that follow, the given one first. Raises ScoreError for a number below 1."""
-    if count < 1:
-        raise ScoreError(f"--repeat {count}: give 1 or more seeds")
-    return [replace(grader, seed=grader.seed + k) for k in range(count)]
+def with_seeds(grader: Grader, seeds: Sequence[int]) -> list[Grader]:
+    """The same grader with each of these seeds."""
+    return [replace(grader, seed=seed) for seed in seeds]
 
 
 def repeats_of(graders: list[Grader], submission: Named) -> Repeats | None:

@@ -15,7 +15,7 @@ def test_every_part_prints_its_ratio_and_writes_it(tmp_path, submission, capsys)
     out, mine = tmp_path / "bench.json", submission()
     parts = ["--parts", "metric", "loader", "oracles", "runs", "pools"]
     small = ["--models", "32", "--pool", "8", "--submission", mine]
-    assert main(["bench", "--task", TINY, "--device", "cpu", *parts, *small, "--json", str(out)]) == 0
+    assert main(["bench", "--task", TINY, "--device", "cpu", *parts, *small, "--write", str(out)]) == 0
     found, said = json.loads(out.read_text()), capsys.readouterr().out
     for part in ("metric", "loader", "oracle", "runs"):
         assert found[f"{part}_speedup"] > 0

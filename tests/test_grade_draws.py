@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from local_eval.__main__ import main
-from local_eval.grader import Grader, SeveralOriginals, repeats_of, seeds
+from local_eval.grader import Grader, SeveralOriginals, repeats_of, with_seeds
 from local_eval.metric.score import ScoreError
 from local_eval.oracles import oracles
 from local_eval.oracles.original import original_digest, save_original
@@ -45,7 +45,7 @@ def on_disk(tmp_path_factory, tiny, made_up):
     for k in range(ORIGINALS):
         weights = record_path(grader.folder / "originals" / "weights", k)
         save_original(weights, initial_net(tiny, k).state_dict(), grader.fingerprint)
-    plans = [one.run_plan(str(out / "mine.py")) for g in (grader, several) for one in seeds(g, 2)]
+    plans = [one.run_plan(str(out / "mine.py")) for g in (grader, several) for one in with_seeds(g, range(2))]
     folders = [(grader.folder / plan.folder_name, plan.identity) for plan in plans]
     folders.append((grader.folder / "oracles", grader.oracle_identity))
     folders.append((grader.folder / "originals", several._original_plan.identity))
@@ -78,7 +78,7 @@ def test_both_scores_and_every_seed_are_told_and_kept_apart(graded, capsys):
     assert "all against the same oracles, which hides up to half of the variance" in said
     found = {}
     for name, kind in (("one", grader), ("three", several)):
-        for one in seeds(kind, 2):
+        for one in with_seeds(kind, range(2)):
             file = grader.folder / one.run_plan(path).folder_name / "score.json"
             found[name, one.seed] = json.loads(file.read_text())
     assert {key: score["originals"] for key, score in found.items()} == {
@@ -126,8 +126,8 @@ def test_seeds_have_oracles_of_their_own_where_there_are_enough(graded, made_up)
     for k in range(RUNS, 2 * RUNS):
         record = Record(made_up(), grader.oracle_identity(k), {"device": "cpu", "torch": "1"})
         save_record(record_path(grader.folder / "oracles", k), record)
-    assert repeats_of(seeds(grader, 2), path).oracles == "disjoint"
-    assert repeats_of(seeds(grader, 3)[:1], path) is None
+    assert repeats_of(with_seeds(grader, range(2)), path).oracles == "disjoint"
+    assert repeats_of(with_seeds(grader, range(3))[:1], path) is None
 
 
 def test_weights_are_added_to_originals_that_lack_them_and_are_repaired(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
-from local_eval.grader import Grader, SeveralOriginals, grade_all, repeats_of, seeds
+from local_eval.grader import Grader, SeveralOriginals, grade_all, repeats_of, with_seeds
 from local_eval.isolation.child import Failure
 from local_eval.isolation.device import usable_device
 from local_eval.isolation.share_gpu import Engine
@@ -109,7 +109,6 @@ def with_originals(grader: Grader, options: argparse.Namespace) -> list[Grader]:
     Raises:
         ScoreError: numbers of originals or repeats that make no sense.
     """
-    seeds(grader, options.repeat)
     if options.originals is None:
         return [grader]
     return [grader, SeveralOriginals.like(grader, options.originals)]
@@ -120,7 +119,7 @@ def make_runs(grader: Grader, submission: Submission, options: argparse.Namespac
     if isinstance(grader, SeveralOriginals):
         print(f"originals: {grader.room_of_originals()}", flush=True)
     keep = options.keep_checkpoints and not isinstance(grader, SeveralOriginals)
-    for one in seeds(grader, options.repeat):
+    for one in with_seeds(grader, options.seeds):
         failed = tell_failures(one.finish_runs(submission, keep=keep)[1], one.runs)
         if keep and not failed:
             print(f"checkpoints: {one.zip_checkpoints(submission)}")
@@ -140,7 +139,7 @@ def score_all(graders: list[Grader], submission: Submission, options: argparse.N
 
 def _score(grader: Grader, submission: Submission, options: argparse.Namespace) -> Score:
     """Score every seed on its own, and print the first one's score with the others beside it."""
-    all_seeds = seeds(grader, options.repeat)
+    all_seeds = with_seeds(grader, options.seeds)
     repeated = repeats_of(all_seeds, submission)
     how = (submission, options.allow_missing, options.budget_hours)
     first, path = grader.score(*how, repeated)
@@ -334,7 +333,7 @@ def draw_after_grading(grader: Grader, submission: Submission | Path) -> None:
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-NEED_RUNS = {"budget_hours": None, "keep_checkpoints": False, "originals": None, "repeat": 1, "sandbox": None}
+NEED_RUNS = {"budget_hours": None, "keep_checkpoints": False, "originals": None, "sandbox": None}
 NEED_RUNS |= {"engine": "local", "allow_missing": False}  # options about runs, and what they are unless given
 
 
@@ -397,6 +396,7 @@ def grade(options: argparse.Namespace) -> int:
 def _refuse_idle(options: argparse.Namespace, given: list[str]) -> None:
     """Raise ScoreError for options that would do nothing, since all that is to be graded is finished models."""
     idle = [name for name, usual in NEED_RUNS.items() if getattr(options, name) != usual]
+    idle += ["seeds"] if len(options.seeds) > 1 else []
     if given and idle:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise ScoreError(f"{names}: this needs runs that are made here, and {given[0]} holds finished models")
@@ -417,8 +417,7 @@ def _grade_checked(grader: Grader, options: argparse.Namespace, name: str) -> tu
     if looks_like_checkpoints(name):
         return _grade_checkpoints(grader, options, Path(name))
     submission = Submission.find(options.found[name])
-    several = options.repeat, options.originals
-    print(grader.disk_needed(submission, options.keep_checkpoints, *several), flush=True)
+    print(grader.disk_needed(submission, options.keep_checkpoints, options.seeds, options.originals), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.workspace.oracles}", flush=True)
     graders = with_originals(grader, options)
@@ -476,8 +475,9 @@ def compare_all(options: argparse.Namespace) -> int:
     """Several submissions in one table."""
     grader = _grader(options)
     names = options.names or submission_names()
-    if options.write:
-        around_markers(options.write, f"table {grader.task.name}")  # so should a file that cannot take the table
+    pages = [path for form, path in options.write if form == ".md"]
+    for path in pages:
+        around_markers(path, f"table {grader.task.name}")  # so should a file that cannot take the table
     scores, failed = grade_all(grader, names)
     for name, reason in failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
@@ -487,10 +487,10 @@ def compare_all(options: argparse.Namespace) -> int:
         print(markdown(graded))
         if len(scores) > 1 and (options.pairs or len(names) == 2):
             tell_pairs(grader, scores)
-        if options.save:
-            write_atomically(options.save, as_json(graded).encode())
-        if options.write:
-            write_between_markers(options.write, f"table {grader.task.name}", markdown(graded))
+        for path in (path for form, path in options.write if form == ".json"):
+            write_atomically(path, as_json(graded).encode())
+        for path in pages:
+            write_between_markers(path, f"table {grader.task.name}", markdown(graded))
     return 1 if failed else 0
 
 

@@ -46,8 +46,8 @@ def budget(options: argparse.Namespace) -> int:
 
 
 def _budget_of_all(options: argparse.Namespace) -> int:
-    if options.readme:
-        around_markers(options.readme, MARKER)  # a file that cannot take the table should not wait for it
+    for _, path in options.write:
+        around_markers(path, MARKER)  # a file that cannot take the table should not wait for it
     costs = {}
     for name in submission_names():
         costs[name] = _measured(options, name)
@@ -55,9 +55,9 @@ def _budget_of_all(options: argparse.Namespace) -> int:
     where = f"{options.task}, {versions(device_of(options))['device']}"
     table = budget_table(costs, where, options.stock_epoch_seconds)
     print(table)
-    if options.readme:
-        write_between_markers(options.readme, MARKER, table)
-        print(f"written to {options.readme}")
+    for _, path in options.write:
+        write_between_markers(path, MARKER, table)
+        print(f"written to {path}")
     return 0
 
 

@@ -140,10 +140,10 @@ def leaderboard(options: argparse.Namespace) -> int:
     grader = Grader(options.task, options.out, options.runs, options.seed, device_of(options))
     board = board_of(grader)
     print(as_text(board))
-    for path, write in ((options.write_csv, as_csv), (options.json, as_json), (options.html, _as_html)):
-        if path:
-            write_atomically(path, write(board).encode())
-            print(f"written to {path}")
+    for form, path in options.write:
+        write = {".csv": as_csv, ".json": as_json, ".html": _as_html}[form]
+        write_atomically(path, write(board).encode())
+        print(f"written to {path}")
     return 0
 
 

@@ -58,7 +58,7 @@ def expected_time(found: list[Submission], task: str, options: argparse.Namespac
             took = _of_the_kit(task, options).get(submission.label, {}).get("seconds_per_run")
         if took is None:
             return "how long it takes will show with the first runs"
-        made = options.runs * getattr(options, "repeat", 1) * (2 if getattr(options, "originals", None) else 1)
+        made = options.runs * len(getattr(options, "seeds", "1")) * (2 if getattr(options, "originals", None) else 1)
         seconds += took * max(made - there, 0) / workers
     return f"about {in_words(seconds)}, if no oracles are missing"
 

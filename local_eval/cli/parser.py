@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,33 @@ PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless tol
 BOARD_TASKS = ("competition_small", "digits")  # the first that there is
 SUBMISSION = "name in submissions/, or path to a .py or .ipynb file"
 ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), or a .npz of logits, which sets N"
+
+
+def add_write(sub: argparse.ArgumentParser, forms: Sequence[str], **old: str) -> None:
+    """One option for all files that a command can write; `options.write` is a list of (form, path).
+
+    Args:
+        forms: endings of files, such as ".json".
+        old: spellings of earlier versions, and the form that each wrote whatever the file's ending.
+    """
+    text = f"also write it to this file, in the form of its ending: {', '.join(forms)}"
+    sub.add_argument(
+        "--write", action="append", default=[], metavar="FILE", type=partial(_by_ending, tuple(forms)), help=text
+    )
+    for name, form in old.items():
+        one = f"--{name.replace('_', '-')}"
+        sub.add_argument(one, action="append", dest="write", type=partial(_in_form, form), help=argparse.SUPPRESS)
+
+
+def _by_ending(forms: tuple[str, ...], text: str) -> tuple[str, Path]:
+    path = Path(text)
+    if path.suffix.lower() not in forms:
+        raise argparse.ArgumentTypeError(f"{text}: the file's name must end in {' or '.join(forms)}")
+    return path.suffix.lower(), path
+
+
+def _in_form(form: str, text: str) -> tuple[str, Path]:
+    return form, Path(text)
 
 
 def add_set(sub: argparse.ArgumentParser) -> None:
@@ -98,8 +125,7 @@ def add_options_of_leaderboard(board: argparse.ArgumentParser) -> None:
     board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
     board.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
     board.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
-    for kind in ("--write-csv", "--json", "--html"):
-        board.add_argument(kind, type=Path, metavar="FILE", help=f"also write it as {kind[-4:].strip('-').upper()}")
+    add_write(board, (".csv", ".json", ".html"), write_csv=".csv", json=".json", html=".html")
 
 
 def add_options_of_bench(bench: argparse.ArgumentParser) -> None:
@@ -112,18 +138,19 @@ def add_options_of_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--pool", type=int, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
     )
-    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    add_write(bench, (".json",), json=".json")
 
 
 def add_options(**commands: argparse.ArgumentParser) -> None:
     """What several of the grading commands take: those that make models, runs or a score."""
     making = [sub for name, sub in commands.items() if name != "score"]
-    for sub in commands.values():
+    for name, sub in commands.items():
         sub.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
         )
         sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
-        sub.add_argument("--seed", type=int, default=0, help="of the runs; another seed is a fresh draw (%(default)s)")
+        text = argparse.SUPPRESS if name in ("grade", "score") else "of the runs; another is a fresh draw (%(default)s)"
+        sub.add_argument("--seed", type=int, default=0, help=text)
     for sub in making:
         sub.add_argument(
             "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
@@ -151,7 +178,9 @@ def add_options(**commands: argparse.ArgumentParser) -> None:
 
 
 def _add_options_of_several(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--repeat", type=int, default=1, metavar="K", help="also grade with the K - 1 seeds that follow")
+    text = "of the runs; with several, each is graded and the scatter is shown (0)"
+    sub.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=text)
+    sub.add_argument("--repeat", type=int, default=1, help=argparse.SUPPRESS)  # --seed and the K - 1 that follow
     sub.add_argument(
         "--originals",
         type=int,
@@ -220,7 +249,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     budget.add_argument("submission", nargs="?", help=SUBMISSION)
     add_set(budget)
     budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
-    budget.add_argument("--readme", type=Path, help="with --all: write the table between its marks in this file")
+    add_write(budget, (".md",), readme=".md")
     budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
     add_changes(budget)
     budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
@@ -342,8 +371,7 @@ def _add_looking(command: Command) -> argparse.ArgumentParser:
     compare = command("compare", "grading:compare_all", text, False)
     compare.add_argument("names", nargs="*", help="submissions (default: all)")
     add_set(compare)
-    compare.add_argument("--write", type=Path, metavar="FILE", help="put the table between its markers in this file")
-    compare.add_argument("--save", type=Path, metavar="FILE", help="also save the numbers as JSON")
+    add_write(compare, (".md", ".json"), save=".json")
     compare.add_argument("--pairs", action="store_true", help="say of every two which is better (of two: always)")
     text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
     add_options_of_report(command("report", "looking:report", text, submission=False))

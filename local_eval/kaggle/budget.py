@@ -1,6 +1,6 @@
 """Will 512 models fit into 8 hours on Kaggle? Times a submission here and projects; the table of all submissions.
 
-How to run it: python -m local_eval budget --all --readme docs/kaggle.md
+How to run it: python -m local_eval budget --all --write docs/kaggle.md
 """
 
 from __future__ import annotations

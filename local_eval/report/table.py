@@ -108,8 +108,11 @@ def repeats_line(found: Repeats, first: Score) -> str:
     low, high = first.interval
     against = {"disjoint": "each against oracles of its own", "shared": "all against the same oracles"}[found.oracles]
     more = "" if found.oracles == "disjoint" else ", which hides up to half of the variance"
+    first_seed, last = found.seeds[0], found.seeds[-1]
+    in_a_row = list(found.seeds) == list(range(first_seed, last + 1))
+    named = f"{first_seed} to {last}" if in_a_row else ", ".join(map(str, found.seeds))
     return (
-        f"seeds {found.seeds[0]} to {found.seeds[-1]}: {scores}; mean {found.mean:.4f}, "
+        f"seeds {named}: {scores}; mean {found.mean:.4f}, "
         f"standard deviation {found.deviation:.4f}; {against}{more}. "
         f"The interval of seed {found.seeds[0]} is {low:.4f} to {high:.4f}"
     )

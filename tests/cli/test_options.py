@@ -26,7 +26,7 @@ def test_options_that_need_runs_are_refused_by_name_for_finished_models(models, 
         (["--sandbox"], "--sandbox:"),
         (["--engine", "ray"], "--engine:"),
         (["--allow-missing"], "--allow-missing:"),
-        (["--keep-checkpoints", "--repeat", "2"], "--keep-checkpoints and --repeat:"),
+        (["--keep-checkpoints", "--repeat", "2"], "--keep-checkpoints and --seeds:"),
         (["--budget-hours", "8"], "--budget-hours:"),
         (["--originals", "2"], "--originals:"),
     ):

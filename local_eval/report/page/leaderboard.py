@@ -1,6 +1,6 @@
 """The leaderboard as one self-contained HTML file: no network, readable without scripts, sortable with them.
 
-How to make it: python -m local_eval leaderboard --task digits --html board.html
+How to make it: python -m local_eval leaderboard --task digits --write board.html
 """
 
 from __future__ import annotations
