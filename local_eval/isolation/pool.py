@@ -210,7 +210,7 @@ class Workers:
         """End them, whatever they are doing."""
         self._pool.stop()
         for process in self._spawning.made:  # all at once; pebble asks one after the other
-            with contextlib.suppress(ValueError):  # closed: it has ended
+            with contextlib.suppress(ValueError, AttributeError):  # closed, or being closed by pebble: it has ended
                 if process.is_alive():  # one that could not be started never was
                     process.terminate()
         self._pool.join()

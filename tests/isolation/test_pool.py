@@ -1,18 +1,19 @@
 """Jobs that raise, hang or kill their process become failures; the others go on."""
 
+import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from local_eval.isolation.child import Failure
 from local_eval.isolation.pool import run_jobs
 
-ROOT = Path(__file__).parents[2]
+OF_THE_PARENT = []
 
 
 def misbehave(kinds: dict, index: int):
@@ -26,20 +27,27 @@ def misbehave(kinds: dict, index: int):
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     print("noise" * 1000)
-    return index * index, torch.get_num_threads()
+    return index * index, torch.get_num_threads(), list(OF_THE_PARENT)
 
 
 def test_every_kind_of_failure_is_told_and_the_others_go_on():
     kinds = {1: "raise", 2: "hang", 3: "exit", 4: "kill"}
-    found = dict(run_jobs(misbehave, kinds, list(range(6)), workers=2, timeout=20, title="test"))
-    assert found[0] == (0, 1)
-    assert found[5] == (25, 1)
+    found = dict(run_jobs(misbehave, kinds, list(range(6)), workers=2, timeout=3, title="test"))
+    assert found[0] == (0, 1, [])
+    assert found[5] == (25, 1, [])
     reasons = [found[i].reason for i in (1, 2, 3, 4)]
     assert all(isinstance(found[i], Failure) for i in (1, 2, 3, 4))
     assert "told to" in reasons[0]
-    assert "limit of 20 s" in reasons[1]
+    assert "limit of 3 s" in reasons[1]
     assert "exit code 7" in reasons[2]
     assert "SIGKILL" in reasons[3]
+
+
+@pytest.mark.spawned
+def test_a_worker_starts_afresh_with_one_thread_and_nothing_of_the_parents(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "OF_THE_PARENT", ["state"])
+    ((_, found),) = run_jobs(misbehave, {}, [3], workers=1, timeout=120, title="test")
+    assert found == (9, 1, [])
 
 
 def slow_disk(_: None, index: int):
@@ -52,17 +60,15 @@ def test_without_a_limit_a_jobs_own_timeout_is_no_other_than_its_own():
 
 
 def test_workers_die_with_a_killed_parent(tmp_path):
-    script = (
-        "from local_eval.isolation.pool import run_jobs\nfrom tests.isolation.test_pool import note_and_sleep\n"
-        f"if __name__ == '__main__':\n    list(run_jobs(note_and_sleep, {str(tmp_path)!r}, [0, 1], 2, 600, 't'))\n"
-    )
-    path = tmp_path / "parent.py"
-    path.write_text(script)
-    parent = subprocess.Popen([sys.executable, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    parent = os.fork()
+    if parent == 0:
+        with contextlib.suppress(BaseException):
+            list(run_jobs(note_and_sleep, str(tmp_path), [0, 1], workers=2, timeout=600, title="test"))
+        os._exit(0)
     notes = [tmp_path / "0", tmp_path / "1"]
     wait_until(lambda: all(n.exists() and n.read_text() for n in notes), 60)
-    parent.kill()
-    parent.wait()
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
     workers = [int(n.read_text()) for n in notes]
     wait_until(lambda: not any(alive(pid) for pid in workers), 20)
     assert not any(alive(pid) for pid in workers)
