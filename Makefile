@@ -6,7 +6,7 @@ SUBMISSION ?= fanchuan
 TASK ?= digits
 RUNS ?= 64
 
-.PHONY: grade test test-slow test-browser test-ray test-faults test-matrix test-fuzz bench clean help
+.PHONY: grade test test-slow test-studies test-browser test-ray test-faults test-matrix test-fuzz bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -17,6 +17,9 @@ test: $(VENV)/installed  ## ruff, then all tests
 
 test-slow: $(VENV)/installed  ## the tests that `make test` leaves out for their time
 	$(RUN) -m pytest -m slow
+
+test-studies: $(VENV)/installed  ## the figures of the studies: errors and coverage of projection, intervals and measures
+	$(RUN) -m pytest -m studies tests/metric tests/studies
 
 test-browser: $(VENV)/installed  ## look at the report page in Chromium, if there is one
 	$(RUN) -m pytest -n 0 -m browser tests/report/page
