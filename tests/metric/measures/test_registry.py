@@ -1,15 +1,15 @@
 """A measure is one function with one decorator, and then stands in the table, in score.json and on the page."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
 from local_eval.metric.measures import MEASURES, Labels, further_measures, measure
 from local_eval.metric.score import compute_score
-from local_eval.report.page.facts import Results, measures_in
+from local_eval.report.page.facts import PageSource, measures_in
 from local_eval.report.page.render import write_page
-from local_eval.report.table import read_score, save_score, table
+from local_eval.report.result import Result, save_score
+from local_eval.report.table import table
 from tests.report.page import simulated
 
 KEYS = [
@@ -31,7 +31,7 @@ def mean_shift():
 
 
 def graded(folder):
-    """A grading of 16 made-up runs: its Results and what the console shows."""
+    """A grading of 16 made-up runs: what its page is drawn from and what the console shows."""
     task = simulated.task(20)
     labels, persons = task.forget.labels.numpy(), task.forget.person_id.numpy()
     runs, pool = simulated.records(16, labels, 1, shift=1.0), simulated.records(32, labels, 2)
@@ -39,27 +39,26 @@ def graded(folder):
     with simulated.projecting(False):
         score = compute_score(runs, pool, labels, persons)
     score = replace(score, measures=tuple(further_measures(runs, pool, every)))
-    content = read_score(save_score(score, folder, "mine", "made_up", simulated.ABOUT))
-    shown = measures_in(content)
-    results = Results(content, dict(enumerate(runs)), pool, pool[0], task, "command", {}, (), shown)
-    return results, table(score, "mine", "made_up")
+    result = Result.read(save_score(score, folder, "mine", "made_up", simulated.ABOUT))
+    source = PageSource(result, dict(enumerate(runs)), pool, pool[0], task, "command", measures=measures_in(result))
+    return source, table(score, "mine", "made_up")
 
 
 def test_a_registered_measure_stands_in_table_json_and_page(mean_shift, tmp_path):
-    results, said = graded(tmp_path)
-    (row,) = (one for one in results.score["beyond"] if one["key"] == "mean_shift")
+    source, said = graded(tmp_path)
+    (row,) = (one for one in source.result["beyond"] if one["key"] == "mean_shift")
     assert row["value"] == pytest.approx(1.2, abs=0.3) and row["words"] == "far off", "simulated runs are 1.2 off"
-    assert results.score["beyond"][-1] == row, "in the order of registration"
+    assert source.result["beyond"][-1] == row, "in the order of registration"
     assert any(line.split()[:3] == ["mean", "shift", f"{row['value']:.3f}"] for line in said.splitlines())
-    page = write_page(results, tmp_path, images=False).read_text()
+    page = write_page(source, tmp_path, images=False).read_text()
     assert "mean shift" in page and f"{row['value']:.3f}" in page and "Shift of all means; 0 is perfect." in page
 
 
 def test_a_measure_that_is_no_longer_registered_is_gone_and_the_kits_own_are_in_their_order(tmp_path):
     assert list(MEASURES) == KEYS
-    results, said = graded(tmp_path)
-    assert [row["key"] for row in results.score["beyond"]] == [key for key in KEYS if key != "simple_attack"]
-    assert "mean shift" not in said and "mean_shift" not in json.dumps(results.score)
+    source, said = graded(tmp_path)
+    assert [row["key"] for row in source.result["beyond"]] == [key for key in KEYS if key != "simple_attack"]
+    assert "mean shift" not in said and "mean_shift" not in source.result.to_json()
 
 
 def test_a_key_that_is_taken_is_refused():
@@ -72,4 +71,4 @@ def test_a_value_that_is_not_finite_leaves_the_measure_out(mean_shift, monkeypat
     monkeypatch.setitem(
         MEASURES, "mean_shift", replace(MEASURES["mean_shift"], function=lambda ours, theirs: float("nan"))
     )
-    assert "mean_shift" not in [row["key"] for row in graded(tmp_path)[0].score["beyond"]]
+    assert "mean_shift" not in [row["key"] for row in graded(tmp_path)[0].result["beyond"]]

@@ -8,6 +8,7 @@ from local_eval.metric.uncertainty.projection import read_side
 from local_eval.metric.uncertainty.redraw import Side
 from local_eval.metric.uncertainty.sides import outlier_runs
 from local_eval.report.page import facts
+from local_eval.report.result import Result
 from studies.projections import correlated, family, skewed, student, with_outliers
 from tests.report.page.simulated import records, task
 
@@ -26,13 +27,14 @@ def seen_by_the_page(ours, theirs, monkeypatch):
     """How many runs the page says lie far from all others."""
     made = task(EXAMPLES)
     labels = made.forget.labels.numpy()
-    sides = {id(side): side for side in (ours, theirs, ours[:1])}
-    chosen = iter([*sides.values()])
-    monkeypatch.setattr(facts, "confidences", lambda *_: next(chosen))
+    sides = iter([ours, theirs, ours[:1]])  # of the runs, the oracles and the original
+    monkeypatch.setattr(facts, "confidences", lambda *_: next(sides))
     monkeypatch.setattr(facts, "gap_of", lambda *_: None)
     runs = records(len(ours), labels, 1)
-    score = {"epsilons": np.zeros(EXAMPLES), "retain_accuracy_ratio": 1.0, "test_accuracy_ratio": 1.0}
-    return len(facts.gather(facts.Results(score, dict(enumerate(runs)), runs, runs[0], made, "")).outliers)
+    source = facts.PageSource(
+        Result({"epsilons": np.zeros(EXAMPLES)}), dict(enumerate(runs)), runs, runs[0], made, command=""
+    )
+    return len(facts.gather(source).outliers)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.2])
