@@ -66,4 +66,4 @@ def test_a_damaged_file_is_named_and_left_out_while_others_are_read(tmp_path, ca
         save_record(record_path(tmp_path, index), replace(made(index)))
     record_path(tmp_path, 1).write_bytes(b"no record")
     assert list(Workspace(tmp_path).read(tmp_path, identity, 3, SHAPE)) == [0, 2]
-    assert "0001.npz" in capsys.readouterr().err
+    assert "0001.npz is damaged" in capsys.readouterr().err
