@@ -103,12 +103,17 @@ def grade(
         grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
     if found is None:
         return grade_given(grader, Path(name))[0]
-    _tell("check", check_submission(found, grader.task_spec, grader.device))
+    return _graded(grader, found, allow_missing)
+
+
+def _graded(grader: Grader, submission: Submission, allow_missing: bool) -> Score:
+    """Check it, make what is missing, and score it."""
+    _tell("check", check_submission(submission, grader.task_spec, grader.device))
     grader.finish_oracles()
-    failures = grader.finish_runs(found)[1]
+    failures = grader.finish_runs(submission)[1]
     if failures and not allow_missing:
-        raise RunsFailed(_in_words(failures, runs))
-    return grader.score(found, allow_missing)[0]
+        raise RunsFailed(_in_words(failures, grader.runs))
+    return grader.score(submission, allow_missing)[0]
 
 
 def with_given(spec: str, given: Mapping[str, object], out: Path) -> str:
