@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,8 +78,9 @@ def _with_ends(values: tuple | None) -> str:
     return "-" if values is None else "{:.4f} ({:.4f} to {:.4f})".format(*values)
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+def in_percent(share: float | None) -> str:
+    """Shows a share in percent, without the sign; '-' where it is not known."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _said_if_invalid(row: Row) -> str:
@@ -115,8 +117,8 @@ AT_512 = Column(
 AT_512_WITH_ENDS = Column("projected", "at N = 512", lambda row: row.result.at_official_n, _with_ends)
 RETAIN = Column("retain_accuracy", "RA", of_result("retain_accuracy"), fixed(3))
 TEST = Column("test_accuracy", "TA", of_result("test_accuracy"), fixed(3))
-RETAIN_PERCENT = Column("retain_percent", "retain %", of_result("retain_accuracy"), _percent)
-TEST_PERCENT = Column("test_percent", "test %", of_result("test_accuracy"), _percent)
+RETAIN_PERCENT = Column("retain_percent", "retain %", of_result("retain_accuracy"), in_percent)
+TEST_PERCENT = Column("test_percent", "test %", of_result("test_accuracy"), in_percent)
 RETAIN_RATIO = Column(
     "ra_ratio",
     "RA ratio",

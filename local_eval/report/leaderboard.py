@@ -1,9 +1,9 @@
-"""All that was graded on one task at one N, ranked, and in tiers within which nothing can be told apart.
+"""All that was graded on one task at one N, ranked, and in tiers within which no two can be distinguished.
 
 A tier is opened by the best method that is in none yet, its anchor. Whatever a paired test
 (metric/uncertainty/paired.py) cannot tell from the anchor shares the tier. Anchors are fixed and tests run against them
 alone, so that chains of small differences do not put everything into one tier. Two members of a tier may still differ
-from each other, and one test in ten tells equal methods apart.
+from each other, and one test in ten distinguishes methods that are equal.
 
 How to see it: python -m local_eval leaderboard --task digits --runs 64
 """
@@ -99,7 +99,7 @@ class Leaderboard:
 
     @property
     def needed(self) -> tuple[float, float] | None:
-        """Scores below and above the best one from which on a method is told from it; None if it is alone."""
+        """Scores below and above the best one from which on a method is distinguished from it; None if it is alone."""
         errors = [row.beside.error for row in self.rows if row.beside is not None and row.tier == 1]
         errors = errors or [row.beside.error for row in self.rows if row.beside is not None]
         return told_from(self.rows[0].result["score"], float(np.median(errors))) if errors else None
@@ -111,7 +111,7 @@ def make_leaderboard(
     oracles: np.ndarray,
     persons: np.ndarray,
     facts: dict,
-    tell: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Leaderboard:
     """Rank the entries and find their tiers.
 
@@ -119,7 +119,7 @@ def make_leaderboard(
         oracles: confidences [N, E] that all were graded against.
         persons: [E] as in `score_interval`.
         facts: see Leaderboard.
-        tell: called with a line a tier, since tests take about 0.3 s each.
+        progress: called with a line a tier, since tests take about 0.3 s each.
     """
     order = sorted(entries, key=lambda one: (-one.result["score"], one.name))
     place: dict[int, tuple[int, Comparison | None]] = {}
@@ -129,7 +129,7 @@ def make_leaderboard(
         waiting = [k for k in range(len(order)) if k not in place]
         anchor = order[waiting[0]]
         place[waiting[0]] = tier, None
-        tell(f"tier {tier}: {anchor.name}; {len(waiting) - 1} methods are held against it")
+        progress(f"tier {tier}: {anchor.name}; {len(waiting) - 1} methods are held against it")
         for k in waiting[1:]:
             found = _beside(order[k], anchor, oracles, persons)
             if found.verdict == "cannot tell":

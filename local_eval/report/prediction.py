@@ -1,9 +1,10 @@
-"""What Kaggle's private board would have given, by scores that people have published for methods graded here.
+"""What Kaggle would have given on its private data, by scores that people have published for methods graded here.
 
 `python -m local_eval board --fit` grades published variants on a task, fits a curve and leaves it in a small file.
 Whoever grades on that very task reads it here. How far it may be trusted: docs/kaggle-comparison.md.
 
-A method that is on the board itself is predicted from the others: its own published scores are left out.
+The board is the list of those published scores. A method that is on it is predicted from the others: its own
+published scores are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FLOOR = 1e-4  # below, neither scores here nor Kaggle's mean anything: they are 
 ROUNDING = 1e-9  # of logarithms
 WIDEST_GAP = 10.0  # between two scores of the board, as a factor, across which it can be read
 TEAMS = 1121
-# Scores of the private board by rank: winners' slides, and participants' reports (ranks 12, 68, 110, 448 and 809).
+# Kaggle's private scores by rank: winners' slides, and participants' reports (ranks 12, 68, 110, 448 and 809).
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 68, 110, 448, 809)
 SCORES = (0.0985, 0.0902, 0.0885, 0.0863, 0.0785, 0.0783, 0.078, 0.0775, 0.07, 0.0657, 0.0646, 0.0606, 0.055)
 
@@ -92,7 +93,7 @@ class Prediction:
 
 
 def rank_of(score: float) -> int | None:
-    """Where a score would have stood on the private board; None where only "below rank 809" is known."""
+    """Which rank of Kaggle a score would have got; None where only "below rank 809" is known."""
     if score < SCORES[-1]:
         return None
     return round(float(np.exp(np.interp(score, SCORES[::-1], np.log(RANKS[::-1])))))

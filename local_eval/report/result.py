@@ -111,7 +111,7 @@ class Result(Mapping):
 
     @property
     def projection(self) -> Projection | None:
-        """The forgetting quality expected at the official N; None if N is that, or it cannot be told."""
+        """The forgetting quality expected at the official N; None if N is that, or it cannot be projected."""
         found = self.get("projected")
         return Projection(*(found.get(name) for name in ("value", "low", "high", "models"))) if found else None
 

@@ -9,7 +9,7 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.grader import Grader
 from local_eval.report.page.facts import gather
-from local_eval.report.page.render import write_page
+from local_eval.report.page.render import sections_of, write_page
 from local_eval.store.records import Evaluation, Record, record_path, save_record
 from tests.conftest import GOOD, TINY
 from tests.report.page.looking import Page
@@ -40,6 +40,12 @@ def facts(made):
 def folder(made, tmp_path_factory):
     """Where the page of `made` is drawn."""
     return write_page(made, tmp_path_factory.mktemp("page")).parent
+
+
+@pytest.fixture(scope="session")
+def sections(facts):
+    """The figures of `made`, drawn a second time."""
+    return sections_of(facts)
 
 
 @pytest.fixture(scope="session")

@@ -64,8 +64,8 @@ def gap(unlearned: np.ndarray, retrained: np.ndarray, quality: float, utility: f
     is_outlier = outlier_runs(unlearned)
     more = is_outlier.sum() > outlier_runs(retrained).sum()
     keys = ("centre", "spread", *(["outliers"] if more else []))
-    bench = _Bench(ours, theirs, read_side(ours), read_side(theirs), is_outlier)
-    found = {which: bench.quality(which) for which in subsets(keys)}
+    pair = _Pair(ours, theirs, read_side(ours), read_side(theirs), is_outlier)
+    found = {which: pair.quality(which) for which in subsets(keys)}
     scale = quality / found[frozenset()] if found[frozenset()] else 1.0
     values = {which | extra: q * scale * (1.0 if extra else utility) for which, q in found.items() for extra in LAST}
     every = (*keys, "accuracy")
@@ -98,7 +98,7 @@ def shapley(values: dict[frozenset[str], float], keys: Sequence[str], key: str) 
 
 
 @dataclass(frozen=True)
-class _Bench:
+class _Pair:
     """Both sides, and what is known of them."""
 
     ours: np.ndarray

@@ -60,15 +60,12 @@ class PageSource:
         return self.pool[: len(self.unlearned)]
 
 
-# Accuracies of the three kinds of models on the four sets, and by class where the records hold them.
-
-
 KINDS = ("original", "retrained", "unlearned")
 
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares of right answers; nan where the records do not hold them, or where a class has no examples."""
+    """Shares of right answers by kind of model; nan where records do not hold them, or a class has no examples."""
 
     mean: np.ndarray  # [3, 4] by kind and split
     spread: np.ndarray  # [3, 4] sd over models
@@ -175,7 +172,7 @@ class Facts:
 
     @property
     def projected_shares(self) -> tuple[float, float, float] | None:
-        """The same, projected to the official N; None where it is that already or cannot be told."""
+        """The same, projected to the official N; None where it is that already or cannot be projected."""
         if not (found := self.result["projected"]) or not self.result["ceiling"]:
             return None
         return tuple(found[key] / self.result["ceiling"] for key in ("value", "low", "high"))

@@ -33,14 +33,12 @@ from local_eval.report.page.facts import KINDS, Facts, spread_out, standing
 from local_eval.report.result import Result
 from local_eval.store.records import SPLITS
 
-# How figures look, and how one drawing becomes an inline SVG that follows the page's colours, and a PNG.
-#
 # A figure is drawn once, in the colours of ROLES. In the SVG each becomes a variable of the page's style sheet, so
 # that the same drawing is right in light and dark mode and in print. No state of pyplot is involved.
 
 
 INK, MUTED, RULE = "#1b2430", "#5c6774", "#d5dae0"
-OURS, THEIRS, BEFORE = "#c44e00", "#0068ac", "#6f6f78"  # told apart in all common colour blindness, and in grey
+OURS, THEIRS, BEFORE = "#c44e00", "#0068ac", "#6f6f78"  # distinct in all common colour blindness, and in grey
 GROUND, PAPER = "#127a63", "#ffffff"
 ROLES = {
     "ink": INK, "muted": MUTED, "rule": RULE, "ours": OURS, "theirs": THEIRS, "before": BEFORE, "ground": GROUND,
@@ -167,13 +165,9 @@ def ground(shifts: np.ndarray, log_ratios: np.ndarray, models: int) -> np.ndarra
     return np.exp(gaussian_filter(np.log(expected_points(*grid, models)), SMOOTH, mode="nearest"))
 
 
-# Figures of the forget examples: their epsilons, their confidences, and the plane of shift and spread.
-
-
 MOST_DOTS = 600  # in the plane
 BINS_ALL, BINS_ONE, COARSER = 48, 22, 3
 LEVELS = (0.003, 0.01, 0.03, 0.06, 0.1, 0.14)
-FRACTIONS = ("1", "½", "¼", "⅛")
 
 
 def draw_epsilons(facts: Facts) -> Figure:
@@ -306,10 +300,7 @@ def _label_plane(axes: Axes, wide: float, tall: float) -> None:
     axes.axvline(0, color=MUTED, lw=0.5)
 
 
-# Figures of the models: accuracies on the four sets, and by class.
-
-
-LOOKS = {"original": ("s", BEFORE, 0.2), "retrained": ("o", THEIRS, 0.0), "unlearned": ("D", OURS, -0.2)}
+MARKERS = {"original": ("s", BEFORE, 0.2), "retrained": ("o", THEIRS, 0.0), "unlearned": ("D", OURS, -0.2)}
 MOST_CLASSES = 20
 
 
@@ -340,7 +331,7 @@ def draw_classes(facts: Facts) -> Figure:
 def _markers(axes: Axes, mean: np.ndarray, spread: np.ndarray) -> None:
     """Three markers a row, [3, rows], the first row at the top; nan is left out."""
     for kind, values, reach in zip(KINDS, mean, spread):
-        marker, colour, lift = LOOKS[kind]
+        marker, colour, lift = MARKERS[kind]
         y = -np.arange(len(values)) + lift
         known = ~np.isnan(values)
         if known.any():
@@ -369,7 +360,7 @@ REPAIRS = {
 
 
 def shown_standing(facts: Facts) -> list[Result]:
-    """The methods that the figure has room for, this one among them, best first."""
+    """The methods that the figure shows, MOST_ROWS at most and this one among them, best first."""
     ranked = standing(facts.result, facts.source.others)
     some = [ranked[k] for k in spread_out(len(ranked), MOST_ROWS)]
     return some if facts.result in some else standing(facts.result, some[1:])

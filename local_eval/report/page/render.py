@@ -17,8 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from local_eval.metric.score import OFFICIAL_RUNS
-from local_eval.report.page import tables as blocks
-from local_eval.report.page import words
+from local_eval.report.page import tables, words
 from local_eval.report.page.facts import Facts, PageSource, gather
 from local_eval.report.page.figures import as_png, as_svg
 from local_eval.store.files import write_atomically
@@ -32,7 +31,7 @@ class Section:
     """A heading of the page and the blocks below it."""
 
     title: str
-    blocks: list[blocks.Block]
+    blocks: list[tables.Block]
     kind: str = "one"  # "three": blocks beside each other
 
 
@@ -49,7 +48,7 @@ def write_page(source: PageSource, folder: Path, images: bool = True) -> Path:
     sections = sections_of(facts)
     for block in every_block(sections):
         write_atomically(folder / FOLDER / f"{block.key}.png", as_png(block.figure))
-    write_atomically(folder / FOLDER / "examples.csv", blocks.as_csv(facts).encode())
+    write_atomically(folder / FOLDER / "examples.csv", tables.as_csv(facts).encode())
     write_atomically(folder / PAGE, page(facts, sections, images).encode())
     return folder / PAGE
 
@@ -57,17 +56,17 @@ def write_page(source: PageSource, folder: Path, images: bool = True) -> Path:
 def sections_of(facts: Facts) -> list[Section]:
     """All figures, in the page's order."""
     found = [
-        Section("What holds it back", [b for b in (blocks.gap_block(facts), blocks.plane_block(facts)) if b]),
-        Section("Can it be told from retraining?", [blocks.confidences_block(facts), blocks.epsilons_block(facts)]),
-        Section("Three examples", blocks.example_blocks(facts), "three"),
-        Section("Where it stands", [b for b in (blocks.standing_block(facts),) if b]),
-        Section("What it costs", [blocks.accuracies_block(facts), blocks.classes_block(facts)]),
-        Section("The runs", [blocks.seconds_block(facts)]),
+        Section("What holds it back", [b for b in (tables.gap_block(facts), tables.plane_block(facts)) if b]),
+        Section("Can it be told from retraining?", [tables.confidences_block(facts), tables.epsilons_block(facts)]),
+        Section("Three examples", tables.example_blocks(facts), "three"),
+        Section("Where it stands", [b for b in (tables.standing_block(facts),) if b]),
+        Section("What it costs", [tables.accuracies_block(facts), tables.classes_block(facts)]),
+        Section("The runs", [tables.seconds_block(facts)]),
     ]
     return [section for section in found if section.blocks]
 
 
-def every_block(sections: list[Section]) -> list[blocks.Block]:
+def every_block(sections: list[Section]) -> list[tables.Block]:
     """The blocks of all sections."""
     return [block for section in sections for block in section.blocks]
 

@@ -18,6 +18,7 @@ from local_eval.report.columns import (
     TEST_PERCENT,
     Row,
     cells,
+    in_percent,
 )
 from local_eval.report.page.facts import KINDS, Facts, spread_out, standing
 from local_eval.report.page.figures import (
@@ -41,9 +42,6 @@ from local_eval.report.page.figures import (
 from local_eval.report.page.words import change_in_points, in_points, percent, place, signed
 from local_eval.store.records import SPLITS
 
-# The table behind every figure: the numbers that were drawn, as text.
-
-
 BESIDE_IT = AT_512, RETAIN_PERCENT, TEST_PERCENT, SECONDS
 MOST_LINES = 120  # of a table; examples.csv has all examples
 
@@ -55,11 +53,6 @@ class Table:
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
     note: str = ""
-
-
-def share(value: float) -> str:
-    """A share in percent; '-' where it is not known."""
-    return "-" if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def of_standing(facts: Facts) -> Table:
@@ -90,9 +83,9 @@ def of_epsilons(facts: Facts) -> Table:
     b = facts.bins
     names = [f"{low:g} to {high:g}" for low, high in zip(b.edges[:-1], b.edges[1:])]
     names += [f"more than {b.edges[-1]:g}", "50: told apart without error"]
-    chance = ["-"] * len(names) if b.chance is None else [share(c) for c in b.chance]
+    chance = ["-"] * len(names) if b.chance is None else [in_percent(c) for c in b.chance]
     rows = [
-        (name, f"{weight:.4g}", str(count), share(count / len(facts.epsilons)), f"{brought:.4f}", by_chance)
+        (name, f"{weight:.4g}", str(count), in_percent(count / len(facts.epsilons)), f"{brought:.4f}", by_chance)
         for name, weight, count, brought, by_chance in zip(names, b.weight, b.count, b.brought, chance)
     ]
     head = ("epsilon", "points", "examples", "% of examples", "brings", "% retrained against retrained")
@@ -115,7 +108,7 @@ def of_example(facts: Facts, example: int) -> Table:
     ours, theirs = facts.ours[:, example], facts.theirs[:, example]
     edges = np.linspace(min(ours.min(), theirs.min()), max(ours.max(), theirs.max()), 11)
     each = zip(edges[:-1], edges[1:], shares(theirs, edges), shares(ours, edges))
-    rows = [(f"{low:.2f} to {high:.2f}", share(them), share(us)) for low, high, them, us in each]
+    rows = [(f"{low:.2f} to {high:.2f}", in_percent(them), in_percent(us)) for low, high, them, us in each]
     note = f"The original model's confidence is {facts.before[example]:.2f}."
     return Table(("confidence", "% of retrained", "% of unlearned"), rows, note)
 
@@ -153,16 +146,14 @@ def of_accuracies(facts: Facts) -> Table:
 
 
 def _with_sd(mean: float, sd: float, several: bool) -> str:
-    return f"{share(mean)} ± {100 * sd:.1f}" if several and not np.isnan(mean) else share(mean)
+    return f"{in_percent(mean)} ± {100 * sd:.1f}" if several and not np.isnan(mean) else in_percent(mean)
 
 
 def of_classes(facts: Facts) -> Table:
     """Percent right by set and class: original / retrained / unlearned."""
     a = facts.accuracies
-    rows = [
-        (f"class {c}", *(" / ".join(share(a.by_class[k, s, c]) for k in range(len(KINDS))) for s in range(len(SPLITS))))
-        for c in range(a.size.shape[1])
-    ]
+    by_split = a.by_class.transpose(2, 1, 0)  # [C, 4, 3]
+    rows = [(f"class {c}", *(" / ".join(map(in_percent, kinds)) for kinds in one)) for c, one in enumerate(by_split)]
     return Table(("class", *(f"{s} %" for s in SPLITS)), rows, "Each cell: original / retrained / unlearned.")
 
 

@@ -15,9 +15,6 @@ from local_eval.report.page.diagnosis import Repair
 from local_eval.report.page.facts import Facts, standing
 from local_eval.report.result import Result
 
-# What a page says in words: the verdict, what it costs, and how sure that is.
-
-
 LEVELS = (
     (1.5, "Too good to be true"),
     (0.8, "Forgets like retraining"),
@@ -26,7 +23,7 @@ LEVELS = (
     (0.05, "Forgets little"),
     (-math.inf, "Hardly forgets"),
 )  # by share of the ceiling; the competition's winner reached about half of it
-TOLD_APART = ((0.8, "An attacker can hardly"), (0.2, "An attacker can often"), (-math.inf, "An attacker can easily"))
+DISTINGUISHED = ((0.8, "An attacker can hardly"), (0.2, "An attacker can often"), (-math.inf, "An attacker can easily"))
 FLATTERED = 0.8  # of the share here: where the projected one is below that, the page says why they differ
 COSTLY = 0.9  # factor of the accuracies below which the verdict speaks of them
 
@@ -77,8 +74,9 @@ def headline(facts: Facts) -> str:
 def explained(facts: Facts) -> str:
     """The verdict in two or three sentences."""
     here, projected = percent(facts.shares[0]), facts.projected_shares
-    told = next((words for bound, words in TOLD_APART if quality_share(facts) >= bound), "An attacker may or may not")
-    first = f"{told} tell its models from models that never saw the forgotten data."
+    share, unknown = quality_share(facts), "An attacker may or may not"
+    attacker = next((words for bound, words in DISTINGUISHED if share >= bound), unknown)
+    first = f"{attacker} tell its models from models that never saw the forgotten data."
     if projected is None:
         where = f"with {facts.models} models a side"
         return f"{first} Its forgetting quality is {here} of what such retraining itself gets, {where}."
@@ -176,7 +174,7 @@ def change_in_points(ours: float, theirs: float) -> float:
 
 
 DONE = 0.85  # share of the ceiling from which nothing is said to hold a method back
-WORTH_SAYING = 0.08  # of what all repairs bring, for one of them to be told
+WORTH_SAYING = 0.08  # of what all repairs bring, for one of them to be named
 EVEN = 0.1  # a log spread ratio below this, in the median, is neither too wide nor too narrow
 MIXED = 0.3  # share of examples shifted against the rest from which both directions are named
 
@@ -191,12 +189,12 @@ class Hold:
 
 
 def held_back(facts: Facts) -> list[Hold]:
-    """What holds it back, the most important first; empty where nothing does, or nothing can be told."""
+    """What holds it back, the most important first; empty where nothing does, or no repair can be tried."""
     gap = facts.gap
     if gap is None or _done(facts) or gap.repaired <= gap.now:
         return []
-    told = [r for r in gap.repairs if gap.share(r.key) >= WORTH_SAYING]
-    return [Hold(_title(r.key, facts), f"{_text(r.key, facts)} {_gain(r, facts)}", gap.share(r.key)) for r in told]
+    named = [r for r in gap.repairs if gap.share(r.key) >= WORTH_SAYING]
+    return [Hold(_title(r.key, facts), f"{_text(r.key, facts)} {_gain(r, facts)}", gap.share(r.key)) for r in named]
 
 
 def nothing_holds(facts: Facts) -> str:
