@@ -77,66 +77,68 @@ def parameter_names(net, tensors):
     return [names[id(tensor)] for tensor in tensors]
 
 
-@pytest.mark.parametrize("kind", nets.OTHERS)
-def test_amnesiacs_resets_first_and_last_layer_and_seif_confuses_the_first(kind, few):
-    net, namespace = nets.OTHERS[kind](), names_of("amnesiacs")
-    reset = []
-    namespace["reset_layers"] = lambda net, names: reset.append(names)
-    unlearned(namespace, net, few)
-    assert reset == [[STEMS[kind], HEADS[kind]]]
-    namespace, noised, weights = names_of("seif_achour"), [], []
-    namespace["add_noise"] = lambda parameter, sigma: noised.append((parameter, sigma))
-    namespace["batch_weighted_cross_entropy"] = lambda z, y, w: (weights.append(w), F.cross_entropy(z, y))[1]
-    unlearned(namespace, net, few)
-    assert parameter_names(net, [p for p, _ in noised]) == [f"{STEMS[kind]}.weight"] * 2
-    assert [sigma for _, sigma in noised] == [0.6, 0.005]
-    assert weights[0].tolist() == pytest.approx([1, 0.05, 0.05])
+def test_amnesiacs_resets_first_and_last_layer_and_seif_confuses_the_first(few):
+    for kind in nets.OTHERS:
+        net, namespace = nets.OTHERS[kind](), names_of("amnesiacs")
+        reset = []
+        namespace["reset_layers"] = lambda net, names: reset.append(names)
+        unlearned(namespace, net, few)
+        assert reset == [[STEMS[kind], HEADS[kind]]]
+        namespace, noised, weights = names_of("seif_achour"), [], []
+        namespace["add_noise"] = lambda parameter, sigma: noised.append((parameter, sigma))
+        namespace["batch_weighted_cross_entropy"] = lambda z, y, w: (weights.append(w), F.cross_entropy(z, y))[1]
+        unlearned(namespace, net, few)
+        assert parameter_names(net, [p for p, _ in noised]) == [f"{STEMS[kind]}.weight"] * 2
+        assert [sigma for _, sigma in noised] == [0.6, 0.005]
+        assert weights[0].tolist() == pytest.approx([1, 0.05, 0.05])
 
 
-@pytest.mark.parametrize("kind", nets.OTHERS)
-def test_jiaxi_resets_the_head_trains_nine_tensors_and_every_norm_and_then_all(kind, few):
-    net, namespace = nets.OTHERS[kind](), names_of("jiaxi_sun")
-    reset, trained = [], []
-    namespace["reset_layers"] = lambda net, names: reset.append(names)
-    namespace["one_epoch"] = lambda n, *_: trained.append({k for k, p in n.named_parameters() if p.requires_grad})
-    unlearned(namespace, net, few)
-    assert reset == [(HEADS[kind],)]
-    names = [name for name, _ in net.named_parameters()]
-    layers = {name: net.get_submodule(name.rpartition(".")[0]) for name in names}
-    norms = {name for name, layer in layers.items() if "Norm" in type(layer).__name__}
-    assert bool(norms) == (kind != "vgg")
-    assert all(epoch >= norms for epoch in trained)
-    others = len(names) - len(norms)
-    assert [len(epoch - norms) for epoch in trained] == [min(9, others)] * 5 + [others] * 4
+def test_jiaxi_resets_the_head_trains_nine_tensors_and_every_norm_and_then_all(few):
+    for kind in nets.OTHERS:
+        net, namespace = nets.OTHERS[kind](), names_of("jiaxi_sun")
+        reset, trained = [], []
+        namespace["reset_layers"] = lambda net, names: reset.append(names)
+        namespace["one_epoch"] = lambda n, *_: trained.append({k for k, p in n.named_parameters() if p.requires_grad})
+        unlearned(namespace, net, few)
+        assert reset == [(HEADS[kind],)]
+        names = [name for name, _ in net.named_parameters()]
+        layers = {name: net.get_submodule(name.rpartition(".")[0]) for name in names}
+        norms = {name for name, layer in layers.items() if "Norm" in type(layer).__name__}
+        assert bool(norms) == (kind != "vgg")
+        assert all(epoch >= norms for epoch in trained)
+        others = len(names) - len(norms)
+        assert [len(epoch - norms) for epoch in trained] == [min(9, others)] * 5 + [others] * 4
 
 
-@pytest.mark.parametrize("kind", nets.OTHERS)
-def test_forget_redraws_everything_but_the_head_and_random_mask_spares_norms_alone(kind, few):
-    net, namespace, pools = nets.OTHERS[kind](), names_of("forget"), []
-    namespace["redraw_random_layers"] = lambda net, pool, count: pools.append(pool)
-    unlearned(namespace, net, few)
-    names = [name for name, _ in net.named_parameters()]
-    assert pools == [[name for name in names if not name.startswith(HEADS[kind])]] * 3
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.fill_(1)
-    names_of("random_mask")["mask_weights"](net, 0.5)
-    zeros = {name: float((p == 0).float().mean()) for name, p in net.named_parameters()}
-    for name, share in zeros.items():
-        norm = "Norm" in type(net.get_submodule(name.rpartition(".")[0])).__name__
-        count = net.get_parameter(name).numel()
-        assert share == 0 if norm else abs(share - 0.5) <= 4 * 0.5 / math.sqrt(count), name
+def test_forget_redraws_everything_but_the_head_and_random_mask_spares_norms_alone(few):
+    for kind in nets.OTHERS:
+        net, namespace, pools = nets.OTHERS[kind](), names_of("forget"), []
+        namespace["redraw_random_layers"] = lambda net, pool, count: pools.append(pool)
+        unlearned(namespace, net, few)
+        names = [name for name, _ in net.named_parameters()]
+        assert pools == [[name for name in names if not name.startswith(HEADS[kind])]] * 3
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.fill_(1)
+        names_of("random_mask")["mask_weights"](net, 0.5)
+        zeros = {name: float((p == 0).float().mean()) for name, p in net.named_parameters()}
+        for name, share in zeros.items():
+            norm = "Norm" in type(net.get_submodule(name.rpartition(".")[0])).__name__
+            count = net.get_parameter(name).numel()
+            assert share == 0 if norm else abs(share - 0.5) <= 4 * 0.5 / math.sqrt(count), name
 
 
-@pytest.mark.parametrize("kind", nets.OTHERS)
-def test_kookmin_redraws_30_percent_of_every_convolution(kind, few):
-    net, namespace = nets.OTHERS[kind](), names_of("kookmin")
-    redraw, redrawn = namespace["redraw_smallest_gradients"], []
-    namespace["redraw_smallest_gradients"] = lambda w, g, share: (redrawn.append((w, share)), redraw(w, g, share))[1]
-    unlearned(namespace, net, few)
-    convolutions = [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
-    assert parameter_names(net, [w for w, _ in redrawn]) == convolutions
-    assert {share for _, share in redrawn} == {0.3}
+def test_kookmin_redraws_30_percent_of_every_convolution(few):
+    for kind in nets.OTHERS:
+        net, namespace = nets.OTHERS[kind](), names_of("kookmin")
+        redraw, redrawn = namespace["redraw_smallest_gradients"], []
+        namespace["redraw_smallest_gradients"] = lambda w, g, share: (redrawn.append((w, share)), redraw(w, g, share))[
+            1
+        ]
+        unlearned(namespace, net, few)
+        convolutions = [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
+        assert parameter_names(net, [w for w, _ in redrawn]) == convolutions
+        assert {share for _, share in redrawn} == {0.3}
 
 
 MEANINGLESS = {
@@ -150,18 +152,16 @@ MEANINGLESS = {
 }
 
 
-@pytest.mark.parametrize("method, make", MEANINGLESS, ids=lambda value: getattr(value, "__name__", value))
-@pytest.mark.parametrize("index", [1, PSEUDO])
-def test_a_method_that_means_nothing_on_a_network_says_so_in_every_run_before_it_changes_anything(
-    method, make, index, few
-):
-    net = make()
-    before = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError) as raised:
-        unlearned(names_of(method), net, few, index)
-    assert type(raised.value).__name__ == "RoleError"
-    assert str(raised.value).startswith(MEANINGLESS[method, make])
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+def test_a_method_that_means_nothing_on_a_network_says_so_in_every_run_before_it_changes_anything(few):
+    for (method, make), said in MEANINGLESS.items():
+        for index in (1, PSEUDO):
+            net = make()
+            before = copy.deepcopy(net.state_dict())
+            with pytest.raises(ValueError) as raised:
+                unlearned(names_of(method), net, few, index)
+            assert type(raised.value).__name__ == "RoleError"
+            assert str(raised.value).startswith(said), method
+            assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items()), method
 
 
 def test_the_kit_tells_it_in_one_sentence_without_a_traceback(tmp_path, monkeypatch, capsys):
@@ -276,18 +276,18 @@ BEFORE = {  # what a method uses, as it was
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", BEFORE)
-def test_on_resnet18_every_bit_is_what_it_was_by_name(variant, few):
-    for index in (1, PSEUDO) if "toshi" in variant else (1,):
-        torch.manual_seed(0)
-        start, ends = few.make_net(), []
-        for replaced in ({}, BEFORE[variant]):
-            namespace = names_of(variant)
-            assert replaced.keys() <= namespace.keys()
-            namespace.update(replaced)
-            state = unlearned(namespace, copy.deepcopy(start), few, index).state_dict()
-            ends.append((state, torch.get_rng_state()))
-        (ours, drawn), (theirs, drawn_then) = ends
-        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-        assert list(ours) == list(theirs)
-        assert torch.equal(drawn, drawn_then), "and as many random numbers were drawn"
+def test_on_resnet18_every_bit_is_what_it_was_by_name(few):
+    for variant, before in BEFORE.items():
+        for index in (1, PSEUDO) if "toshi" in variant else (1,):
+            torch.manual_seed(0)
+            start, ends = few.make_net(), []
+            for replaced in ({}, before):
+                namespace = names_of(variant)
+                assert replaced.keys() <= namespace.keys()
+                namespace.update(replaced)
+                state = unlearned(namespace, copy.deepcopy(start), few, index).state_dict()
+                ends.append((state, torch.get_rng_state()))
+            (ours, drawn), (theirs, drawn_then) = ends
+            assert all(torch.equal(ours[name], theirs[name]) for name in theirs), variant
+            assert list(ours) == list(theirs)
+            assert torch.equal(drawn, drawn_then), f"{variant}: and as many random numbers were drawn"
