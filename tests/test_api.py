@@ -12,6 +12,7 @@ import torch
 import local_eval
 from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
+from local_eval.methods.submission import submission_path
 from local_eval.report.table import table
 from tests.conftest import TINY, work_here
 from tests.methods.test_written_out import session
@@ -63,9 +64,9 @@ def stages(monkeypatch):
     monkeypatch.setattr(Grader, "finish_oracles", lambda self: asked.append((self.task_spec, self.runs, self.out)))
     monkeypatch.setattr(Grader, "score", lambda self, *_: (score(), self.out))
 
-    def finish_runs(grader, name):
-        asked.append(Path(name))
-        return {}, {3: Failure("ValueError: unlucky", "", "half way\n")} if "unlucky" in name else {}
+    def finish_runs(grader, found):
+        asked.append(found.path)
+        return {}, {3: Failure("ValueError: unlucky", "", "half way\n")} if "unlucky" in found.label else {}
 
     monkeypatch.setattr(Grader, "finish_runs", finish_runs)
     return asked
@@ -76,19 +77,17 @@ def test_a_function_a_path_and_a_name_are_graded_by_their_files(stages, tmp_path
     for given in (path, Path(path), "fanchuan", session(HERE)["mine"]):
         assert local_eval.grade(given, **more).score == score().score
     assert stages[0] == (TINY, 16, tmp_path / "out")
-    assert stages[1::2][:3] == [Path(path), Path(path), Path("fanchuan")]
+    assert stages[1::2][:3] == [Path(path), Path(path), submission_path("fanchuan")]
     assert stages[-1].relative_to(tmp_path / "out" / "from_python").name == "mine.py"
     assert "check: it prints" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "given, told",
-    [(3, "3 is no submission; give a name, a path or a function"), (None, "None is no"), ("nobody", "no submission")],
-)
-def test_what_is_no_submission_is_told_before_anything_is_made(given, told, tmp_path):
-    with pytest.raises(local_eval.InputError, match=told):
-        local_eval.grade(given, task=TINY, out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_what_is_no_submission_is_told_before_anything_is_made(tmp_path):
+    number = "3 is no submission; give a name, a path or a function"
+    for given, told in ((3, number), (None, "None is no"), ("nobody", "no submission")):
+        with pytest.raises(local_eval.InputError, match=told):
+            local_eval.grade(given, task=TINY, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_failed_runs_are_told_with_what_they_printed(stages, tmp_path, submission):

@@ -1,6 +1,8 @@
 """Results of one original model never meet those of another, and none is lost when another is graded."""
 
+import contextlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,22 +22,46 @@ from local_eval.store.sealed import load_state
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import with_changes
-from tests.conftest import TINY
+from tests.conftest import TINY, work_here
 
 pytestmark = pytest.mark.usefixtures("without_a_pool")
 RUNS = 2
 
 
+def write_original(tiny, seed, path):
+    """An original model of one's own."""
+    torch.save({"state_dict": initial_net(tiny, seed).state_dict()}, path)
+    return path
+
+
 @pytest.fixture
 def mine(tmp_path, tiny):
-    """mine(seed) -> the file of an original model of one's own."""
+    """mine(seed) -> the file of such a model."""
+    return lambda seed: write_original(tiny, seed, tmp_path / f"mine{seed}.pth")
 
-    def make(seed):
-        path = tmp_path / f"mine{seed}.pth"
-        torch.save({"state_dict": initial_net(tiny, seed).state_dict()}, path)
-        return path
 
-    return make
+@pytest.fixture(autouse=True)
+def oracles_there(graded_once, tmp_path, monkeypatch):
+    """In out/ are the tiny task's oracles and nothing else; further measures take most of the time of a score."""
+    shutil.copytree(graded_once / "out", tmp_path / "out", ignore=shutil.ignore_patterns("mine-*", "original*"))
+    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])
+
+
+@pytest.fixture(scope="module")
+def graded_from_both(graded_once, tmp_path_factory, tiny):
+    """As `graded_once`, and graded from mine5.pth too, of which the command says what is in said.txt."""
+    place = shutil.copytree(graded_once, tmp_path_factory.mktemp("both") / "graded")
+    other = ["--original", str(write_original(tiny, 5, place / "mine5.pth"))]
+    with pytest.MonkeyPatch.context() as patch, open(place / "said.txt", "w") as said:
+        work_here(patch)
+        patch.setattr("local_eval.grader.further_measures", lambda *_: [])
+        with contextlib.redirect_stdout(said):
+            assert main(["grade", str(place / "mine.py"), *where(place), "--runs", "16", *other, "--no-report"]) == 0
+    return place
+
+
+def where(place):
+    return ["--task", TINY, "--out", str(place / "out"), "--device", "cpu"]
 
 
 def everything(out):
@@ -129,14 +155,10 @@ def test_workers_are_not_told_of_an_original_that_they_have_as_a_file(tmp_path, 
     assert grader.run_plan(submission()).task == plain.task_spec
 
 
-def test_a_score_says_which_original_it_was_and_no_other_stands_beside_it(tmp_path, submission, mine, capsys):
-    out, path = tmp_path / "out", submission()
-    given = ["--task", TINY, "--out", str(out), "--workers", "1", "--device", "cpu", "--runs", "16"]
-    other = ["--original", str(mine(5))]
-    assert main(["grade", path, *given]) == 0
-    assert "another original" not in capsys.readouterr().out
-    assert main(["grade", path, *given, *other]) == 0
-    said = capsys.readouterr().out
+def test_a_score_says_which_original_it_was_and_no_other_stands_beside_it(graded_once, graded_from_both, capsys):
+    out, other = graded_from_both / "out", ["--original", str(graded_from_both / "mine5.pth")]
+    assert "another original" not in (graded_once / "said.txt").read_text()
+    said = (graded_from_both / "said.txt").read_text()
     assert "task: the original model, " in said and "mine5.pth: taken from 'state_dict'" in said
     assert "note: runs start from another original model, mine5.pth" in said
     assert "no prediction; published scores are of runs from the task's own original model" in said
@@ -146,8 +168,7 @@ def test_a_score_says_which_original_it_was_and_no_other_stands_beside_it(tmp_pa
     assert [content["original"]["file"] for content in contents] == [None, "mine5.pth"]
     assert contents[1]["original"]["hash"] == contents[1]["made_from"]["original"] in theirs.parent.name
     for more, score in (([], contents[0]), (other, contents[1])):
-        board = ["leaderboard", *given[:4], *given[6:], *more]
-        assert main(board) == 0
+        assert main(["leaderboard", *where(graded_from_both), "--runs", "16", *more]) == 0
         said = capsys.readouterr()
         assert f"{score['score']:.4f}" in said.out
         assert "it was graded with another original" in said.out + said.err
@@ -159,21 +180,23 @@ def test_a_wrong_original_is_told_before_anything_is_trained(tmp_path, submissio
     torch.save(state | {"fc.weight": torch.ones(10, 16), "fc.bias": torch.ones(10)}, tmp_path / "ten.pth")
     monkeypatch.setattr("local_eval.grader.finish_original", None)
     for command in (["grade", submission()], ["run", submission()], ["quick", submission()], ["oracles"], ["headroom"]):
-        given = ["--task", TINY, "--out", str(tmp_path / "out"), "--device", "cpu", "--original", "ten.pth"]
         monkeypatch.chdir(tmp_path)
-        assert main([*command, *given]) == 2
+        assert main([*command, *where(tmp_path / "fresh"), "--original", "ten.pth"]) == 2
         said = capsys.readouterr().err
         assert "ten.pth: fc.weight has shape (10, 16), but in the task's network (3, 16)" in said
-        assert "submission" not in said and not (tmp_path / "out").exists()
+        assert "submission" not in said and not (tmp_path / "fresh").exists()
 
 
-def test_python_takes_the_same_and_also_networks_and_state_dicts(tmp_path, submission, tiny, mine):
-    out, net = tmp_path / "out", initial_net(tiny, 5)
+def test_python_takes_the_same_and_also_networks_and_state_dicts(tmp_path, graded_from_both, tiny, mine, monkeypatch):
+    """Nothing is made again: weights are the same however they are given."""
+    path, out, net = graded_from_both / "mine.py", graded_from_both / "out", initial_net(tiny, 5)
+    monkeypatch.setattr("local_eval.runs.one_run.one_run", None)
     assert with_given(TINY, {"original": net}, out) == with_given(TINY, {"original": net.state_dict()}, out)
+    (file,) = out.glob("tiny-*/*-original-*/score.json")
     for original in (net, mine(5)):
-        grade(submission(), TINY, runs=16, out=out, original=original, device="cpu", workers=1)
-    scores = list(out.glob("tiny-*/*/score.json"))
-    assert len(scores) == 1 and scores[0].parent.name.endswith(json.loads(scores[0].read_text())["original"]["hash"])
+        file.unlink()
+        grade(path, TINY, runs=16, out=out, original=original, device="cpu", workers=1)
+        assert file.parent.name.endswith(json.loads(file.read_text())["original"]["hash"])
     for named, message in (
         ({"original": 3}, "original is a int; give the path"),
         ({"original": tmp_path / "none.pth"}, "there is no such file"),
@@ -183,7 +206,7 @@ def test_python_takes_the_same_and_also_networks_and_state_dicts(tmp_path, submi
         ({"epochs": 0}, "epochs is 0"),
     ):
         with pytest.raises(InputError, match=message):
-            grade(submission(), TINY, runs=16, out=out, device="cpu", workers=1, **named)
+            grade(path, TINY, runs=16, out=out, device="cpu", workers=1, **named)
 
 
 def test_checkpoints_are_graded_apart_for_another_original(tmp_path, tiny, mine):

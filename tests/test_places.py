@@ -1,5 +1,6 @@
 """Where things lie makes no difference: spaces and all letters in paths, another folder, no home to write to."""
 
+import itertools
 import os
 import shutil
 
@@ -17,7 +18,7 @@ from tests.made_up import write_image
 from tests.runs.test_checkpoint_forms import good, loads, saved, zipped
 from tests.tiny_task import tiny_net
 
-NAMES = ["größe 1", "方法 (2)", "it's [3]"]
+NAMES = ("größe 1", "方法 (2)", "it's [3]")
 
 
 def own_images(folder):
@@ -42,47 +43,46 @@ def no_home(request, tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_own_images_are_read_from_any_folder_without_a_home(name, no_home, tmp_path, monkeypatch):
-    folder = own_images(tmp_path / name)
-    whole = load_task(str(folder / "my tâble.csv"))
+def test_own_images_are_read_from_any_folder_without_a_home(no_home, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    name = " ".join(NAMES)  # each of these tasks draws a resnet18, which takes most of the time
+    folder = own_images(tmp_path / name)
+    whole = load_task(str(folder / "my tâble.csv"))
     for spec in (f"../{name}/my tâble.csv", f"manifest:../{name}/my tâble.csv"):
         assert load_task(spec).fingerprint() == whole.fingerprint()
     (folder / "my tâble.csv").unlink()
     assert load_task(f"../{name}").retain.images.equal(load_task(f"folder:{folder}").retain.images)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_tasks_file_is_found_from_another_folder(name, tmp_path, monkeypatch):
-    (tmp_path / name / "in").mkdir(parents=True)
-    shutil.copy(TINY, tmp_path / name / "my täsk.py")
-    monkeypatch.chdir(tmp_path / name / "in")
-    assert load_task("../my täsk.py").fingerprint() == load_task(TINY).fingerprint()
+def test_a_tasks_file_is_found_from_another_folder(tmp_path, monkeypatch, tiny):
+    for name in NAMES:
+        (tmp_path / name / "in").mkdir(parents=True)
+        shutil.copy(TINY, tmp_path / name / "my täsk.py")
+        monkeypatch.chdir(tmp_path / name / "in")
+        assert load_task("../my täsk.py").fingerprint() == tiny.fingerprint()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_submissions_are_found_and_imported(name, ending, no_home, tmp_path, monkeypatch):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "méthode.py").write_bytes(f"É = 'ü'\n{GOOD}".replace("\n", ending).encode())
+def test_submissions_are_found_and_imported(no_home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert load_submission(Submission.find(f"{name}/méthode.py")).__name__ == "unlearning"
+    for name, ending in itertools.product(NAMES, ("\n", "\r\n", "\r")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "méthode.py").write_bytes(f"É = 'ü'\n{GOOD}".replace("\n", ending).encode())
+        assert load_submission(Submission.find(f"{name}/méthode.py")).__name__ == "unlearning"
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("inside", ["größe 1/modèle_{}.pth", "方法/unlearned_checkpoint_{}.pt"])
-def test_checkpoints_are_found(name, inside, no_home, tmp_path):
-    (tmp_path / name).mkdir()
-    path = zipped(tmp_path / name, [(inside.format(k), saved(good(k))) for k in range(2)])
-    loads(path, count=2)
-    shutil.unpack_archive(path, tmp_path / name / "out")
-    assert len(Checkpoints.find(tmp_path / name / "out", tiny_net()).names) == 2
+def test_checkpoints_are_found(no_home, tmp_path):
+    for name, inside in itertools.product(NAMES, ("größe 1/modèle_{}.pth", "方法/unlearned_checkpoint_{}.pt")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        path = zipped(tmp_path / name, [(inside.format(k), saved(good(k))) for k in range(2)])
+        loads(path, count=2)
+        shutil.unpack_archive(path, tmp_path / name / "out")
+        assert len(Checkpoints.find(tmp_path / name / "out", tiny_net()).names) == 2
+        shutil.rmtree(tmp_path / name)
 
 
-@pytest.mark.parametrize("text", ["~nobody-here/mine.py", "~nobody-here/faces.csv"])
-def test_a_home_that_is_not_there_is_a_path_that_is_not_there(text):
-    assert user_path(text) == user_path(os.fspath(user_path(text)))
-    with pytest.raises((SubmissionError, TaskError), match="~nobody-here/.* does not exist"):
-        Submission.find(text) if text.endswith(".py") else load_task(text)
+def test_a_home_that_is_not_there_is_a_path_that_is_not_there():
+    for text, find in (("~nobody-here/mine.py", Submission.find), ("~nobody-here/faces.csv", load_task)):
+        assert user_path(text) == user_path(os.fspath(user_path(text)))
+        with pytest.raises((SubmissionError, TaskError), match="~nobody-here/.* does not exist"):
+            find(text)

@@ -1,6 +1,5 @@
 """`grade a b c`: names are checked before anything is made, one's failure leaves the others theirs, a table ends it."""
 
-import argparse
 import functools
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from local_eval.isolation.child import Failure
 from local_eval.methods.source import SubmissionError
 from local_eval.metric.uncertainty.projection import Projection
 from local_eval.report.prediction import in_words, predict
-from local_eval.store.errors import WorkError
+from local_eval.store.errors import InputError, WorkError
 from tests.conftest import GOOD, TINY
 from tests.metric.test_score import score as made_up_score
 from tests.report.test_prediction import SAMPLE
@@ -38,14 +37,14 @@ def stages(monkeypatch):
     """Nothing is trained; what is asked for is listed."""
     asked = []
 
-    def finish_runs(grader, name, keep=False):
-        asked.append(name)
-        return {}, {3: Failure("ValueError: unlucky", "", "on my way\n")} if "unlucky" in name else {}
+    def finish_runs(grader, found, keep=False):
+        asked.append(str(found.path))
+        return {}, {3: Failure("ValueError: unlucky", "", "on my way\n")} if "unlucky" in found.label else {}
 
-    def check(name, *_):
-        asked.append(f"check {name}")
-        if "wrong" in name:
-            raise SubmissionError(f"{name}: unlearning(net) cannot be called")
+    def check(found, *_):
+        asked.append(f"check {found.path}")
+        if "wrong" in found.label:
+            raise SubmissionError(f"{found.path}: unlearning(net) cannot be called")
         return []
 
     monkeypatch.setattr("local_eval.cli.grading.check_submission", check)
@@ -87,40 +86,44 @@ def test_grade_ends_with_what_kaggle_would_have_given_where_the_fit_is_of_the_ta
     assert capsys.readouterr().out.splitlines()[-1] == in_words(predict(found, fit.fingerprint, fit))
 
 
-@pytest.mark.parametrize("error, code", [(WorkError("full disk"), 1), (RuntimeError("of torch"), 1), (None, 0)])
-def test_the_exit_code_says_whether_any_failed(error, code, capsys):
-    def grade_one(options):
-        if error and options.submission == "b":
-            raise error
-        return 0, score()
+def test_the_exit_code_says_whether_any_failed_and_a_mistake_of_the_kit_ends_it(capsys):
+    for error, code in ((WorkError("full disk"), 1), (InputError("typo"), 1), (None, 0)):
 
-    assert grade_several(argparse.Namespace(runs=16), ["a", "b"], lambda options: None, grade_one) == code
-    assert ("failed: " + str(error) in capsys.readouterr().out) == bool(error)
+        def grade_one(name, error=error):
+            if error and name == "b":
+                raise error
+            return 0, score()
+
+        assert grade_several(["a", "b"], lambda name: None, grade_one) == code
+        assert ("failed: " + str(error) in capsys.readouterr().out) == bool(error)
+
+    def mistake(name):
+        raise RuntimeError("of the kit")
+
+    with pytest.raises(RuntimeError, match="of the kit"):
+        grade_several(["a", "b"], lambda name: None, mistake)
 
 
 def test_a_score_over_the_budget_says_so_in_its_row(capsys):
-    def over(options):
-        return 3, replace(score(), within_budget=False)
-
-    assert grade_several(argparse.Namespace(), ["a", "b"], lambda options: None, over) == 3
+    assert grade_several(["a", "b"], lambda name: None, lambda name: (3, replace(score(), within_budget=False))) == 3
     assert capsys.readouterr().out.count("(not valid: over the limit)") == 2
 
 
-@pytest.mark.parametrize("wrong", ["no_such_method", "nothing.zip", "gone/mine.py"])
-def test_a_wrong_name_is_told_before_anything_is_made(wrong, tmp_path, submission, capsys):
-    assert grade(tmp_path / "out", submission(), wrong) == 2
-    said = capsys.readouterr()
-    assert wrong.removesuffix(".py") in said.err
-    assert said.out == ""
-    assert not (tmp_path / "out").exists()
+def test_a_wrong_name_is_told_before_anything_is_made(tmp_path, submission, capsys):
+    for wrong in ("no_such_method", "nothing.zip", "gone/mine.py"):
+        assert grade(tmp_path / "out", submission(), wrong) == 2
+        said = capsys.readouterr()
+        assert wrong.removesuffix(".py") in said.err
+        assert said.out == ""
+        assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("more", [[], ["--runs", "16"], ["--set", "EPOCHS=3"]])
-def test_no_name_lists_what_there_is_and_says_how_to_grade_one(more, capsys):
-    assert main(["grade", *more]) == 2
-    said = capsys.readouterr()
-    assert "fanchuan" in said.out and "Rank 1" in said.out
-    assert "python -m local_eval grade fanchuan" in said.err
+def test_no_name_lists_what_there_is_and_says_how_to_grade_one(capsys):
+    for more in ([], ["--runs", "16"], ["--set", "EPOCHS=3"]):
+        assert main(["grade", *more]) == 2
+        said = capsys.readouterr()
+        assert "fanchuan" in said.out and "Rank 1" in said.out
+        assert "python -m local_eval grade fanchuan" in said.err
 
 
 def test_checkpoints_may_be_among_them_and_have_no_constants(stages, tmp_path, submission, capsys):
