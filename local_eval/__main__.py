@@ -15,7 +15,7 @@ from pathlib import Path
 
 from local_eval.cli.names import announce, print_submissions
 from local_eval.cli.parser import make_parser
-from local_eval.isolation.child import EndsOnSignals, Stopped
+from local_eval.isolation.processes import EndsOnSignals, Stopped
 from local_eval.methods.settings import with_settings
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, looks_like_checkpoints, submission_names

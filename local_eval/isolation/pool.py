@@ -23,13 +23,12 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
-from local_eval.isolation.child import (
-    Failure,
+from local_eval.isolation.child import Failure, exit_reason
+from local_eval.isolation.processes import (
     adopt_orphans,
     children_now,
     die_with_parent,
     end_strangers,
-    exit_reason,
     kill_descendants,
     leave_orphans,
 )

@@ -24,7 +24,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from local_eval.isolation.child import has_children
+from local_eval.isolation.processes import has_children
 from local_eval.methods.source import SubmissionError
 
 LENGTH = struct.Struct("<I")

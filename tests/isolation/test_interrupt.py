@@ -177,7 +177,7 @@ def test_while_oracles_are_trained(tmp_path, original_out):
 
 STUBBORN = """
 import subprocess, sys, time
-from local_eval.isolation.child import EndsOnSignals
+from local_eval.isolation.processes import EndsOnSignals
 with EndsOnSignals("interrupted; the same command goes on from there: python -m local_eval TINY") as signals:
     signals.from_now_on_unwind()
     subprocess.Popen(["sleep", "600"], start_new_session=True)

@@ -9,8 +9,9 @@ import time
 import psutil
 import pytest
 
-from local_eval.isolation.child import PR_GET_CHILD_SUBREAPER, run_apart
+from local_eval.isolation.child import run_apart
 from local_eval.isolation.pool import Workers
+from local_eval.isolation.processes import PR_GET_CHILD_SUBREAPER
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
