@@ -374,7 +374,7 @@ class Grader:
         originals = self.original_records()
         retain, test = mean_accuracies(originals) if originals else (None, None)
         facts = {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "repeats": None}
-        facts |= {"unlearned": None, "retrained": None}  # nothing was given; given_sides.py says otherwise
+        facts |= {"unlearned": None, "retrained": None}  # nothing was given; grade_given.py says otherwise
         told = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
         if len(originals) == 1:
             told["hash"] = self.original_hash()

@@ -1,6 +1,6 @@
 """How often an interval holds another draw's forgetting quality, on simulated families of methods, as a table.
 
-For each family of `interval_families.py`, draws of the same method are scored by the official rule, and each is held
+For each family, draws of the same method are scored by the official rule, and each is held
 against the intervals of all others. The table tells the share that lay inside, the width beside that of the best
 interval of fixed width (which knows all draws), the value, and the CPU time of an interval. At the ends of a table the
 share over all families.
@@ -24,7 +24,7 @@ from studies.projections import Draw, Family, correlated, family, split, spread_
 
 # Simulated methods for the study of intervals, other than those that the intervals were tuned on.
 #
-# As in `projection_families.py`, a family draws (unlearned, retrained) confidences [N, E] each, and an example's true
+# As in projections.py, a family draws (unlearned, retrained) confidences [N, E] each, and an example's true
 # shift, ratio and loadings depend on its number alone: another draw is another grading of the same method on the same
 # forget set. A case adds the labels of persons that go with it, or None.
 

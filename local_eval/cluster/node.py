@@ -1,6 +1,6 @@
 """What travels to a node of a cluster and back, and the node's side: a Ray worker that has a pool make the jobs.
 
-So a job finds what it finds on the driver's machine: a process as worker.py starts it, which forks another for every
+So a job finds what it finds on the driver's machine: a process as isolation/pool.py starts it, which forks another for every
 submission. Whatever a job does to that process ends in a Failure and a new process; Ray's retries are left to nodes
 that are lost. This module imports nothing heavy, as there is one such worker beside every process that works.
 
@@ -173,7 +173,7 @@ CARDS = "CUDA_VISIBLE_DEVICES"
 def make_job(
     folders: list[Path], job: bytes, environment: dict[str, str | None], index: int, timeout: float | None
 ) -> bytes:
-    """Make a job; returns its result as results.py packs it, or a Failure as it packs itself.
+    """Make a job; returns its result as `packed` packs it, or a Failure as it packs itself.
 
     Args:
         folders: of the parcels of the job's argument.

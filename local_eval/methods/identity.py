@@ -1,7 +1,7 @@
 """What a submission is and reads, to tell whether finished runs are still its runs.
 
 Its code counts as it compiles: without docstrings, comments, blank lines and line numbers. What it read while it ran
-(trace.py) counts too: other files and environment variables, as short hashes of their content; what it only looked
+counts too: other files and environment variables, as short hashes of their content; what it only looked
 for, as whether that is there; folders that it listed, as a hash of the names in them.
 """
 

@@ -1,6 +1,6 @@
 """Change constants of a submission without copying its file: `fanchuan[EPOCHS=9]`, or --set EPOCHS=9.
 
-How it is used: `literal(value)` and `address(name, value)` in written_out.py.
+How it is used: `literal(value)` and `address(name, value)` in from_python.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A submission's source as text: its statements, its compiled code, and the error that all who read it raise.
 
-How it is used: `same_code(one, other)` in callables.py and written_out.py.
+How it is used: `same_code(one, other)` in from_python.py.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class _Text:
 
 
 def _is_a_tasks_file(module: ModuleType) -> bool:
-    """load.py imports task files by a name of its own, by which nobody else can."""
+    """loading.py imports task files by a name of its own, by which nobody else can."""
     stem = Path(getattr(module, "__file__", None) or "").stem
     return module.__name__ == f"task_{stem}"
 

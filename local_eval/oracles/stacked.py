@@ -30,7 +30,7 @@ from local_eval.oracles.proof import CannotStack, blueprint, check_kind, kind_of
 def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn.Module:
     """One network that does what `nets`, of one kind, do beside each other: [B, M * C, H, W] -> [B, M * classes].
 
-    That it does is shown once a kind, before the first stack (`blueprint.py`, `proof.py`).
+    That it does is shown once a kind, before the first stack (`proof.py`).
 
     Args:
         size: height and width of the images; it decides which taps of a kernel are alive.

@@ -3,7 +3,7 @@
 The recipe is the organisers' unless the task says more: Adam with coupled weight decay, cosine per epoch,
 class-weighted cross-entropy, no augmentation, last-epoch weights. Everything random depends on `seed` alone: the
 initial weights, the order of the examples, how each is shown, and what the network draws in training. This loop is the
-readable one; `bundle.py` takes the same steps for many networks at once.
+readable one; `train_many.py` takes the same steps for many networks at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from local_eval.tasks.task import Split, Task
 
 # What a step of the recipe is made of: optimiser, learning rates, views of images, short gradients.
 #
-# The plain loop (train.py) and the bundle of stacked networks (bundle.py) share it, so that both follow one recipe.
+# The plain loop (train.py) and the bundle of stacked networks (train_many.py) share it, so that both follow one recipe.
 
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}

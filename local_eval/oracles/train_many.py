@@ -1,10 +1,10 @@
 """Train many networks at once by the task's recipe, as fast as the device allows: in stacks, on a GPU as graphs.
 
-On a CPU every process trains one bundle of stacked networks (`bundle.py`). On a GPU one process keeps several bundles
+On a CPU every process trains one bundle of stacked networks. On a GPU one process keeps several bundles
 in flight. How many networks to stack, how many bundles to fly and in which order of memory, depends on card and
 network, so it is measured for a minute before the first networks. A network that cannot be stacked is trained by the
 plain loop, each from its own seed, and people are told (`remark_on_training`); so is everything where the task has a
-way of its own to train (own_training.py).
+way of its own to train.
 
 How to see what it brings: python -m local_eval bench
 """

@@ -247,7 +247,7 @@ def enough(rows: int, seen: Iterable[Seen], failed: bool) -> int:
 # The dry run of `check`: a submission on the first examples of every set, in processes of its own; and the remarks.
 #
 # Two batches a loader are enough for most. Where a loader gave nothing, or something failed or did not change that
-# may have rested on that (asked.py), the dry run is done again with more examples, at last with all that the task
+# may have rested on that, the dry run is done again with more examples, at last with all that the task
 # has. What still rests on too few is not remarked but said to be so.
 
 

@@ -4,7 +4,7 @@ In it lies the folder in which the code works, empty at its start, so that nothi
 meets what another run saves. What the code leaves in either is removed with it; also where the one that waits was
 killed, by whoever comes next.
 
-How it is used: `with own_folder() as folder:` in isolation/child.py; `remove_ours` and `remove_of_the_dead` in isolation/pool.py.
+How it is used: `with own_folder() as folder:` in isolation/child.py; isolation/pool.py removes what the dead have left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read state dicts that nobody vouches for: in plain forms, without running anything that a pickle holds.
 
 Its sizes and checksums are checked before torch sees it, its pickle may name nothing but tensors, and it is loaded
-weights-only. What is packed around a state dict in a plain way is taken off, in state_forms.py.
+weights-only. What is packed around a state dict in a plain way is taken off.
 
 How it is used: python -m local_eval grade submission.zip
 """

@@ -4,7 +4,7 @@ As officially: 24,399 training images with the official class counts, of 763 per
 each; 15 persons are to be forgotten (14 of class 0, one of class 1; 476 images); validation and test hold other frames
 of the same persons; raw 0-255 pixels, three channels; batches of 64, so that an epoch of the retain set has 374 steps
 and every schedule counts what it counted on Kaggle; an original trained by Adam with cosine and class weights 1/count.
-Images are 16 x 16 digit persons (`digit_persons.py`), the network is resnet18 with 8 channels instead of 64, and the
+Images are 16 x 16 digit persons (`digits.py`), the network is resnet18 with 8 channels instead of 64, and the
 recipe has 12 epochs instead of 30, with its own learning rate and weight decay.
 
 Methods bring learning rates tuned at 64 channels, so gradients are multiplied (`scaled_layers.py`). How FACTORS were

@@ -2,7 +2,7 @@
 
 A task is named by a text, its spec, which travels to all processes: 'digits', 'cifar10:/data', 'faces.csv'. What is to
 be changed in it stands behind it in brackets, as with submissions: "faces.csv[epochs=3,net='resnet34']". The command
-line's --net, --epochs and so on are written there, and changes.py makes them.
+line's --net, --epochs and so on are written there, and loading.py makes them.
 """
 
 from __future__ import annotations

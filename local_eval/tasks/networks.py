@@ -5,7 +5,7 @@
 Each is made with as many outputs as the task has classes. What has auxiliary outputs in training (googlenet,
 inception_v3) is made without them, and a vision transformer of torchvision for the task's size of images.
 
-How it is used: `network("resnet34", classes=10, size=(32, 32))` in changes.py.
+How it is used: `network("resnet34", classes=10, size=(32, 32))` in loading.py.
 """
 
 from __future__ import annotations

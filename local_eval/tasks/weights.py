@@ -4,7 +4,7 @@ They are given as a path, a network or a state dict. Files go through the reader
 executed; what people's code packs around a state dict is taken off (store/states.py); and names, shapes and
 values are checked against the task's network when the task loads, long before anything is trained.
 
-How it is used: `original_state(read_given("model.pth", name, folder), net, name)` in load.py.
+How it is used: `original_state(read_given("model.pth", name, folder), net, name)` in loading.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from local_eval.__main__ import main
 from local_eval.metric.measures import MEASURES, measured, perfect_pairs
-from local_eval.report.table import content_of, table
+from local_eval.report.result import Result
+from local_eval.report.table import table
 from local_eval.runs import check
 from tests.conftest import in_this_process
 from tests.metric.measures.made import outputs, pair
@@ -21,6 +22,6 @@ def test_the_measure_stands_in_the_table_and_in_json_with_what_perfect_unlearnin
     found = measured(MEASURES["set_epsilon"], *pair(16, shift=1.0), perfect_pairs(outputs(3, 32), 16, 2))
     graded = replace(score(models=16), measures=(found,))
     assert "epsilon of the whole set" in table(graded, "mine", "digits")
-    (told,) = content_of(graded, "mine", "digits", {})["beyond"]
+    (told,) = Result.of(graded, "mine", "digits", {})["beyond"]
     assert (told["key"], told["perfect"]) == ("set_epsilon", found.perfect)
     assert found.perfect < found.value

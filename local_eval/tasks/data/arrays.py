@@ -3,7 +3,7 @@
 A network trains on almost anything without a complaint, so nothing is guessed here: a reading is taken where it is the
 only sensible one and loses nothing, and everything else is a TaskError that says how to give it.
 
-How it is used: `pixel_bytes`, `channels_first` and `class_numbers` by from_python.py; check_data.py asks the same of
+How it is used: `pixel_bytes`, `channels_first` and `class_numbers` by from_python.py; check.py asks the same of
 tasks that make their splits by hand.
 """
 

@@ -40,7 +40,7 @@ def boxed(spec: str) -> bytes:
     rest = {f.name: getattr(task, f.name) for f in fields(Task) if f.name not in SPLITS + STAYS}
     rest["seen as"] = {name: (split.mean, split.std) for name, split in task.splits.items()}
     rest["fingerprint"] = task.fingerprint()
-    own = [module for name, module in sys.modules.items() if name.startswith("task_")]  # as load.py names them
+    own = [module for name, module in sys.modules.items() if name.startswith("task_")]  # as loading.py names them
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -1,7 +1,7 @@
 """Read many image files of one size into one tensor: what a picture's pixels are, twins, and a cache of decoded pixels.
 
 Threads read and decode, since hashlib and Pillow release the interpreter's lock. The pixels are kept by the content of
-the files (pixel_cache.py), so that a grading's worker processes share its memory pages instead of decoding again.
+the files so that a grading's worker processes share its memory pages instead of decoding again.
 
 How it is used: `read_images([Path("a.png"), Path("b.png")])`.
 """
