@@ -40,7 +40,7 @@ from local_eval.store.files import write_atomically
 # A function from Python as a submission: the file that it comes from, or a file that is written out for it.
 #
 # Never a pickle: what is graded is always a text that can be read and exported. A function stands alone as a file
-# where nothing but its source, importable things and plain constants make it what it is (written_out.py).
+# where nothing but its source, importable things and plain constants make it what it is.
 
 
 WAY = 'write it into a file (in a notebook, `%%writefile my_method.py` above the cell), and grade("my_method.py")'

@@ -1,8 +1,8 @@
 """Unlearned models on disk, as the competition takes them: unlearned_checkpoint_{i}.pth, in a zip or folder.
 
 What is read here comes from anywhere, so it is treated as hostile: nothing is unpacked to disk, sizes are checked
-before reading, checksums are verified, links and foreign names are refused. Which names are taken is in
-checkpoint_names.py, what a single file may hold in store/states.py and state_forms.py.
+before reading, checksums are verified, links and foreign names are refused. What a single file may hold is in
+store/states.py.
 
 How to make them: python -m local_eval grade fanchuan --keep-checkpoints
 """
