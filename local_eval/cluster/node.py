@@ -1,8 +1,8 @@
 """What travels to a node of a cluster and back, and the node's side: a Ray worker that has a pool make the jobs.
 
 So a job finds what it finds on the driver's machine: a process as isolation/pool.py starts it, which forks another for
-every submission. Whatever a job does to that process ends in a Failure and a new process; Ray's retries are left to nodes
-that are lost. This module imports nothing heavy, as there is one such worker beside every process that works.
+every submission. Whatever a job does to that process ends in a Failure and a new process; Ray's retries are left to
+nodes that are lost. This module imports nothing heavy, as there is one such worker beside every process that works.
 
 How it is used: bootstrap.py calls `make_job` or `make_trial` with what driver.py has sent.
 """
