@@ -69,8 +69,8 @@ def test_what_was_graded_or_run_with_this_n_and_seed_is_on_the_board(found):
 def test_a_score_on_disk_and_one_made_anew_say_the_same(found, out):
     grader = Grader(TINY, out, RUNS)
     score, _ = grader.score("baseline_finetune")
-    (content,) = (row.content for row in found[0] if row.name == "baseline_finetune")
-    assert (content["score"], tuple(content["interval"])) == (score.score, score.interval)
+    (result,) = (row.result for row in found[0] if row.name == "baseline_finetune")
+    assert (result["score"], tuple(result["interval"])) == (score.score, score.interval)
     assert np.array_equal(
         graded_confidences(grader, "baseline_finetune"),
         next(row.confidences for row in found[0] if row.name == "baseline_finetune"),

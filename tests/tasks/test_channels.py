@@ -55,7 +55,7 @@ def test_a_tables_title_tells_unusual_channels(tiny):
 @pytest.mark.parametrize("channels, mode", [(1, "L"), (2, "L"), (3, "RGB"), (4, "RGB"), (6, "RGB")])
 def test_the_pages_pictures_show_grey_or_the_first_three_channels(tiny, channels, mode):
     task = with_channels(tiny, channels)
-    uri = picture(SimpleNamespace(results=SimpleNamespace(task=task)), 5)
+    uri = picture(SimpleNamespace(source=SimpleNamespace(task=task)), 5)
     shown = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert shown.mode == mode
     first = np.asarray(shown).reshape(*shown.size, -1)[0, 0]
