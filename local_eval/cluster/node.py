@@ -26,13 +26,13 @@ from typing import Any, Protocol, Self
 
 from local_eval.isolation.child import Failure, failure_in
 from local_eval.isolation.pool import Workers
-from local_eval.store.provenance import ROOT
 from local_eval.store.records import Record, RecordError, record_bytes, record_in
 from local_eval.store.sealed import seal_fits, with_seal
 
 # What travels to a node: files by name, packed here. bootstrap.py unpacks them there.
 
 
+ROOT = Path(__file__).resolve().parents[2]  # not from a module that imports torch
 Parcel = dict[str, bytes]  # path below the parcel's folder -> content
 CODE = ("local_eval", "common")  # folders of this kit that jobs import from
 FILES = "files"  # folder of a parcel whose files have their whole path of the driver's machine below it
