@@ -13,12 +13,14 @@ import json
 import math
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from local_eval.store.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ABOUT = "about"  # the array of a state dict's file that is no tensor
 MARK = b"sha256:"
@@ -108,6 +110,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a file made by `seal_state`, on the CPU. Raises DamagedFile."""
     arrays = {name: value for name, value in unseal(path)[0].items() if name != ABOUT}
     try:
+        import torch  # here: who reads records alone, such as a Ray worker, does not need it
+
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
     except (TypeError, ValueError) as error:
         raise DamagedFile(f"{path} holds an array that is no tensor ({error})") from error
