@@ -6,15 +6,25 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
+from local_eval import bench
 from local_eval.__main__ import main
 from local_eval.bench import flop_per_image, matrix_gflops
-from tests.conftest import TINY
+from tests.conftest import TINY, in_this_process
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """One process, this one, and few repeats: how fast something is, is not what is tested."""
+    monkeypatch.setattr(bench, "run_jobs", in_this_process)
+    monkeypatch.setattr(bench, "default_workers", lambda device: 1)
+    for name, value in (("ROUNDS", 1), ("STEPS", 2), ("BATCHES", 2), ("JOBS_PER_PROCESS", 2)):
+        monkeypatch.setattr(bench, name, value)
 
 
 def test_every_part_prints_its_ratio_and_writes_it(tmp_path, submission, capsys):
     out, mine = tmp_path / "bench.json", submission()
     parts = ["--parts", "metric", "loader", "oracles", "runs", "pools"]
-    small = ["--models", "32", "--pool", "8", "--submission", mine]
+    small = ["--models", "16", "--pool", "8", "--submission", mine]
     assert main(["bench", "--task", TINY, "--device", "cpu", *parts, *small, "--write", str(out)]) == 0
     found, said = json.loads(out.read_text()), capsys.readouterr().out
     for part in ("metric", "loader", "oracle", "runs"):

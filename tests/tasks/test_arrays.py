@@ -11,9 +11,8 @@ BYTES = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(4, 3, 8, 8)
 UNIT = BYTES.numpy() / 255
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
+def test_bytes_come_back_whatever_they_are_written_in():
+    for given in [
         BYTES,
         BYTES.float(),
         BYTES.half(),
@@ -33,27 +32,23 @@ UNIT = BYTES.numpy() / 255
         UNIT,
         UNIT.tolist(),
         list(BYTES),
-    ],
-    ids=lambda given: f"{type(given).__name__}-{getattr(given, 'dtype', '')}",
-)
-def test_bytes_come_back_whatever_they_are_written_in(given):
-    assert torch.equal(pixel_bytes(as_tensor(given, "images"), "images")[0], BYTES)
+    ]:
+        assert torch.equal(pixel_bytes(as_tensor(given, "images"), "images")[0], BYTES)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_every_byte_survives_its_float_and_nothing_between_two_bytes_is_taken(dtype):
-    every = torch.arange(256)
-    unit = (every.double() / 255).to(dtype)[:, None]
-    assert torch.equal(pixel_bytes(unit, "images")[0][:, 0].long(), every)
-    between = ((every[:255].double() + 0.3) / 255).to(dtype)
-    for one in between[16:]:
-        with pytest.raises(TaskError, match="not bytes divided by 255. Multiply by 255 and round"):
-            pixel_bytes(torch.stack([one, torch.zeros((), dtype=dtype)])[:, None], "images")
+def test_every_byte_survives_its_float_and_nothing_between_two_bytes_is_taken():
+    for dtype in [torch.float16, torch.float32, torch.float64]:
+        every = torch.arange(256)
+        unit = (every.double() / 255).to(dtype)[:, None]
+        assert torch.equal(pixel_bytes(unit, "images")[0][:, 0].long(), every)
+        between = ((every[:255].double() + 0.3) / 255).to(dtype)
+        for one in between[16:]:
+            with pytest.raises(TaskError, match="not bytes divided by 255. Multiply by 255 and round"):
+                pixel_bytes(torch.stack([one, torch.zeros((), dtype=dtype)])[:, None], "images")
 
 
-@pytest.mark.parametrize(
-    "given, told",
-    [
+def test_pixels_that_are_no_bytes_are_refused_with_what_to_do():
+    for given, told in [
         ((UNIT - 0.5) / 0.25, "look normalised. Give the raw pixels.*mean and std times 255"),
         (UNIT.astype(np.uint8) * 0 + np.eye(8, dtype=np.uint8), "no values but 0 and 1.*(images \\* 255)"),
         ((UNIT > 0.5).astype(np.float32), "no values but 0 and 1"),
@@ -69,11 +64,9 @@ def test_every_byte_survives_its_float_and_nothing_between_two_bytes_is_taken(dt
         (BYTES.numpy().astype(complex), "of type complex128"),
         (BYTES.numpy().astype(str), "are texts"),
         ([[1, 2], [3]], "are no array"),
-    ],
-)
-def test_pixels_that_are_no_bytes_are_refused_with_what_to_do(given, told):
-    with pytest.raises(TaskError, match=rf"(?s)retain images.*{told}"):
-        pixel_bytes(as_tensor(given, "retain images"), "retain images")
+    ]:
+        with pytest.raises(TaskError, match=rf"(?s)retain images.*{told}"):
+            pixel_bytes(as_tensor(given, "retain images"), "retain images")
 
 
 def test_black_and_white_pictures_and_dark_ones_are_pictures():
@@ -82,9 +75,8 @@ def test_black_and_white_pictures_and_dark_ones_are_pictures():
         assert pixel_bytes(images, "images") == (images, "")
 
 
-@pytest.mark.parametrize(
-    "shape, channels",
-    [
+def test_channels_come_first():
+    for shape, channels in [
         ((5, 28, 28), 1),
         ((5, 1, 28, 28), 1),
         ((5, 28, 28, 1), 1),
@@ -93,19 +85,16 @@ def test_black_and_white_pictures_and_dark_ones_are_pictures():
         ((5, 13, 64, 64), 13),
         ((5, 64, 64, 13), 13),
         ((5, 4, 16, 16), 4),
-    ],
-)
-def test_channels_come_first(shape, channels):
-    images = torch.arange(int(np.prod(shape))).reshape(shape)
-    found = channels_first(images, "images")
-    assert found.shape[:2] == (5, channels) and found.is_contiguous()
-    if len(shape) == 4 and shape[1] != channels:
-        assert torch.equal(found[3, 0], images[3, :, :, 0])
+    ]:
+        images = torch.arange(int(np.prod(shape))).reshape(shape)
+        found = channels_first(images, "images")
+        assert found.shape[:2] == (5, channels) and found.is_contiguous()
+        if len(shape) == 4 and shape[1] != channels:
+            assert torch.equal(found[3, 0], images[3, :, :, 0])
 
 
-@pytest.mark.parametrize(
-    "shape, told",
-    [
+def test_a_layout_that_can_be_read_in_two_ways_is_refused():
+    for shape, told in [
         ((5, 3, 28, 3), "may be .n, channels, H, W. or"),
         ((5, 1, 28, 3), "may be"),
         ((5, 3, 3, 3), "may be"),
@@ -114,19 +103,16 @@ def test_channels_come_first(shape, channels):
         ((5, 784), r"reshape\(-1, H, W\)"),
         ((5, 2, 3, 8, 8), "images are"),
         ((5,), "images are"),
-    ],
-)
-def test_a_layout_that_can_be_read_in_two_ways_is_refused(shape, told):
-    with pytest.raises(TaskError, match=told):
-        channels_first(torch.zeros(shape), "images")
+    ]:
+        with pytest.raises(TaskError, match=told):
+            channels_first(torch.zeros(shape), "images")
 
 
 CLASSES = torch.tensor([2, 0, 1, 1])
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
+def test_classes_are_read_from_every_plain_form():
+    for given in [
         CLASSES,
         CLASSES.int(),
         CLASSES.to(torch.uint8),
@@ -141,16 +127,12 @@ CLASSES = torch.tensor([2, 0, 1, 1])
         list(CLASSES[:, None]),
         CLASSES.numpy().astype("u2"),
         CLASSES.float().requires_grad_(),
-    ],
-    ids=str,
-)
-def test_classes_are_read_from_every_plain_form(given):
-    assert torch.equal(class_numbers(given, 4, "labels"), CLASSES)
+    ]:
+        assert torch.equal(class_numbers(given, 4, "labels"), CLASSES)
 
 
-@pytest.mark.parametrize(
-    "given, told",
-    [
+def test_labels_that_are_no_classes_are_refused():
+    for given, told in [
         (CLASSES - 1, "label 1 is -1.*unlabelled"),
         (CLASSES + 0.5, "have fractions, such as 2.5"),
         (torch.tensor([0, 1, float("nan"), 1]), "label 2 is NaN"),
@@ -162,8 +144,6 @@ def test_classes_are_read_from_every_plain_form(given):
         (["cat", "dog", "cat", "dog"], "are texts"),
         ([None, 1, 2, 3], "not numbers"),
         (torch.tensor(1), "labels are"),
-    ],
-)
-def test_labels_that_are_no_classes_are_refused(given, told):
-    with pytest.raises(TaskError, match=told):
-        class_numbers(given, 4, "labels")
+    ]:
+        with pytest.raises(TaskError, match=told):
+            class_numbers(given, 4, "labels")

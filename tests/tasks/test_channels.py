@@ -31,20 +31,20 @@ def with_channels(tiny, channels, make=Small, normalised=False):
     return replace(tiny, make_net=partial(make, channels), **splits)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4])
-@pytest.mark.parametrize("normalised", [False, True])
-@pytest.mark.parametrize("make", [Small, TinyViT])
-def test_stacked_or_not_networks_learn_from_them_as_the_plain_loop_does(tiny, channels, normalised, make):
-    task = with_channels(tiny, channels, make, normalised)
-    check_task(task, "task.py")
-    net = list(Trainer(task, task.retain, Layout(2)).train([1, 2]))[1]
-    found, expected = (evaluate(each, task).forget_logits for each in (net, train(task, task.retain, 2)))
-    assert np.allclose(found, expected, atol=1e-2)
-    for loader, split in zip(make_loaders(task), (task.retain, task.forget, task.validation)):
-        batch = next(iter(loader))
-        assert batch["image"].shape[1:] == (channels, 16, 16)
-        assert len(loader.dataset.examples) == len(split)
-        assert loader.dataset[0]["image"].equal(split.pixels(slice(0, 1))[0])
+def test_stacked_or_not_networks_learn_from_them_as_the_plain_loop_does(tiny):
+    for channels in [1, 2, 4]:
+        for normalised in [False, True]:
+            for make in [Small, TinyViT]:
+                task = with_channels(tiny, channels, make, normalised)
+                check_task(task, "task.py")
+                net = list(Trainer(task, task.retain, Layout(2)).train([1, 2]))[1]
+                found, expected = (evaluate(each, task).forget_logits for each in (net, train(task, task.retain, 2)))
+                assert np.allclose(found, expected, atol=1e-2)
+                for loader, split in zip(make_loaders(task), (task.retain, task.forget, task.validation)):
+                    batch = next(iter(loader))
+                    assert batch["image"].shape[1:] == (channels, 16, 16)
+                    assert len(loader.dataset.examples) == len(split)
+                    assert loader.dataset[0]["image"].equal(split.pixels(slice(0, 1))[0])
 
 
 def test_a_tables_title_tells_unusual_channels(tiny):
@@ -52,23 +52,22 @@ def test_a_tables_title_tells_unusual_channels(tiny):
     assert "channel" not in overview(tiny).splitlines()[0]
 
 
-@pytest.mark.parametrize("channels, mode", [(1, "L"), (2, "L"), (3, "RGB"), (4, "RGB"), (6, "RGB")])
-def test_the_pages_pictures_show_grey_or_the_first_three_channels(tiny, channels, mode):
-    task = with_channels(tiny, channels)
-    uri = picture(SimpleNamespace(source=SimpleNamespace(task=task)), 5)
-    shown = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
-    assert shown.mode == mode
-    first = np.asarray(shown).reshape(*shown.size, -1)[0, 0]
-    assert first.tolist() == task.forget.images[5, : len(first), 0, 0].tolist()
+def test_the_pages_pictures_show_grey_or_the_first_three_channels(tiny):
+    for channels, mode in [(1, "L"), (2, "L"), (3, "RGB"), (4, "RGB"), (6, "RGB")]:
+        task = with_channels(tiny, channels)
+        uri = picture(SimpleNamespace(source=SimpleNamespace(task=task)), 5)
+        shown = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+        assert shown.mode == mode
+        first = np.asarray(shown).reshape(*shown.size, -1)[0, 0]
+        assert first.tolist() == task.forget.images[5, : len(first), 0, 0].tolist()
 
 
 def without_channels(split):
     return replace(split, images=split.images[:, :0])
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
+def test_other_channels_than_the_network_or_another_split_has_are_refused(tiny):
+    for change, message in [
         (lambda t: {"test": with_channels(t, 1).test}, "test images have 1 channels, retain images 3; all splits need"),
         (lambda t: {k: without_channels(v) for k, v in t.splits.items()}, "0 channels"),
         (lambda t: {"retain": replace(t.retain, images=t.retain.images.permute(0, 2, 3, 1))}, r"permute\(0, 3, 1, 2\)"),
@@ -78,8 +77,6 @@ def without_channels(split):
             lambda t: with_channels(t, 1).splits,
             "in eval mode the network cannot take 1 of the task's images, 1 channels",
         ),
-    ],
-)
-def test_other_channels_than_the_network_or_another_split_has_are_refused(tiny, change, message):
-    with pytest.raises(TaskError, match=f"task.py: .*{message}"):
-        check_task(replace(tiny, **change(tiny)), "task.py")
+    ]:
+        with pytest.raises(TaskError, match=f"task.py: .*{message}"):
+            check_task(replace(tiny, **change(tiny)), "task.py")

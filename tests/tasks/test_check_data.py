@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from local_eval.tasks.check import check_task
-from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
@@ -25,9 +24,8 @@ def unit(images):
     return images.float() / 255
 
 
-@pytest.mark.parametrize(
-    "columns, told",
-    [
+def test_what_means_something_else_is_refused(tiny):
+    for columns, told in [
         # in silence once: mean and std in another unit, of one split only, and what a cast has left
         ({"mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26)}, "not in pixels.*multiply by 255.*these have mean"),
         ({"mean": MEAN, "std": (0.25, 0.24, 0.26)}, "not in pixels"),
@@ -61,24 +59,19 @@ def unit(images):
         ({"mean": MEAN[:2], "std": STD[:2]}, "must be a tuple of 3 numbers"),
         ({"mean": MEAN, "std": (63.0, 0.0, 66.7)}, "above 0"),
         ({"mean": (float("nan"),) * 3, "std": STD}, "both finite"),
-    ],
-)
-def test_what_means_something_else_is_refused(tiny, columns, told):
-    with pytest.raises(TaskError, match=rf"(?s)mine.py: .*{told}"):
-        check_task(changed(tiny, **columns), "mine.py")
+    ]:
+        with pytest.raises(TaskError, match=rf"(?s)mine.py: .*{told}"):
+            check_task(changed(tiny, **columns), "mine.py")
 
 
-@pytest.mark.parametrize(
-    "names, columns, told",
-    [
+def test_one_split_that_differs_is_named(tiny):
+    for names, columns, told in [
         ("test", {"mean": MEAN, "std": STD}, "test has mean .*retain None and None.*all splits alike"),
         ("validation", {"images": lambda x: unit(x).to(torch.uint8)}, "validation images hold no values but 0 and 1"),
         ("forget", {"images": lambda x: x * 0}, "all 16 forget images are one"),
-    ],
-)
-def test_one_split_that_differs_is_named(tiny, names, columns, told):
-    with pytest.raises(TaskError, match=rf"mine.py: .*{told}"):
-        check_task(changed(tiny, names, **columns), "mine.py")
+    ]:
+        with pytest.raises(TaskError, match=rf"mine.py: .*{told}"):
+            check_task(changed(tiny, names, **columns), "mine.py")
 
 
 def test_the_same_pictures_under_other_ids_are_an_overlap(tiny):
@@ -93,9 +86,8 @@ def test_the_same_pictures_under_other_ids_are_an_overlap(tiny):
     check_task(replace(tiny, test=few), "mine.py")  # real data has a few pictures twice
 
 
-@pytest.mark.parametrize(
-    "columns",
-    [
+def test_what_is_meant_so_is_taken(tiny):
+    for columns in [
         {"mean": MEAN, "std": STD},
         {"mean": (127.5,) * 3, "std": (127.5,) * 3},
         {"mean": (0, 0, 0), "std": (255, 255, 255)},
@@ -103,16 +95,9 @@ def test_the_same_pictures_under_other_ids_are_an_overlap(tiny):
         {"images": lambda x: (x > 127).to(torch.uint8) * 255},
         {"images": lambda x: x // 16},
         {"images": lambda x: x // 128, "mean": (0.5,) * 3, "std": (0.5,) * 3, "labels": lambda y: y},
-    ],
-)
-def test_what_is_meant_so_is_taken(tiny, columns):
-    if "labels" in columns:  # images of 0 and 1 with mean and std that fit are refused for the images alone
-        with pytest.raises(TaskError, match="no values but 0 and 1"):
+    ]:
+        if "labels" in columns:  # images of 0 and 1 with mean and std that fit are refused for the images alone
+            with pytest.raises(TaskError, match="no values but 0 and 1"):
+                check_task(changed(tiny, **columns), "mine.py")
+        else:
             check_task(changed(tiny, **columns), "mine.py")
-    else:
-        check_task(changed(tiny, **columns), "mine.py")
-
-
-@pytest.mark.parametrize("name, fingerprint", [("digits", "29630a5b7b32"), ("competition_small", "3e7e49d806eb")])
-def test_shipped_tasks_are_what_they_were(name, fingerprint):
-    assert load_task(name).fingerprint() == fingerprint

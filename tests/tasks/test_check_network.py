@@ -15,7 +15,6 @@ from torchvision.models import resnet18
 
 from local_eval.isolation.device import drawn_so_far
 from local_eval.tasks.check import _known, check_network
-from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
 
 PATH = Path("my_task.py")
@@ -193,13 +192,13 @@ def the_wrapper(said: str) -> type:
     return found["LogitsAlone"]
 
 
-@pytest.mark.parametrize("name", ["a tuple", "an object", "a dict", "auxiliary outputs in train mode"])
-def test_the_wrapper_that_a_message_says_to_write_makes_the_network_fit(tiny, name):
-    make, _ = REFUSED[name]
-    with pytest.raises(TaskError) as refused:
-        check_network(replace(tiny, make_net=make), PATH)
-    wrapper = the_wrapper(str(refused.value))
-    check_network(replace(tiny, make_net=lambda: wrapper(make())), PATH)
+def test_the_wrapper_that_a_message_says_to_write_makes_the_network_fit(tiny):
+    for name in ["a tuple", "an object", "a dict", "auxiliary outputs in train mode"]:
+        make, _ = REFUSED[name]
+        with pytest.raises(TaskError) as refused:
+            check_network(replace(tiny, make_net=make), PATH)
+        wrapper = the_wrapper(str(refused.value))
+        check_network(replace(tiny, make_net=lambda: wrapper(make())), PATH)
 
 
 def dropped(self, x):
@@ -223,8 +222,7 @@ TAKEN = {
 }
 
 
-def test_the_kits_own_networks_and_torchvisions_are_made_once_others_three_times(tiny):
-    digits, small = load_task("digits"), load_task("competition_small")
+def test_the_kits_own_networks_and_torchvisions_are_made_once_others_three_times(tiny, digits, small):
     known = [task.make_net for task in (digits, small)] + [resnet18, partial(resnet18, num_classes=3)]
     assert [_known(make) for make in known] == [True] * 4
     others = [tiny.make_net, Flat, lru_cache(resnet18), partial(resnet18, norm_layer=nn.BatchNorm2d), lambda: Flat()]

@@ -5,23 +5,17 @@ import hashlib
 from dataclasses import astuple
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from local_eval.oracles.stacked import stack
-from local_eval.tasks.competition_small import FACTORS, FORGET_PERSONS, TRAIN_COUNTS, WIDTH, task
+from local_eval.tasks.competition_small import FACTORS, FORGET_PERSONS, TRAIN_COUNTS, WIDTH
 from local_eval.tasks.digits import NarrowResNet, Words, sampled
 from local_eval.tasks.scaled_layers import Factors, ScaledResNet, one_position
 
 PIXELS = "55a2f3e445818cea"
-
-
-@pytest.fixture(scope="module")
-def small():
-    return task()
 
 
 def net_with(factor: float) -> nn.Module:
@@ -96,19 +90,19 @@ def test_factor_changes_no_output():
         assert outputs[0].equal(outputs[1])
 
 
-@pytest.mark.parametrize("size", [8, 16, 32])
-def test_a_net_with_factor_one_is_torchs_own_in_outputs_and_gradients(size):
+def test_a_net_with_factor_one_is_torchs_own_in_outputs_and_gradients():
     """The twin: stock layers. Small maps are computed another way, so the last bits differ."""
-    scaled, stock = ScaledResNet(4, 10, everywhere(1.0)).double(), NarrowResNet(4, 10).double()
-    stock.layer2[0].conv1.stride = stock.layer2[0].downsample[0].stride = (1, 1)
-    stock.load_state_dict(scaled.state_dict())
-    images = 255 * torch.rand(6, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    outputs = [net.train()(images) for net in (scaled, stock)]
-    assert torch.allclose(*outputs, rtol=1e-9, atol=1e-9)
-    for out in outputs:
-        F.cross_entropy(out, torch.arange(6)).backward()
-    for (name, one), (_, other) in zip(scaled.named_parameters(), stock.named_parameters()):
-        assert torch.allclose(one.grad, other.grad, rtol=1e-7, atol=1e-9 * float(other.grad.abs().max())), name
+    for size in [8, 16, 32]:
+        scaled, stock = ScaledResNet(4, 10, everywhere(1.0)).double(), NarrowResNet(4, 10).double()
+        stock.layer2[0].conv1.stride = stock.layer2[0].downsample[0].stride = (1, 1)
+        stock.load_state_dict(scaled.state_dict())
+        images = 255 * torch.rand(6, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        outputs = [net.train()(images) for net in (scaled, stock)]
+        assert torch.allclose(*outputs, rtol=1e-9, atol=1e-9)
+        for out in outputs:
+            F.cross_entropy(out, torch.arange(6)).backward()
+        for (name, one), (_, other) in zip(scaled.named_parameters(), stock.named_parameters()):
+            assert torch.allclose(one.grad, other.grad, rtol=1e-7, atol=1e-9 * float(other.grad.abs().max())), name
 
 
 def test_taps_that_see_only_padding_have_no_gradient_and_weights_lie_as_torch_lays_them():
@@ -118,15 +112,15 @@ def test_taps_that_see_only_padding_have_no_gradient_and_weights_lie_as_torch_la
     assert not found.any()
 
 
-@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (1, 1, 0), (7, 2, 3)])
-def test_one_position_is_where_a_kernel_has_one_output(kernel, stride, padding):
-    for size in range(1, 9):
-        pixels, taps = one_position(size, kernel, stride, padding)
-        outputs = (size + 2 * padding - kernel) // stride + 1
-        assert (taps is not None) == (outputs == 1)
-        if taps:
-            seen = [(t - padding, t) for t in range(kernel) if 0 <= t - padding < size]
-            assert list(zip(range(size)[pixels], range(kernel)[taps])) == seen
+def test_one_position_is_where_a_kernel_has_one_output():
+    for kernel, stride, padding in [(3, 1, 1), (3, 2, 1), (1, 2, 0), (1, 1, 0), (7, 2, 3)]:
+        for size in range(1, 9):
+            pixels, taps = one_position(size, kernel, stride, padding)
+            outputs = (size + 2 * padding - kernel) // stride + 1
+            assert (taps is not None) == (outputs == 1)
+            if taps:
+                seen = [(t - padding, t) for t in range(kernel) if 0 <= t - padding < size]
+                assert list(zip(range(size)[pixels], range(kernel)[taps])) == seen
 
 
 def through_a_copy(net: nn.Module) -> nn.Module:
@@ -139,11 +133,11 @@ def through_a_state_dict(net: nn.Module, factors: Factors | None = None) -> nn.M
     return fresh
 
 
-@pytest.mark.parametrize("way", [lambda net: net, through_a_copy, through_a_state_dict])
-def test_factor_multiplies_every_gradient_but_the_last_bias(way):
-    plain, scaled = gradients(net_with(1.0)), gradients(way(net_with(8.0)))  # a power of two rounds nowhere
-    for name in plain:
-        assert scaled[name].equal(plain[name] * (1 if name == "fc.bias" else 8)), name
+def test_factor_multiplies_every_gradient_but_the_last_bias():
+    for way in [lambda net: net, through_a_copy, through_a_state_dict]:
+        plain, scaled = gradients(net_with(1.0)), gradients(way(net_with(8.0)))  # a power of two rounds nowhere
+        for name in plain:
+            assert scaled[name].equal(plain[name] * (1 if name == "fc.bias" else 8)), name
 
 
 def test_every_kind_of_layer_has_its_own_factor():

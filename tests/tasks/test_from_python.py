@@ -62,9 +62,8 @@ def named(image, label, k):
     return {"image": image.float(), "image_id": torch.tensor(number_of(image)), "age_group": label, "age": 40 + k}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_every_form_of_the_same_data_is_the_same_task():
+    for change in [
         lambda x, y: (x.numpy(), y.numpy()),
         lambda x, y: (x.permute(0, 2, 3, 1).numpy(), y[:, None].float()),
         lambda x, y: (x.float() / 255, torch.eye(3)[y]),
@@ -77,10 +76,8 @@ def named(image, label, k):
         items(lambda image, label, k: (image, label, k)),  # the index counts from 0 in each split: no name
         items(lambda image, label, k: {"img": picture(image), "label": label}),
         items(lambda image, label, k: {"image": image, "label": label, "image_id": f"{k}.png"}),
-    ],
-)
-def test_every_form_of_the_same_data_is_the_same_task(change):
-    assert made(change).fingerprint() == PLAIN.fingerprint()
+    ]:
+        assert made(change).fingerprint() == PLAIN.fingerprint()
 
 
 def test_parts_of_one_data_set_keep_its_numbers_and_must_not_overlap():
@@ -124,19 +121,16 @@ def test_persons_are_numbers_or_names_and_must_be_wholly_in_retain_or_forget():
             made(persons=persons)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_grey_images_are_repeated_for_a_network_that_takes_three_channels():
+    for change in [
         lambda x, y: (x[:, 0], y),
         lambda x, y: (x[:, :1].float() / 255, y),
         lambda x, y: (x[:, 0, ..., None].numpy(), y),
         items(lambda image, label, k: (Image.fromarray(image[0].numpy()), label)),
-    ],
-)
-def test_grey_images_are_repeated_for_a_network_that_takes_three_channels(change):
-    task = made(change)
-    assert torch.equal(task.test.images, IMAGES[SPANS[3]][:, :1].repeat(1, 3, 1, 1))
-    assert "grey images are given to the network three times, as red, green and blue" in task.notes
+    ]:
+        task = made(change)
+        assert torch.equal(task.test.images, IMAGES[SPANS[3]][:, :1].repeat(1, 3, 1, 1))
+        assert "grey images are given to the network three times, as red, green and blue" in task.notes
 
 
 def test_how_things_were_read_is_told_once():
@@ -168,9 +162,8 @@ class Stream(IterableDataset):
         yield IMAGES[0], 0
 
 
-@pytest.mark.parametrize(
-    "change, told",
-    [
+def test_what_cannot_be_read_in_one_way_only_is_refused():
+    for change, told in [
         (items(flaky), "retain item .* each time that it is read: its transform draws at random"),
         (items(lambda i, y, k: (i, int(torch.randint(3, ())))), "draws at random"),
         (items(boom), "retain item 0 cannot be read: OSError: no such file"),
@@ -195,11 +188,9 @@ class Stream(IterableDataset):
         (lambda x, y: (x, y * 0), "all labels are 0"),
         (lambda x, y: (x * 0 + 3, y), "one and the same picture"),
         (lambda x, y: (IMAGES[: len(y)], y), "pixel by pixel"),
-    ],
-)
-def test_what_cannot_be_read_in_one_way_only_is_refused(change, told):
-    with pytest.raises(TaskError, match=rf"task_from: .*{told}"):
-        made(change)
+    ]:
+        with pytest.raises(TaskError, match=rf"task_from: .*{told}"):
+            made(change)
 
 
 def test_one_picture_that_is_to_be_kept_and_forgotten_is_refused_by_its_places():
@@ -209,9 +200,8 @@ def test_one_picture_that_is_to_be_kept_and_forgotten_is_refused_by_its_places()
         task_from(*((images[s], LABELS[s]) for s in SPANS), make_net=net)
 
 
-@pytest.mark.parametrize(
-    "more, told",
-    [
+def test_the_rest_is_checked_as_it_is_for_a_task_in_a_file():
+    for more, told in [
         ({"make_net": net()}, "Sequential that exists already.*lambda: Sequential"),
         ({"make_net": "resnet18"}, "make_net is 'resnet18'"),
         ({"name": "a/b"}, "no name for a folder"),
@@ -219,11 +209,9 @@ def test_one_picture_that_is_to_be_kept_and_forgotten_is_refused_by_its_places()
         ({"mean": 0.5, "std": 0.25}, "multiply by 255"),
         ({"mean": 127.0}, "go together"),
         ({"class_names": ("a", "b")}, "2 class_names for 3 classes"),
-    ],
-)
-def test_the_rest_is_checked_as_it_is_for_a_task_in_a_file(more, told):
-    with pytest.raises(TaskError, match=told):
-        made(**{"make_net": net} | more)
+    ]:
+        with pytest.raises(TaskError, match=told):
+            made(**{"make_net": net} | more)
 
 
 def test_options_of_a_task_are_taken():

@@ -5,7 +5,7 @@ import pytest
 
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import TaskError
-from tests.made_up import grade_short, write_image
+from tests.made_up import check_gradable, write_image
 
 SIZES = {"test": 12, "forget": 8, "retain": 40, "validation": 12}  # in the file's order, which is not the kit's
 
@@ -71,9 +71,8 @@ def test_splits_share_the_pages_of_one_cached_array(tmp_path, rows):
     assert len(storages) == 1
 
 
-def test_a_manifest_is_graded(tmp_path, rows, monkeypatch, capsys):
-    assert grade_short(tmp_path, f"manifest:{write(tmp_path, rows)}", monkeypatch) == 0
-    assert "mine on manifest, N = 16" in capsys.readouterr().out
+def test_a_manifest_can_be_graded(tmp_path, rows, monkeypatch):
+    assert check_gradable(tmp_path, f"manifest:{write(tmp_path, rows)}", monkeypatch) == "manifest"
 
 
 def test_without_a_place_it_says_what_to_point_it_at(tmp_path):

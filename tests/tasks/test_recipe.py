@@ -91,11 +91,10 @@ def test_something_else_than_a_recipe_is_refused(tiny, tmp_path):
         ready(replace(tiny, recipe={"epochs": 3}), tmp_path / "cells.py", tmp_path / "cells.py")
 
 
-@pytest.mark.parametrize("name, known", [("digits", "29630a5b7b32"), ("competition_small", "3e7e49d806eb")])
-def test_fingerprints_of_tasks_that_say_nothing_new_are_what_they_were(name, known):
-    task = load_task(name)
-    assert task.fingerprint() == known
-    assert list(task.recipe.facts()) == ["epochs", "lr", "weight_decay", "batch_size", "class_weighted"]
+def test_fingerprints_of_tasks_that_say_nothing_new_are_what_they_were(digits, small):
+    for task, known in ((digits, "29630a5b7b32"), (small, "3e7e49d806eb")):
+        assert task.fingerprint() == known
+        assert list(task.recipe.facts()) == ["epochs", "lr", "weight_decay", "batch_size", "class_weighted"]
 
 
 def test_every_field_that_changes_what_is_trained_changes_the_fingerprint(tiny):

@@ -8,8 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from local_eval.__main__ import main
-from local_eval.oracles.original import ORIGINAL_SEED, finish_original
-from local_eval.oracles.train import train
+from local_eval.oracles.original import finish_original, trained_original
 from local_eval.store.sealed import ABOUT, load_state, unseal
 from local_eval.tasks.digits import NOISE, ORIGINAL
 from local_eval.tasks.evaluate import accuracy, predict
@@ -19,65 +18,65 @@ from local_eval.tasks.task import structure
 from tests.conftest import TINY
 
 
-def test_digits_has_the_competitions_shape():
-    task = load_task("digits")
+def test_digits_has_the_competitions_shape(digits):
+    task = digits
     assert {k: len(v) for k, v in task.splits.items()} == {"retain": 1365, "forget": 72, "validation": 180, "test": 180}
     assert task.retain.images.shape[1:] == (3, 32, 32)
     assert int(task.retain.images.max()) == 255
     assert task.forget.labels.unique().tolist() == [0, 1]
 
 
-def test_digits_says_that_labels_are_wrong_on_purpose_and_how_many():
-    assert NOISE == 0.1 and "one training label in ten" in load_task("digits").notes[0]
+def test_digits_says_that_labels_are_wrong_on_purpose_and_how_many(digits):
+    assert NOISE == 0.1 and "one training label in ten" in digits.notes[0]
 
 
-def test_digits_brings_the_original_model_that_its_recipe_makes():
+def test_digits_brings_the_original_model_that_its_recipe_makes(digits):
     """It belongs to exactly this task, and a freshly trained one is as good on every split."""
-    digits = load_task("digits")
     assert json.loads(str(unseal(ORIGINAL)[0][ABOUT]))["fingerprint"] == digits.fingerprint()
-    shipped, fresh = digits.make_net(), train(digits, digits.retain + digits.forget, ORIGINAL_SEED)
+    shipped, fresh = digits.make_net(), digits.make_net()
     shipped.load_state_dict(digits.original)
+    fresh.load_state_dict(trained_original(digits, "cpu"))
     for split in digits.splits.values():
         one, other = (accuracy(predict(net.eval(), split), split.labels) for net in (shipped, fresh))
         assert abs(one - other) < 0.06
     assert accuracy(predict(shipped, digits.test), digits.test.labels) > 0.9
 
 
-def test_digits_net_has_resnet18s_names_so_that_every_submission_runs_on_it():
+def test_digits_net_has_resnet18s_names_so_that_every_submission_runs_on_it(digits):
     from torchvision.models import resnet18
 
-    narrow, full = load_task("digits").make_net(), resnet18(num_classes=10)
+    narrow, full = digits.make_net(), resnet18(num_classes=10)
     assert list(narrow.state_dict()) == list(full.state_dict())
     assert [n for n, _ in narrow.named_modules()] == [n for n, _ in full.named_modules()]
 
 
-def test_wrong_labels_are_in_the_training_part_only():
+def test_wrong_labels_are_in_the_training_part_only(digits):
     truth = torch.from_numpy(load_digits().target)
-    splits = load_task("digits").splits
+    splits = digits.splits
     wrong = {name: (split.labels != truth[split.image_id]).float().mean() for name, split in splits.items()}
     assert wrong["validation"] == wrong["test"] == 0
     assert 0.05 < wrong["retain"] < 0.15
     assert 0.02 < wrong["forget"] < 0.2
 
 
-@pytest.mark.parametrize("affine", ["True", "False"])
-def test_a_network_is_the_same_under_older_versions_of_torch(affine):
-    older = f"BatchNorm2d(8, eps=1e-05, momentum=0.1, affine={affine}, track_running_stats=True)"
-    newer = f"BatchNorm2d(8, eps=1e-05, momentum=0.1, affine={affine}, bias={affine}, track_running_stats=True)"
-    assert structure(older) == structure(newer) == newer
-    shown = repr(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8, affine=affine == "True")))
-    assert structure(structure(shown)) == structure(shown)
-    assert newer in structure(shown)
+def test_a_network_is_the_same_under_older_versions_of_torch():
+    for affine in ["True", "False"]:
+        older = f"BatchNorm2d(8, eps=1e-05, momentum=0.1, affine={affine}, track_running_stats=True)"
+        newer = f"BatchNorm2d(8, eps=1e-05, momentum=0.1, affine={affine}, bias={affine}, track_running_stats=True)"
+        assert structure(older) == structure(newer) == newer
+        shown = repr(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8, affine=affine == "True")))
+        assert structure(structure(shown)) == structure(shown)
+        assert newer in structure(shown)
 
 
-def test_the_fingerprint_is_stable_and_follows_data_recipe_and_network(tiny):
+def test_the_fingerprint_is_stable_and_follows_data_recipe_and_network(tiny, digits):
     assert load_task(TINY).fingerprint() == tiny.fingerprint()
     images = tiny.retain.images.clone()
     images[0, 0, 0, 0] += 1
     for changed in (
         replace(tiny, retain=replace(tiny.retain, images=images)),
         replace(tiny, recipe=replace(tiny.recipe, epochs=2)),
-        replace(tiny, make_net=load_task("digits").make_net),
+        replace(tiny, make_net=digits.make_net),
         replace(tiny, name="other"),
     ):
         assert changed.fingerprint() != tiny.fingerprint()

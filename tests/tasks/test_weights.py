@@ -79,26 +79,28 @@ def loaded(task, folder):
     return ready(task, folder / "cells.py", folder / "cells.py")
 
 
-@pytest.mark.parametrize("form", TAKEN)
-@pytest.mark.parametrize("file", ["", "original.pth", "model.pt", "checkpoint.pth.tar"])
-def test_an_original_is_taken_in_every_usual_form_from_memory_and_from_a_file(base, tmp_path, form, file):
-    given = TAKEN[form]()
-    if file:
-        content = given.state_dict() if isinstance(given, nn.Module) else given
-        torch.save(content, tmp_path / file)
-        given = file  # beside the task's file
-    found = loaded(replace(base, original=given), tmp_path).original
-    assert list(found) == list(state())
-    assert all(torch.equal(found[name], v) for name, v in state().items() if "num_batches" not in name)
-    assert all(found[name].dtype == value.dtype and not found[name].requires_grad for name, value in state().items())
+def test_an_original_is_taken_in_every_usual_form_from_memory_and_from_a_file(base, tmp_path):
+    for form in TAKEN:
+        for file in ["", "original.pth", "model.pt", "checkpoint.pth.tar"]:
+            given = TAKEN[form]()
+            if file:
+                content = given.state_dict() if isinstance(given, nn.Module) else given
+                torch.save(content, tmp_path / file)
+                given = file  # beside the task's file
+            found = loaded(replace(base, original=given), tmp_path).original
+            assert list(found) == list(state())
+            assert all(torch.equal(found[name], v) for name, v in state().items() if "num_batches" not in name)
+            assert all(
+                found[name].dtype == value.dtype and not found[name].requires_grad for name, value in state().items()
+            )
 
 
-@pytest.mark.parametrize("form", ROUNDED)
-def test_other_precisions_are_read_as_float32_and_that_is_said(base, tmp_path, form):
-    task = loaded(replace(base, original=cast(ROUNDED[form])), tmp_path)
-    expected = {name: v.float() if v.is_floating_point() else v for name, v in cast(ROUNDED[form]).items()}
-    assert all(torch.equal(task.original[name], value) for name, value in expected.items())
-    assert any("read as float32" in note and "cells.py: Task.original" in note for note in task.notes)
+def test_other_precisions_are_read_as_float32_and_that_is_said(base, tmp_path):
+    for form in ROUNDED:
+        task = loaded(replace(base, original=cast(ROUNDED[form])), tmp_path)
+        expected = {name: v.float() if v.is_floating_point() else v for name, v in cast(ROUNDED[form]).items()}
+        assert all(torch.equal(task.original[name], value) for name, value in expected.items())
+        assert any("read as float32" in note and "cells.py: Task.original" in note for note in task.notes)
 
 
 def test_one_model_has_one_hash_in_whatever_file_it_is_kept(base, tmp_path):
@@ -131,11 +133,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_does_not_fit_is_refused_when_the_task_loads_and_named(base, tmp_path, kind):
-    make, message = REFUSED[kind]
-    with pytest.raises(InputError, match=f"cells.py: Task.original.*{message}"):
-        loaded(replace(base, original=make()), tmp_path)
+def test_what_does_not_fit_is_refused_when_the_task_loads_and_named(base, tmp_path):
+    for kind in REFUSED:
+        make, message = REFUSED[kind]
+        with pytest.raises(InputError, match=f"cells.py: Task.original.*{message}"):
+            loaded(replace(base, original=make()), tmp_path)
 
 
 def test_files_that_cannot_be_used_are_refused_by_name(base, tmp_path):
