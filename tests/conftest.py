@@ -112,6 +112,12 @@ def original_out(tmp_path_factory, tiny):
     return out
 
 
+@pytest.fixture(scope="session")
+def tiny_grader(original_out):
+    """A grader of that folder, which has loaded its task."""
+    return Grader(TINY, original_out, runs=16)
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that make(folder) fills once for all of pytest's processes; to be read, and copied by who writes."""
     root = factory.getbasetemp()

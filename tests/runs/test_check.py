@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from local_eval.__main__ import main
 from local_eval.isolation.child import Failure
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, submission_names
@@ -22,54 +23,41 @@ def test_a_good_submission_passes_with_no_remark_but_its_time(submission):
     assert remark.startswith("dry run on two batches")
 
 
-@pytest.mark.parametrize(
-    "lines, remark",
-    [
+def test_what_is_no_error_but_a_pity_is_remarked(body):
+    for lines, remark in (
         ("torch.manual_seed(0)\nnet.load_state_dict({k: v * 0 + 1 for k, v in net.state_dict().items()})", "two seeds"),
         ("print('x' * 5000)", "flood the notebook"),
-    ],
-)
-def test_what_is_no_error_but_a_pity_is_remarked(body, lines, remark):
-    assert remark in " ".join(dry(body(lines)))
+    ):
+        assert remark in " ".join(dry(body(lines)))
 
 
 def test_a_net_left_alone_is_remarked(submission):
     assert "not changed at all" in " ".join(dry(submission("def unlearning(net, a, b, c): pass")))
 
 
-@pytest.mark.parametrize(
-    "source, message",
-    [
-        (
-            "import no_such_package\ndef unlearning(a, b, c, d): pass",
-            "imports no_such_package, a package",
-        ),
+def test_what_breaks_the_contract_fails(submission):
+    for source, message in (
+        ("import no_such_package\ndef unlearning(a, b, c, d): pass", "imports no_such_package, a package"),
         ("def unlearning(net, a, b, c): return type(net)(2, 3)", "returned another module"),
         ("def unlearning(net, a, b, c): exit()", "called exit"),
         ("def unlearning(net, a, b, c):\n    for x in a: a.dataset.split.labels.zero_()", "retain set was changed"),
-    ],
-)
-def test_what_breaks_the_contract_fails(submission, source, message):
-    result = dry(submission(source))
-    assert isinstance(result, Failure)
-    assert message in result.reason
+    ):
+        result = dry(submission(source))
+        assert isinstance(result, Failure), source
+        assert message in result.reason
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_rows_that_are_changed_in_place_are_told(body):
+    for line in (
         "forget_loader.dataset.examples[0]['age_group'] += 1",
         "retain_loader.dataset.examples.pop()",
         "val_loader.dataset.examples = val_loader.dataset.examples[1:]",
-    ],
-)
-def test_rows_that_are_changed_in_place_are_told(body, line):
-    assert "set was changed in place" in dry(body(line)).reason
+    ):
+        assert "set was changed in place" in dry(body(line)).reason, line
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_loader_with_workers_of_its_own_runs(body, workers):
-    lines = f"loader = torch.utils.data.DataLoader(retain_loader.dataset, batch_size=16, num_workers={workers})"
+def test_a_loader_with_workers_of_its_own_runs(body):
+    lines = "loader = torch.utils.data.DataLoader(retain_loader.dataset, batch_size=16, num_workers=2)"
     assert not isinstance(dry(body(f"{lines}\nassert len(list(loader)) == 6")), Failure)
 
 
@@ -84,12 +72,18 @@ def test_imports_that_cannot_travel_are_remarked_with_their_line(submission):
     assert foreign_imports(mine) == ["line 3: imports sklearn.svm, which an exported notebook cannot take along"]
 
 
-@pytest.mark.parametrize("name", submission_names())
-def test_our_own_submissions_import_only_what_travels(name):
-    assert foreign_imports(Submission.find(name)) == []
+def test_our_own_submissions_import_only_what_travels():
+    for name in submission_names():
+        assert foreign_imports(Submission.find(name)) == [], name
 
 
-def test_check_answers_from_the_command_line_in_seconds():
+def test_check_answers_from_the_command_line(submission, capsys):
+    assert main(["check", submission(), "--task", TINY, "--device", "cpu"]) == 0
+    assert "keeps the contract" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_check_answers_in_seconds():
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "local_eval", "check", "baseline_finetune"], capture_output=True, text=True, timeout=120

@@ -4,14 +4,12 @@ import time
 from dataclasses import replace
 
 import psutil
-import pytest
 
-from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
 from local_eval.runs.one_run import one_run
-from tests.conftest import GOOD, TINY
+from tests.conftest import GOOD
 
-LIMIT = 1.5  # seconds; far more than the submission's own work takes
+LIMIT = 1.0  # seconds; far more than the submission's own work takes
 HANGS = {
     "sleeps": "import time\ntime.sleep(600)",
     "one long call in C": "a = torch.ones(12000, 12000)\nwhile True: a = a @ a",
@@ -23,18 +21,17 @@ HANGS = {
 }
 
 
-@pytest.mark.parametrize("name", HANGS)
-def test_a_run_that_hangs_is_ended_at_its_limit(original_out, body, submission, name):
-    grader = Grader(TINY, original_out, runs=16)
-    good = grader.run_plan(submission(GOOD, name="good"))
+def test_a_run_that_hangs_is_ended_at_its_limit(tiny_grader, body, submission):
+    good = tiny_grader.run_plan(submission(GOOD, name="good"))
     before = one_run(good, 6)
-    hanging = replace(grader.run_plan(body(HANGS[name])), timeout=LIMIT)
     children = psutil.Process().children(recursive=True)  # other tests' pools have left a tracker of semaphores
-    start = time.monotonic()
-    result = one_run(hanging, 5)
-    took = time.monotonic() - start
-    assert isinstance(result, Failure)
-    assert result.reason == f"still running after its limit of {LIMIT:g} s; it was stopped"
-    assert LIMIT <= took < LIMIT + 3
-    assert psutil.Process().children(recursive=True) == children
+    for name, lines in HANGS.items():
+        hanging = replace(tiny_grader.run_plan(body(lines)), timeout=LIMIT)
+        start = time.monotonic()
+        result = one_run(hanging, 5)
+        took = time.monotonic() - start
+        assert isinstance(result, Failure), name
+        assert result.reason == f"still running after its limit of {LIMIT:g} s; it was stopped", name
+        assert LIMIT <= took < LIMIT + 3, name
+        assert psutil.Process().children(recursive=True) == children, name
     assert (one_run(good, 6).evaluation.forget_logits == before.evaluation.forget_logits).all()

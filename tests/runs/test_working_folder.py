@@ -15,7 +15,7 @@ from local_eval.runs.one_run import data_of, one_run
 from tests.conftest import GOOD, TINY
 
 SCALES = "with torch.no_grad():\n    for w in net.parameters(): w *= scale\n"
-ASKS = {  # ways of asking whether there is a file F of a folder D, and what it names as changed when there is
+ASKS = {  # ways of asking whether there is a file F of a folder D, which is a module M
     "Path.exists": "found = Path(F).exists()",
     "Path.is_file": "found = Path(F).is_file()",
     "os.path.isfile": "found = os.path.isfile(F)",
@@ -24,21 +24,24 @@ ASKS = {  # ways of asking whether there is a file F of a folder D, and what it 
     "os.access": "found = os.access(F, os.R_OK)",
     "open": "try: found = bool(open(F))\nexcept OSError: found = False",
     "os.open": "try: found = bool(os.open(F, os.O_RDONLY))\nexcept OSError: found = False",
-    "os.listdir": "found = 'extra.py' in os.listdir(D)",
-    "os.scandir": "found = any(e.name == 'extra.py' for e in os.scandir(D))",
+    "os.listdir": "found = M + '.py' in os.listdir(D)",
+    "os.scandir": "found = any(e.name == M + '.py' for e in os.scandir(D))",
     "iterdir": "found = F in map(str, Path(D).iterdir())",
     "glob": "found = bool(glob.glob(D + '/extra*'))",
     "rglob": "found = bool(list(Path(D).rglob('*.py')))",
-    "import": "sys.path.insert(0, D)\ntry: import extra; found = True\nexcept ImportError: found = False",
-    "import_module": "sys.path.append(D)\ntry: importlib.import_module('extra'); found = True\n"
-    "except ImportError: found = False",
-    "find_spec": "sys.path.append(D)\nfound = importlib.util.find_spec('extra') is not None",
+    "import": "sys.path.insert(0, D)\ntry: exec(f'import {M}'); found = True\nexcept ImportError: found = False\n"
+    "sys.path.remove(D)",
+    "import_module": "sys.path.append(D)\ntry: importlib.import_module(M); found = True\n"
+    "except ImportError: found = False\nsys.path.remove(D)",
+    "find_spec": "sys.path.append(D)\nfound = importlib.util.find_spec(M) is not None\nsys.path.remove(D)",
 }
 PLAIN = "import glob, importlib, importlib.util, os, sys, tempfile\nfrom pathlib import Path\n"
 
 
-def run(out, path, index=1):
-    return one_run(Grader(TINY, out, runs=16).run_plan(path), index)
+@pytest.fixture
+def run(tiny_grader):
+    """run(path, index) -> what becomes of a run of a submission."""
+    return lambda path, index=1: one_run(tiny_grader.run_plan(path), index)
 
 
 def same(one, other) -> bool:
@@ -53,13 +56,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def test_what_it_saves_under_a_plain_name_is_its_own_goes_with_it_and_is_not_what_it_read(original_out, body, folder):
+def test_what_it_saves_under_a_plain_name_is_its_own_goes_with_it_and_is_not_what_it_read(run, body, folder):
     saves = (
         "import os\nassert os.listdir('.') == []\nassert not os.path.exists('best.pth')\n"
         "torch.save(net.state_dict(), 'best.pth')\nos.makedirs('deep/er')\nopen('deep/er/x', 'w').write('1')\n"
         "net.load_state_dict(torch.load('best.pth'))\nassert open('deep/er/x').read() == '1'"
     )
-    plain, found = run(original_out, body("pass", "plain")), run(original_out, body(saves))
+    plain, found = run(body("pass", "plain")), run(body(saves))
     assert same(plain, found)
     read = found.facts["read"]
     assert read["files"] == {} and read["untold"] == []
@@ -68,12 +71,12 @@ def test_what_it_saves_under_a_plain_name_is_its_own_goes_with_it_and_is_not_wha
     assert Reads.from_json(read).changes() == []
 
 
-def test_a_task_is_found_from_where_the_command_was_given(tmp_path, original_out, body, monkeypatch):
+def test_a_task_is_found_from_where_the_command_was_given(tmp_path, original_out, run, body, monkeypatch):
     monkeypatch.chdir(Path(TINY).parent)
     path, task = body("pass"), Path(TINY).name
     assert isinstance(dry_run(CheckPlan(Submission.find(path), task, "cpu"), 0), list)
     found = one_run(Grader(task, original_out, runs=16).run_plan(path), 1)
-    assert same(found, run(original_out, path))
+    assert same(found, run(path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.csv").write_text("image,label,split\n")
     (tmp_path / "pictures" / "retain").mkdir(parents=True)
@@ -81,36 +84,45 @@ def test_a_task_is_found_from_where_the_command_was_given(tmp_path, original_out
         assert data_of(data)[1] == tmp_path / data.rpartition(":")[2], "the run's process stands elsewhere"
 
 
-@pytest.mark.parametrize("how", ASKS)
-def test_that_a_file_was_not_there_is_part_of_a_run(original_out, body, tmp_path, how):
-    there = tmp_path / "there"
-    there.mkdir()
-    head = f"{PLAIN}D, F = {str(there)!r}, {str(there / 'extra.py')!r}\n"
-    path = body(f"{head}{ASKS[how]}\nscale = 0.5 if found else 1.0\n{SCALES}")
-    without = run(original_out, path)
+def test_that_a_file_was_not_there_is_part_of_a_run(run, body, tmp_path):
+    lines, files = f"{PLAIN}answers = []\n", []
+    for k, ask in enumerate(ASKS.values()):
+        files.append(tmp_path / f"there{k}" / f"extra{k}.py")
+        files[k].parent.mkdir()
+        lines += f"D, F, M = {str(files[k].parent)!r}, {str(files[k])!r}, 'extra{k}'\n{ask}\nanswers.append(found)\n"
+    path = body(f"{lines}assert len(set(answers)) == 1, answers\nscale = 0.5 if found else 1.0\n{SCALES}")
+    without = run(path)
     assert not isinstance(without, Failure), without
     reads = Reads.from_json(without.facts["read"])
     assert reads.changes() == [] and reads.untold == ()
-    (there / "extra.py").write_text("A = 1\n")
-    (change,) = reads.changes()
-    assert str(there) in change
-    with_it = run(original_out, path)
+    for how, file in zip(ASKS, files):
+        file.write_text("A = 1\n")
+        (change,) = reads.changes()
+        assert str(file.parent) in change, how
+        file.unlink()
+    for file in files:
+        file.write_text("A = 1\n")
+    with_it = run(path)
     assert not same(with_it, without), "else this compares nothing"
-    assert Reads.from_json(with_it.facts["read"]).changes() == []
-    (there / "extra.py").unlink()
-    assert Reads.from_json(with_it.facts["read"]).changes()
+    reads = Reads.from_json(with_it.facts["read"])
+    assert reads.changes() == []
+    for how, file in zip(ASKS, files):
+        file.unlink()
+        assert any(str(file.parent) in change for change in reads.changes()), how
+        file.write_text("A = 1\n")
 
 
-def test_what_libraries_and_the_kit_look_for_on_their_own_is_not_recorded(original_out, submission):
+def test_what_libraries_and_the_kit_look_for_on_their_own_is_not_recorded(run, submission):
     uses = GOOD + "    import torchvision, pandas, tempfile, json, unittest, email\n    tempfile.mkdtemp()\n"
     uses += "    torch.optim.AdamW(net.parameters()).step()\n    list(retain_loader)\n"
-    found = run(original_out, submission(uses))
+    found = run(submission(uses))
     assert found.facts["read"] == {"files": {}, "environment": {}, "untold": []}
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
+def test_a_relative_path_to_the_users_folder_is_told_in_one_sentence(run, body, folder):
+    (folder / "data").mkdir()
+    (folder / "settings.json").write_text("{}")
+    for lines in (
         "open('settings.json').read()",
         "import os\nscale = 0.5 if os.path.exists('settings.json') else 1.0",
         "try: open('settings.json')\nexcept OSError: pass",
@@ -119,20 +131,16 @@ def test_what_libraries_and_the_kit_look_for_on_their_own_is_not_recorded(origin
         "import os\nos.listdir('data')",
         "torch.save(net.state_dict(), 'data/best.pth')",
         "raise RuntimeError('cannot open file data: it is missing')",
-    ],
-)
-def test_a_relative_path_to_the_users_folder_is_told_in_one_sentence(original_out, body, folder, lines):
-    (folder / "data").mkdir()
-    (folder / "settings.json").write_text("{}")
-    found = run(original_out, body(lines))
-    assert isinstance(found, Failure)
-    name = "data" if "data" in lines else "settings.json"
-    assert f"{name} is looked for in the run's own working folder" in found.reason and found.traceback == ""
-    assert str(folder / name) in found.reason
+    ):
+        found = run(body(lines))
+        assert isinstance(found, Failure), lines
+        name = "data" if "data" in lines else "settings.json"
+        assert f"{name} is looked for in the run's own working folder" in found.reason and found.traceback == "", lines
+        assert str(folder / name) in found.reason, lines
 
 
-def test_a_relative_path_that_finds_nothing_yet_voids_the_run_when_it_would(original_out, body, folder):
-    found = run(original_out, body("import os\nos.path.exists('settings.json')"))
+def test_a_relative_path_that_finds_nothing_yet_voids_the_run_when_it_would(run, body, folder):
+    found = run(body("import os\nos.path.exists('settings.json')"))
     reads = Reads.from_json(found.facts["read"])
     assert reads.changes() == []
     (folder / "settings.json").write_text("{}")
@@ -142,13 +150,13 @@ def test_a_relative_path_that_finds_nothing_yet_voids_the_run_when_it_would(orig
 CACHES = "import os\nF = {!r}\nif os.path.exists(F):\n    torch.load(F)\nelse:\n    torch.save(net.state_dict(), F)\n"
 
 
-def test_a_teacher_kept_in_a_file_is_named_and_the_dry_run_leaves_none(original_out, body, tmp_path):
+def test_a_teacher_kept_in_a_file_is_named_and_the_dry_run_leaves_none(run, body, tmp_path):
     teacher = tmp_path / "teacher.pt"
     path = body(CACHES.format(str(teacher)))
     remarks = dry_run(CheckPlan(Submission.find(path), TINY, "cpu"), 0)
     assert any(str(teacher) in remark for remark in remarks), remarks
     assert not teacher.exists(), "what it made of two batches would be found by the runs"
-    first, second = run(original_out, path, 0), run(original_out, path, 1)
+    first, second = run(path, 0), run(path, 1)
     assert str(teacher) in first.facts["read"]["untold"][0]
     assert Reads.from_json(first.facts["read"]).changes() == [], "it does not void itself"
     assert list(second.facts["read"]["files"]) == [str(teacher)]
@@ -181,15 +189,15 @@ LEAVES = {  # what is left, and whether the run is the plain one's or what it is
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LEAVES)
-def test_a_run_counts_as_it_stood_when_unlearning_returned(original_out, body, name):
-    lines, told = LEAVES[name]
-    found = run(original_out, body(lines))
-    if told:
-        assert isinstance(found, Failure) and told in found.reason
-    else:
-        assert not isinstance(found, Failure), found
-        assert same(found, run(original_out, body("pass", "plain")))
+def test_a_run_counts_as_it_stood_when_unlearning_returned(run, body):
+    plain = run(body("pass", "plain"))
+    for name, (lines, told) in LEAVES.items():
+        found = run(body(lines))
+        if told:
+            assert isinstance(found, Failure) and told in found.reason, f"{name}: {found}"
+        else:
+            assert not isinstance(found, Failure), f"{name}: {found}"
+            assert same(found, plain), name
 
 
 @pytest.mark.slow
@@ -204,7 +212,7 @@ def test_workers_and_repetitions_make_no_difference_to_what_saves_its_best_state
     assert {p: os.stat(p).st_mtime_ns for p in made} == made, "nothing is made twice"
 
 
-def test_an_english_word_in_an_error_is_no_path_though_a_folder_has_that_name(original_out, body, folder):
+def test_an_english_word_in_an_error_is_no_path_though_a_folder_has_that_name(run, body, folder):
     (folder / "results").mkdir()
-    found = run(original_out, body("raise RuntimeError('it would open the results, which exist')"))
+    found = run(body("raise RuntimeError('it would open the results, which exist')"))
     assert found.reason == "RuntimeError: it would open the results, which exist"
