@@ -30,6 +30,9 @@ def good(k=0):
     return tiny_net().state_dict()
 
 
+CONTENT = [saved(good(k)) for k in range(N)]
+
+
 def zipped(tmp_path, files):
     path = tmp_path / "mine.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -67,41 +70,43 @@ def refused(path, told):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("make", [zipped, in_folder])
-@pytest.mark.parametrize(
-    "name",
-    ["unlearned_checkpoint_{}.pt", "unlearned_checkpoint_{:03}.pth", "checkpoint_{}.pt", "model_{}.pth", "{}.pth",
-     "modèle_{}.pth", "größe 1/方法_{}.pth", "unlearned-{:02}.pth", "my models/unlearned_{}.pth", "net{}.pth",
-     "kaggle/tmp/model_{}.pth"],
+NAMES = (
+    "unlearned_checkpoint_{}.pt", "unlearned_checkpoint_{:03}.pth", "checkpoint_{}.pt", "model_{}.pth", "{}.pth",
+    "modèle_{}.pth", "größe 1/方法_{}.pth", "unlearned-{:02}.pth", "my models/unlearned_{}.pth", "net{}.pth",
+    "kaggle/tmp/model_{}.pth",
 )  # fmt: skip
-def test_plain_names_with_one_number_are_taken_and_said(tmp_path, make, name):
-    if make is in_folder and name.startswith("kaggle"):
-        pytest.skip("two folders deep is the official zip's")
-    found = loads(make(tmp_path, [(name.format(k), saved(good(k))) for k in range(N)]))
-    assert found.said == f"3 files named as {name.format(0)}"
+
+
+@pytest.mark.parametrize("make", [zipped, in_folder])
+def test_plain_names_with_one_number_are_taken_and_said(tmp_path, make):
+    for k, name in enumerate(NAMES):
+        if make is in_folder and name.startswith("kaggle"):
+            continue  # two folders deep is the official zip's
+        (tmp_path / str(k)).mkdir()
+        found = loads(make(tmp_path / str(k), [(name.format(k), CONTENT[k]) for k in range(N)]))
+        assert found.said == f"3 files named as {name.format(0)}"
 
 
 def test_windows_names_with_backslashes_are_taken(tmp_path):
-    loads(zipped(tmp_path, [(f"mine\\unlearned_checkpoint_{k}.pth", saved(good(k))) for k in range(N)]))
-    loads(zipped(tmp_path, [(f"kaggle\\tmp\\unlearned_checkpoint_{k}.pth", saved(good(k))) for k in range(N)]))
+    loads(zipped(tmp_path, [(f"mine\\unlearned_checkpoint_{k}.pth", CONTENT[k]) for k in range(N)]))
+    loads(zipped(tmp_path, [(f"kaggle\\tmp\\unlearned_checkpoint_{k}.pth", CONTENT[k]) for k in range(N)]))
 
 
 @pytest.mark.parametrize("make", [zipped, in_folder])
-@pytest.mark.parametrize("below", ["", "mine/"])
-def test_what_systems_leave_behind_is_passed_over_and_said(tmp_path, make, below):
-    files = [(f"{below}unlearned_checkpoint_{k}.pth", saved(good(k))) for k in range(N)]
-    files += [(f"{below}{name}", b"\0" * 6148) for name in (".DS_Store", "Thumbs.db", "desktop.ini")]
-    files += [(f"{below}._unlearned_checkpoint_0.pth", b"x")]
-    if make is zipped:
-        files += [("__MACOSX/._unlearned_checkpoint_0.pth", b"x"), ("mine/", b"")]
-    else:
-        (tmp_path / "mine" / "__MACOSX").mkdir(parents=True)
-    assert "of the system's files passed over" in loads(make(tmp_path, files)).said
+def test_what_systems_leave_behind_is_passed_over_and_said(tmp_path, make):
+    for below in ("", "mine/"):
+        place = tmp_path / f"in {below}"
+        (place / "mine" / "__MACOSX").mkdir(parents=True)
+        files = [(f"{below}unlearned_checkpoint_{k}.pth", CONTENT[k]) for k in range(N)]
+        files += [(f"{below}{name}", b"\0" * 6148) for name in (".DS_Store", "Thumbs.db", "desktop.ini")]
+        files += [(f"{below}._unlearned_checkpoint_0.pth", b"x")]
+        if make is zipped:
+            files += [("__MACOSX/._unlearned_checkpoint_0.pth", b"x"), ("mine/", b"")]
+        assert "of the system's files passed over" in loads(make(place, files)).said
 
 
-@pytest.mark.parametrize(
-    "names, told",
-    [
+def test_names_that_could_mean_something_else_are_refused(tmp_path):
+    for names, told in (
         (["model_0.pth", "net_1.pth"], "names of one kind"),
         (["model_0.pth", "model_1.pt"], "names of one kind"),
         (["a/model_0.pth", "b/model_1.pth"], "names of one kind"),
@@ -116,10 +121,8 @@ def test_what_systems_leave_behind_is_passed_over_and_said(tmp_path, make, below
         (["../model_0.pth"], "only files"),
         (["model_0.ckpt"], "only files"),
         (["..\\.DS_Store"], "only files"),
-    ],
-)
-def test_names_that_could_mean_something_else_are_refused(tmp_path, names, told):
-    refused(zipped(tmp_path, [(name, saved(good())) for name in names]), told)
+    ):
+        refused(zipped(tmp_path, [(name, CONTENT[0]) for name in names]), told)
 
 
 def parameters(state):
@@ -142,29 +145,24 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_plain_forms_are_taken_and_said(tmp_path, form):
-    change, told = FORMS[form]
-    path = zipped(tmp_path, [(f"unlearned_checkpoint_{k}.pth", saved(change(good(k)))) for k in range(N)])
-    said, _ = loads(path).load(0, tiny_net())
-    assert told in said
-    assert bool(told) == bool(said)
+def test_plain_forms_are_taken_and_said(tmp_path):
+    for form, (change, told) in FORMS.items():
+        path = zipped(tmp_path, [(f"unlearned_checkpoint_{k}.pth", saved(change(good(k)))) for k in range(N)])
+        said, _ = loads(path).load(0, tiny_net())
+        assert told in said, form
+        assert bool(told) == bool(said), form
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_half_precisions_are_read_as_full(tmp_path, kind):
-    half = {k: v.to(kind) if v.is_floating_point() else v for k, v in good().items()}
-    found, net = (
-        Checkpoints.find(zipped(tmp_path, [("unlearned_checkpoint_0.pth", saved(half))]), tiny_net()),
-        tiny_net(),
-    )
-    assert found.load(0, net)[0] == f"{str(kind)[6:]} read as float32"
-    assert torch.equal(net.fc.weight, half["fc.weight"].float())
+def test_half_precisions_are_read_as_full(tmp_path):
+    for kind in (torch.float16, torch.bfloat16):
+        half, net = {k: v.to(kind) if v.is_floating_point() else v for k, v in good().items()}, tiny_net()
+        found = Checkpoints.find(zipped(tmp_path, [("unlearned_checkpoint_0.pth", saved(half))]), tiny_net())
+        assert found.load(0, net)[0] == f"{str(kind)[6:]} read as float32"
+        assert torch.equal(net.fc.weight, half["fc.weight"].float())
 
 
-@pytest.mark.parametrize(
-    "change, told",
-    [
+def test_forms_that_could_mean_something_else_are_refused(tmp_path):
+    for change, told in (
         (lambda s: {"model": s, "ema": s}, "holds several state dicts: model, ema"),
         (lambda s: {"ema": s, "epoch": 1}, "holds a state dict under 'ema' beside other things"),
         (lambda s: {"model": {"net": s}}, "holds no state dict"),
@@ -177,10 +175,8 @@ def test_half_precisions_are_read_as_full(tmp_path, kind):
             lambda s: {k: v for k, v in s.items() if k != "bn1.running_mean"},
             "missing or foreign keys: bn1.running_mean",
         ),
-    ],
-)
-def test_forms_that_could_mean_something_else_are_refused(tmp_path, change, told):
-    refused(zipped(tmp_path, [("unlearned_checkpoint_0.pth", saved(change(good())))]), told)
+    ):
+        refused(zipped(tmp_path, [("unlearned_checkpoint_0.pth", saved(change(good())))]), told)
 
 
 def safe(state) -> bytes:
@@ -189,14 +185,13 @@ def safe(state) -> bytes:
     return save(state)
 
 
-@pytest.mark.parametrize("make", [zipped, in_folder])
-def test_safetensors_are_read(tmp_path, make):
-    loads(make(tmp_path, [(f"model_{k}.safetensors", safe(good(k))) for k in range(N)]))
+def test_safetensors_are_read(tmp_path):
+    for make in (zipped, in_folder):
+        loads(make(tmp_path, [(f"model_{k}.safetensors", safe(good(k))) for k in range(N)]))
 
 
-@pytest.mark.parametrize(
-    "content, told",
-    [
+def test_damaged_and_foreign_safetensors_are_refused(tmp_path):
+    for content, told in (
         (b"", "cut off"),
         (safe(good())[:-5], "cannot be loaded"),
         (safe(good())[:60], "cut off"),
@@ -205,27 +200,25 @@ def test_safetensors_are_read(tmp_path, make):
         (safe(good() | {"fc.bias": torch.full((3,), float("nan"))}), "NaN"),
         (safe(good() | {"fc.bias": torch.zeros(3, dtype=torch.int32)}), "fc.bias is torch.int32"),
         (safe({"fc.bias": torch.zeros(3)}), "missing or foreign keys"),
-    ],
-)
-def test_damaged_and_foreign_safetensors_are_refused(tmp_path, content, told):
-    refused(zipped(tmp_path, [("model_0.safetensors", content)]), told)
+    ):
+        refused(zipped(tmp_path, [("model_0.safetensors", content)]), told)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8])
 @pytest.mark.parametrize("make", [zipped, in_folder])
-def test_a_flipped_bit_in_a_kept_checkpoint_is_noticed(tmp_path, make, share):
+def test_a_flipped_bit_in_a_kept_checkpoint_is_noticed(tmp_path, make):
     content = saved({k: v.double() if v.is_floating_point() else v for k, v in good().items()})
     with zipfile.ZipFile(io.BytesIO(content)) as inner:
         largest = max(inner.infolist(), key=lambda info: info.file_size)
         weights = inner.read(largest)
-    place = content.index(weights) + int(share * len(weights))
-    damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-    if make is in_folder:
-        refused(in_folder(tmp_path, [("unlearned_checkpoint_0.pth", damaged)]), "checksum")
-        return
-    path = zipped(tmp_path, [("unlearned_checkpoint_0.pth", content)])
-    path.write_bytes(path.read_bytes().replace(content, damaged))
-    refused(path, "damaged or cut off (Bad CRC-32")
+    for share in (0.2, 0.4, 0.6, 0.8):
+        place = content.index(weights) + int(share * len(weights))
+        damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        if make is in_folder:
+            refused(in_folder(tmp_path, [("unlearned_checkpoint_0.pth", damaged)]), "checksum")
+            continue
+        path = zipped(tmp_path, [("unlearned_checkpoint_0.pth", content)])
+        path.write_bytes(path.read_bytes().replace(content, damaged))
+        refused(path, "damaged or cut off (Bad CRC-32")
 
 
 def tar_of(mode):
@@ -235,9 +228,8 @@ def tar_of(mode):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    "name, content, told",
-    [
+def test_other_archives_and_single_files_are_told_in_one_sentence(tmp_path):
+    for name, content, told in (
         ("a.tar.gz", tar_of("w:gz"), "is a gzip archive; unpack it into a folder"),
         ("a.tar", tar_of("w:"), "is a tar archive; unpack it"),
         ("a.tar.xz", tar_of("w:xz"), "is an xz archive; unpack it"),
@@ -249,11 +241,9 @@ def tar_of(mode):
         ("a.safetensors", safe(good()), "is a single checkpoint"),
         ("a.zip", b"no zip", "is no zip file"),
         ("a.zip", b"", "is no zip file"),
-    ],
-)
-def test_other_archives_and_single_files_are_told_in_one_sentence(tmp_path, name, content, told, capsys):
-    (tmp_path / name).write_bytes(content)
-    refused(tmp_path / name, told)
+    ):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, told)
 
 
 def test_the_command_line_says_it_too(tmp_path, capsys):

@@ -57,12 +57,12 @@ def refused(path, told) -> None:
     assert path.name in str(error.value)
 
 
-@pytest.mark.parametrize("prefix", ["", "kaggle/tmp/"])
-@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_good_archives_load(prefix, kind, archive):
-    path = archive(prefix=prefix, kind=kind)
-    assert len(Checkpoints.find(path, tiny_net()).names) == N
-    load_all(path)
+def test_good_archives_load(archive):
+    for prefix in ("", "kaggle/tmp/"):
+        for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            path = archive(prefix=prefix, kind=kind)
+            assert len(Checkpoints.find(path, tiny_net()).names) == N
+            load_all(path)
 
 
 def test_half_precision_loads_as_full(archive):
@@ -76,9 +76,8 @@ def test_half_precision_loads_as_full(archive):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize(
-    "files, told",
-    [
+def test_wrong_names_numbers_and_sizes_are_named(archive):
+    for files, told in (
         ([("unlearned_checkpoint_5.pth", b"x")], "4 checkpoints, the highest number is 5.*missing: 3, 4"),
         ([("unlearned_checkpoint_1.pth", b"x")], "checkpoint 1 is there twice"),
         ([("kaggle/tmp/unlearned_checkpoint_1.pth", b"x")], "checkpoint 1 is there twice"),
@@ -91,10 +90,8 @@ def test_half_precision_loads_as_full(archive):
         ([("unlearned_checkpoint_3.pth", b"")], "unlearned_checkpoint_3.pth is cut off"),
         ([("unlearned_checkpoint_3.pth", saved()[:-100])], "unlearned_checkpoint_3.pth is cut off"),
         ([("unlearned_checkpoint_3.pth", b"\x00" * 10**8)], "has 100000000 bytes"),
-    ],
-)
-def test_wrong_names_numbers_and_sizes_are_named(files, told, archive):
-    refused(archive(files), told)
+    ):
+        refused(archive(files), told)
 
 
 def changed(**changes) -> dict:
@@ -102,9 +99,8 @@ def changed(**changes) -> dict:
     return {key: value for key, value in state.items() if value is not None}
 
 
-@pytest.mark.parametrize(
-    "state, told",
-    [
+def test_what_is_not_this_networks_state_dict_is_named(archive):
+    for state, told in (
         (changed(**{"fc.bias": None}), "foreign keys: fc.bias"),
         (changed(extra=torch.zeros(1)), "foreign keys: extra"),
         (changed(**{"fc.bias": torch.zeros(7)}), r"fc.bias has shape \(7,\), expected \(3,\)"),
@@ -114,10 +110,8 @@ def changed(**changes) -> dict:
         (changed(**{"fc.bias": torch.tensor([0.0, 1e300, 0.0], dtype=torch.float64)}), "fc.bias holds NaN or infinite"),
         ([1, 2], "holds no state dict"),
         ({"fc.bias": 3}, "holds no state dict"),
-    ],
-)
-def test_what_is_not_this_networks_state_dict_is_named(state, told, archive):
-    refused(archive([(checkpoint_name(N), saved(state))]), told)
+    ):
+        refused(archive([(checkpoint_name(N), saved(state))]), told)
 
 
 class Evil:

@@ -1,20 +1,15 @@
 """A submission that kills or stops its parent loses its own run; the others are made, and nothing is left."""
 
-import signal
-from concurrent.futures import Future
-
 import psutil
-from pebble import ProcessExpired
-from torch import initial_seed
+import pytest
 
 from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
-from local_eval.isolation.pool import STOPPED, _outcome
 from local_eval.runs import one_run as runs
 from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import GOOD, TINY
 
-KINDS = {2: "SIGKILL", 3: "SIGTERM", 4: "SIGKILL", 9: "SIGSTOP"}
+KINDS = {2: "SIGKILL", 3: "SIGTERM", 4: "SIGKILL", 5: "SIGKILL", 6: "SIGKILL", 9: "SIGSTOP"}
 
 
 def attack() -> str:
@@ -22,6 +17,8 @@ def attack() -> str:
     seeds = {}
     for index, kind in KINDS.items():
         seed_everything(0, index)
+        from torch import initial_seed
+
         seeds[initial_seed()] = kind
     return (
         f"import os, signal, subprocess, time\nkind = {seeds}.get(torch.initial_seed())\n"
@@ -36,17 +33,17 @@ def test_workers_that_runs_kill_many_times_in_a_row_are_replaced(original_out, b
     before = {p.pid for p in psutil.Process().children(recursive=True)}
     monkeypatch.setattr(runs, "WORKER_GRACE", 5.0)
     path = body(attack())
-    grader = Grader(TINY, original_out, runs=11, workers=2, timeout=5)
-    done, failures = grader.make_runs(path)
+    grader = Grader(TINY, original_out, runs=16, workers=2, timeout=5)
+    done, failures = grader.finish_runs(path)
     assert sorted(failures) == sorted(KINDS)
-    assert sorted(done) == sorted(set(range(11)) - set(KINDS))
+    assert sorted(done) == sorted(set(range(16)) - set(KINDS))
     for index, kind in KINDS.items():
         if kind == "SIGSTOP":
             assert "still running after its limit of 15 s" in failures[index].reason
         else:
             assert f"the worker process in charge of it died (signal {kind}" in failures[index].reason
     good = grader.run_plan(submission(GOOD, name="good"))
-    for index in (1, 5, 10):
+    for index in (1, 8, 15):
         undisturbed = one_run(good, index)
         assert not isinstance(undisturbed, Failure)
         assert (done[index].evaluation.forget_logits == undisturbed.evaluation.forget_logits).all()
@@ -54,10 +51,17 @@ def test_workers_that_runs_kill_many_times_in_a_row_are_replaced(original_out, b
     assert [p for p in left if "resource_tracker" not in " ".join(p.cmdline())] == []
 
 
-def test_what_becomes_of_a_job_is_told_in_plain_words():
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_what_becomes_of_a_job_is_told_in_plain_words(name):
     """The words of pool.py for a worker's exit code."""
-    for name, code in (("SIGKILL", -signal.SIGKILL), ("SIGTERM", STOPPED)):
-        future = Future()
-        future.set_exception(ProcessExpired("", code=code))
-        reason = _outcome(future, None, frozenset(p.pid for p in psutil.Process().children())).reason
-        assert reason.startswith(f"the worker process in charge of it died (signal {name}")
+    import signal
+    from concurrent.futures import Future
+
+    from pebble import ProcessExpired
+
+    from local_eval.isolation.pool import STOPPED, _outcome
+
+    future = Future()
+    future.set_exception(ProcessExpired("", code=-signal.SIGKILL if name == "SIGKILL" else STOPPED))
+    reason = _outcome(future, None, frozenset(p.pid for p in psutil.Process().children())).reason
+    assert reason.startswith(f"the worker process in charge of it died (signal {name}")
