@@ -25,7 +25,7 @@ from local_eval.isolation.child import Failure
 from local_eval.runs.one_run import seed_everything
 from tests.conftest import GOOD, TINY
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 RUNS = 16
 MISSING = [name for name in ("ray", "cloudpickle") if importlib.util.find_spec(name) is None]
 pytestmark = [

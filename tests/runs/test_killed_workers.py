@@ -9,6 +9,8 @@ from local_eval.runs import one_run as runs
 from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import GOOD, TINY
 
+pytestmark = pytest.mark.spawned  # what becomes of a killed worker depends on how it was started
+
 KINDS = {2: "SIGKILL", 3: "SIGTERM", 4: "SIGKILL", 5: "SIGKILL", 6: "SIGKILL", 9: "SIGSTOP"}
 
 
