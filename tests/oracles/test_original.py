@@ -11,6 +11,7 @@ from local_eval.oracles import train_many
 from local_eval.oracles.original import finish_original, original_record, trained_original
 from local_eval.oracles.train import train
 from local_eval.store.sealed import load_state
+from local_eval.store.workspace import Workspace
 from local_eval.tasks.digits import ORACLES
 from local_eval.tasks.evaluate import accuracy, predict
 from tests.conftest import TINY
@@ -54,11 +55,11 @@ def test_the_fast_way_trains_an_original_as_good_as_the_plain_loop_does(tiny):
 def test_how_good_it_is_is_measured_once(original_out, tiny, monkeypatch):
     grader = Grader(TINY, original_out)
     path = grader.folder / "original.npz"
-    first = original_record(tiny, grader.fingerprint, path, "cpu")
+    first = original_record(tiny, grader.fingerprint, path, "cpu", Workspace(grader.folder))
     monkeypatch.setattr("local_eval.oracles.original.evaluate", None)
-    assert original_record(tiny, grader.fingerprint, path, "cpu").evaluation.test_accuracy == (
-        first.evaluation.test_accuracy
-    )
+    assert original_record(
+        tiny, grader.fingerprint, path, "cpu", Workspace(grader.folder)
+    ).evaluation.test_accuracy == (first.evaluation.test_accuracy)
 
 
 @pytest.mark.usefixtures("without_a_pool")
@@ -85,6 +86,6 @@ def test_the_oracles_that_come_with_digits_are_used_unasked(tmp_path, monkeypatc
 @pytest.mark.usefixtures("without_a_pool")
 def test_oracles_that_do_not_fit_are_told_and_left(tmp_path, tiny, capsys, monkeypatch):
     grader = Grader(TINY, tmp_path, runs=4)
-    grader.__dict__["task"] = replace(tiny, oracles=ORACLES)
+    grader.opened.__dict__["task"] = replace(tiny, oracles=ORACLES)
     assert len(grader.finish_oracles()) == 4
     assert "are not used" in capsys.readouterr().err

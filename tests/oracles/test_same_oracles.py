@@ -111,7 +111,7 @@ def test_training_leaves_all_generators_alone(tiny):
 def test_a_person_is_told_once_that_oracles_are_trained_one_by_one_and_why(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(oracles, "run_jobs", here)
     grader = Grader(TINY, tmp_path, runs=4)
-    grader.__dict__["task"] = replace(load_task(TINY), make_net=TinyViT)
+    grader.opened.__dict__["task"] = replace(load_task(TINY), make_net=TinyViT)
     monkeypatch.setattr(oracles, "trainer_of", lambda *_: trainer(grader.task, False))
     grader.finish_oracles()
     grader.finish_oracles()
