@@ -80,6 +80,13 @@ def no_report(request, monkeypatch):
         monkeypatch.setattr("local_eval.cli.grading.draw_after_grading", lambda *_: None)
 
 
+@pytest.fixture(autouse=True)
+def no_further_measures(request, monkeypatch):
+    """Gradings leave out the further measures, a second of each, unless a test is marked `draws` or `measured`."""
+    if not {"draws", "measured"} & set(request.keywords):
+        monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])
+
+
 @pytest.fixture
 def without_a_pool(monkeypatch):
     """Stages work in this process: no worker has to import torch, which is most of a small grading's time."""
@@ -124,9 +131,9 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     with FileLock(root / f"{name}.lock"):
         if not (root / name).exists():
-            (root / f"{name} begun").mkdir()
-            make(root / f"{name} begun")
-            (root / f"{name} begun").rename(root / name)
+            (root / f"{name}-begun").mkdir()
+            make(root / f"{name}-begun")
+            (root / f"{name}-begun").rename(root / name)
     return root / name
 
 

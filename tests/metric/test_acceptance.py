@@ -18,9 +18,9 @@ def scored(examples=EXAMPLES, models=MODELS, **options) -> float:
     return forgetting_quality(*family(**WIDE | options)(np.random.default_rng(12), models, examples))
 
 
-@pytest.mark.parametrize("spread", [0.5, 1.5])
-def test_retraining_against_itself_gets_about_18_hundredths_not_1(spread):
-    assert scored(spread=spread) == pytest.approx(0.185, abs=0.03)
+def test_retraining_against_itself_gets_about_18_hundredths_not_1():
+    for spread in (0.5, 1.5):
+        assert scored(spread=spread) == pytest.approx(0.185, abs=0.03), spread
 
 
 def test_a_deterministic_method_gets_nothing_and_a_copy_of_the_oracles_all():

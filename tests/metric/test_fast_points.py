@@ -1,4 +1,4 @@
-"""Quick points are nearly those of the official rule, and enough alike for what redraws need of them."""
+"""Fast points are nearly those of the official rule, and enough alike for what redraws need of them."""
 
 import numpy as np
 import pytest
@@ -27,11 +27,11 @@ def both(kind: str, models: int, examples: int) -> tuple[np.ndarray, np.ndarray]
     return official, fast_points(unlearned.T.copy(), retrained.T.copy())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_most_examples_get_the_official_points_and_their_mean_is_close(kind):
-    official, quick = both(kind, 32, 60)
-    assert np.mean(official == quick) >= 0.85
-    assert quick.mean() == pytest.approx(official.mean(), abs=0.004 + 0.05 * official.mean())
+def test_most_examples_get_the_official_points_and_their_mean_is_close():
+    for kind in KINDS:
+        official, quick = both(kind, 32, 60)
+        assert np.mean(official == quick) >= 0.85, kind
+        assert quick.mean() == pytest.approx(official.mean(), abs=0.004 + 0.05 * official.mean()), kind
 
 
 def test_where_not_every_pair_of_ends_is_tried_the_points_are_close_still():

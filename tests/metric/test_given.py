@@ -73,17 +73,15 @@ ALIKE = {  # how logits may come, and how near the confidences are to those of f
 }
 
 
-@pytest.mark.parametrize("name", ALIKE)
-def test_logits_of_any_library_and_precision_are_taken(name):
-    given, near = ALIKE[name]
-    found = confidence(given, TARGETS)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, OURS, atol=near, rtol=0)
+def test_logits_of_any_library_and_precision_are_taken():
+    for name, (given, near) in ALIKE.items():
+        found = confidence(given, TARGETS)
+        assert found.dtype == np.float64, name
+        np.testing.assert_allclose(found, OURS, atol=near, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "targets",
-    [
+def test_targets_of_any_form_are_taken():
+    for targets in (
         TARGETS.tolist(),
         TARGETS.astype(np.float32),
         TARGETS[:, None],
@@ -93,11 +91,8 @@ def test_logits_of_any_library_and_precision_are_taken(name):
         torch.nn.functional.one_hot(torch.tensor(TARGETS)).bool(),
         [torch.tensor(t) for t in TARGETS],
         np.broadcast_to(TARGETS, (MODELS, EXAMPLES)),
-    ],
-    ids=str,
-)
-def test_targets_of_any_form_are_taken(targets):
-    assert (confidence(LOGITS, targets) == OURS).all()
+    ):
+        assert (confidence(LOGITS, targets) == OURS).all(), targets
 
 
 def test_kinds_that_are_stated_give_the_same_confidences():
@@ -157,12 +152,16 @@ REFUSED = {  # logits, targets, and what is told
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_logit_or_target_is_refused_in_a_sentence(name):
-    logits, targets, told = REFUSED[name]
+def refused_in_a_sentence(name, told, call, *arguments):
     with pytest.raises(MetricError, match=told) as error:
-        confidence(logits, targets)
-    assert "\n" not in str(error.value)
+        call(*arguments)
+        pytest.fail(f"{name} is taken")
+    assert "\n" not in str(error.value), name
+
+
+def test_what_is_no_logit_or_target_is_refused_in_a_sentence():
+    for name, (logits, targets, told) in REFUSED.items():
+        refused_in_a_sentence(name, told, confidence, logits, targets)
 
 
 def test_what_contradicts_a_statement_is_refused():
@@ -185,9 +184,9 @@ PAIRS = {  # how both sides may come
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_confidences_of_any_library_are_taken(name):
-    assert quality(*PAIRS[name]) == pytest.approx(quality(OURS, THEIRS), abs=0.02)
+def test_confidences_of_any_library_are_taken():
+    for name, pair in PAIRS.items():
+        assert quality(*pair) == pytest.approx(quality(OURS, THEIRS), abs=0.02), name
     assert quality(*PAIRS["tensors"]) == quality(OURS, THEIRS)
 
 
@@ -257,25 +256,19 @@ SIDES = {
 }
 
 
-@pytest.mark.parametrize("name", SIDES)
-def test_sides_that_do_not_fit_are_refused_in_a_sentence(name):
-    *pair, told = SIDES[name]
-    with pytest.raises(MetricError, match=told) as error:
-        quality(*pair)
-    assert "\n" not in str(error.value)
+def test_sides_that_do_not_fit_are_refused_in_a_sentence():
+    for name, (*pair, told) in SIDES.items():
+        refused_in_a_sentence(name, told, quality, *pair)
 
 
-@pytest.mark.parametrize(
-    "change, looks",
-    [
+def test_single_numbers_of_another_kind_are_told():
+    for change, looks in (
         (lambda c: 1 / (1 + np.exp(-c)), "probabilities or losses .all are within 0 and 1"),
         (lambda c: np.log1p(np.exp(-c)), "losses .none is below 0"),
         (lambda c: -np.log1p(np.exp(-c)), "logarithms of probabilities"),
-    ],
-)
-def test_single_numbers_of_another_kind_are_told(change, looks):
-    with pytest.warns(UserWarning, match=looks):
-        quality(change(OURS), change(THEIRS))
+    ):
+        with pytest.warns(UserWarning, match=looks):
+            quality(change(OURS), change(THEIRS))
 
 
 def test_confidences_of_all_signs_and_sizes_are_not_taken_for_another_kind():

@@ -44,22 +44,21 @@ KINDS = ["same", "shifted", "far", "narrow", "very narrow", "both narrow", "sepa
 KINDS += ["grid ties", "two humps"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("models", [3, 16, 37, 64, 100])
-def test_fast_epsilons_equal_the_whole_grid_to_the_bit(kind, models):
-    u, r = draws(kind, models, examples=3, seed=1)
-    slow = [epsilon_over_grid(u[:, e], r[:, e]) for e in range(3)]
-    if np.isnan(slow).any():
-        with pytest.raises(MetricError):
-            example_epsilons(u, r)
-    else:
-        assert example_epsilons(u, r).tolist() == slow
+def test_fast_epsilons_equal_the_whole_grid_to_the_bit():
+    sizes = [(kind, models, 3 if models < 20 else 1) for kind in KINDS for models in (3, 16, 37)]
+    for kind, models, examples in [*sizes, ("ties", 64, 2), ("heavy tail", 64, 2), ("two humps", 100, 2)]:
+        u, r = draws(kind, models, examples, seed=1)
+        slow = [epsilon_over_grid(u[:, e], r[:, e]) for e in range(examples)]
+        if np.isnan(slow).any():
+            with pytest.raises(MetricError):
+                example_epsilons(u, r)
+        else:
+            assert example_epsilons(u, r).tolist() == slow, (kind, models)
 
 
-# kind of draw, official forgetting quality: rng = default_rng(seed); R = normal(mean, 1), then U
-@pytest.mark.parametrize(
-    "seed, models, examples, mean, shift, spread, official",
-    [
+def test_forgetting_quality_equals_published_golden_values():
+    """With rng = default_rng(seed), R = normal(mean, 1), then U."""
+    for seed, models, examples, mean, shift, spread, official in (
         (0, 32, 8, 3, 0, 1, 0.265625),
         (1, 64, 6, 3, 0.5, 1, 0.114583),
         (2, 64, 6, 3, 0, 2, 0.03125),
@@ -67,18 +66,11 @@ def test_fast_epsilons_equal_the_whole_grid_to_the_bit(kind, models):
         (4, 128, 4, 5, 0.3, 1, 0.140625),
         (5, 48, 6, 2, 4, 1, 0.0065104),
         (6, 32, 6, 2, 0, 0.3, 0.0286458),
-    ],
-)
-def test_forgetting_quality_equals_published_golden_values(seed, models, examples, mean, shift, spread, official):
-    rng = np.random.default_rng(seed)
-    r = rng.normal(mean, 1, (models, examples))
-    u = rng.normal(mean + shift, spread, (models, examples))
-    assert forgetting_quality(u, r) == pytest.approx(official, abs=1e-6)
-
-
-def test_perfect_unlearning_scores_near_0_18_at_512_models():
-    u, r = draws("same", 512, examples=60, seed=3)
-    assert 0.15 < forgetting_quality(u, r) < 0.22
+    ):
+        rng = np.random.default_rng(seed)
+        r = rng.normal(mean, 1, (models, examples))
+        u = rng.normal(mean + shift, spread, (models, examples))
+        assert forgetting_quality(u, r) == pytest.approx(official, abs=1e-6), seed
 
 
 def test_a_deterministic_method_scores_zero():
@@ -91,16 +83,6 @@ def test_a_deterministic_method_scores_zero():
 def test_the_oracles_themselves_score_one():
     _, r = draws("same", 64, examples=4, seed=5)
     assert forgetting_quality(r, r) == 1.0
-
-
-def test_one_outlier_run_costs_nothing_and_two_percent_cost_most():
-    u, r = draws("same", 512, examples=40, seed=6)
-    clean = forgetting_quality(u, r)
-    one, many = u.copy(), u.copy()
-    one[0] += 8
-    many[:10] += 8
-    assert forgetting_quality(one, r) > 0.7 * clean
-    assert forgetting_quality(many, r) < 0.4 * clean
 
 
 def test_the_two_sides_may_be_exchanged():
@@ -123,38 +105,26 @@ def test_the_table_discards_exactly_one_zero_rate():
     assert np.isfinite(table[1:10, 1:10]).all()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_confidences_that_are_not_finite_are_refused_by_name(value):
-    u, r = draws("same", 16, examples=3, seed=8)
-    r[5, 2] = value
-    with pytest.raises(MetricError, match="retrained model 5, example 2"):
-        example_epsilons(u, r)
+def test_confidences_that_are_not_finite_are_refused_by_name():
+    for value in (np.nan, np.inf, -np.inf):
+        u, r = draws("same", 16, examples=3, seed=8)
+        r[5, 2] = value
+        with pytest.raises(MetricError, match="retrained model 5, example 2"):
+            example_epsilons(u, r)
 
 
-def test_different_numbers_of_models_are_refused():
+def test_what_cannot_be_scored_is_refused_with_the_reason():
     u, r = draws("same", 16, examples=3, seed=9)
-    with pytest.raises(MetricError, match="differ"):
-        forgetting_quality(u[:15], r)
-
-
-def test_a_single_model_is_refused():
-    with pytest.raises(MetricError, match="at least 2"):
-        example_epsilons(np.zeros((1, 3)), np.ones((1, 3)))
-
-
-def test_identical_constants_have_no_answer():
-    with pytest.raises(MetricError, match="no attack is defined"):
-        example_epsilons(np.full((16, 1), 2.0), np.full((16, 1), 2.0))
-
-
-def test_different_constants_are_told_apart():
-    assert example_epsilons(np.full((16, 1), 2.0), np.full((16, 1), 2.5)).tolist() == [EPSILON_CAP]
-
-
-def test_values_that_cannot_be_confidences_are_refused():
-    u, r = draws("same", 16, examples=1, seed=10)
-    with pytest.raises(MetricError, match="raw logits"):
-        example_epsilons(u * 1e6, r)
+    same = np.full((16, 1), 2.0)
+    for pair, reason in (
+        ((u[:15], r), "differ"),
+        ((np.zeros((1, 3)), np.ones((1, 3))), "at least 2"),
+        ((same, same), "no attack is defined"),
+        ((u * 1e6, r), "raw logits"),
+    ):
+        with pytest.raises(MetricError, match=reason):
+            example_epsilons(*pair)
+    assert example_epsilons(same, same + 0.5).tolist() == [EPSILON_CAP], "different constants are told apart"
 
 
 def test_memory_does_not_grow_with_the_grid():

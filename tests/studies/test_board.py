@@ -3,7 +3,10 @@
 import csv
 import json
 import shlex
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,7 @@ from local_eval.grader import Grader
 from local_eval.metric.uncertainty.projection import Projection
 from local_eval.tasks.names import task_names
 from studies.board import COLUMNS, measured_value, save_rows
-from tests.conftest import GOOD, TINY
+from tests.conftest import GOOD, TINY, made_once, work_here
 from tests.metric.test_score import score
 from tests.studies.test_rows import GOOD_ROW
 
@@ -21,52 +24,69 @@ SIGMA = GOOD.replace("def unlearning", "SIGMA = 0.01\n\ndef unlearning").replace
 BROKEN = SIGMA + "    if SIGMA > 1: raise ValueError('too much noise')\n"
 
 
-@pytest.fixture
-def board(tmp_path, submission, without_a_pool):
-    """run(rows, *more) -> exit code and the lines of the CSV file; the rows' variants are of one made-up method."""
-    method = submission(BROKEN)
-
-    def run(variants, *more):
-        rows = [replace(GOOD_ROW, variant=method + settings, **columns) for settings, columns in variants]
-        save_rows(rows, tmp_path / "rows.csv")
-        where = ["--task", TINY, "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "1", "--runs", "16"]
-        files = ["--rows", str(tmp_path / "rows.csv"), "--write", str(tmp_path / "board.csv")]
-        code = main(["board", *where, *files, *more])
-        with open(tmp_path / "board.csv", newline="") as file:
-            return code, list(csv.DictReader(file))
-
-    return run
-
-
 THREE = [("[SIGMA=0.02]", {}), ("[SIGMA=2.0]", {}), ("", {"split": "public"})]
 
 
-def test_rows_are_graded_and_written_and_one_that_fails_leaves_the_others_theirs(board, tmp_path, capsys):
-    code, lines = board(THREE)
-    said = capsys.readouterr()
-    assert code == 1
-    assert "ValueError: too much noise" in said.out
-    assert "without a score: " in said.err and "[SIGMA=2.0]" in said.err
+def run_board(folder: Path, variants, *more):
+    """Exit code, and the lines of the CSV file that `board` writes of rows: variants of the method in a folder."""
+    rows = [replace(GOOD_ROW, variant=str(folder / "mine.py") + settings, **columns) for settings, columns in variants]
+    save_rows(rows, folder / "rows.csv")
+    where = ["--task", TINY, "--out", str(folder / "out"), "--device", "cpu", "--workers", "1", "--runs", "16"]
+    code = main(["board", *where, "--rows", str(folder / "rows.csv"), "--write", str(folder / "board.csv"), *more])
+    with open(folder / "board.csv", newline="") as file:
+        return code, list(csv.DictReader(file))
+
+
+def grade_three(folder: Path) -> None:
+    """Write mine.py, and grade THREE rows of it into out/; keep in files what is said and the exit code."""
+    (folder / "mine.py").write_text(BROKEN)
+    with pytest.MonkeyPatch.context() as patch, open(folder / "said.txt", "w") as said:
+        work_here(patch)
+        patch.setattr("local_eval.grader.further_measures", lambda *_: [])
+        with open(folder / "errors.txt", "w") as errors, redirect_stdout(said), redirect_stderr(errors):
+            code, _ = run_board(folder, THREE)
+    (folder / "code").write_text(str(code))
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory):
+    """THREE, graded once for all that read it or go on from it."""
+    return made_once(tmp_path_factory, "board-of-three", grade_three)
+
+
+@pytest.fixture
+def board(three, tmp_path, without_a_pool):
+    """run(variants, *more), going on from THREE in a folder of the test's own, which is tmp_path."""
+    shutil.copytree(three, tmp_path, dirs_exist_ok=True)
+    return lambda variants, *more: run_board(tmp_path, variants, *more)
+
+
+def test_rows_are_graded_and_written_and_one_that_fails_leaves_the_others_theirs(three):
+    out, err = ((three / name).read_text() for name in ("said.txt", "errors.txt"))
+    with open(three / "board.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert (three / "code").read_text() == "1"
+    assert "ValueError: too much noise" in out
+    assert "without a score: " in err and "[SIGMA=2.0]" in err
     for number, one in enumerate(("0.02", "2.0", ""), start=1):
-        assert f"{number} of 3: " in said.out and one in said.out
+        assert f"{number} of 3: " in out and one in out
     assert list(lines[0]) == [*COLUMNS, "N", "measured", "low", "high", "utility", "command"]
     assert [bool(line["measured"]) for line in lines] == [True, False, True]
     assert {line["N"] for line in lines} == {"16"}
     assert [line["published"] for line in lines] == ["0.08921"] * 3
     for line in (lines[0], lines[2]):
         assert float(line["low"]) <= float(line["measured"]) <= float(line["high"])
-        scores = [json.loads(f.read_text()) for f in tmp_path.glob("out/tiny-*/mine-*/score.json")]
+        scores = [json.loads(f.read_text()) for f in three.glob("out/tiny-*/mine-*/score.json")]
         assert any(float(line["measured"]) == pytest.approx(s["score"], rel=1e-5) for s in scores)
 
 
-def test_a_second_call_makes_nothing_again(board, tmp_path):
-    assert board(THREE[::2])[0] == 0
+def test_a_second_call_makes_nothing_again(board, three, tmp_path):
     made = {f: f.stat().st_mtime_ns for f in (tmp_path / "out").rglob("[0-9]*.npz")}
-    first = (tmp_path / "board.csv").read_bytes()
-    assert len(made) == 3 * 16, "oracles are shared by both"
+    assert len(made) == 3 * 16, "oracles are shared by both, and the row that failed has no run"
+    first = (three / "board.csv").read_text().replace(f"{three}-begun", str(tmp_path)).splitlines()
     assert board(THREE[::2])[0] == 0
     assert made == {f: f.stat().st_mtime_ns for f in (tmp_path / "out").rglob("[0-9]*.npz")}
-    assert (tmp_path / "board.csv").read_bytes() == first
+    assert (tmp_path / "board.csv").read_text().splitlines() == [*first[:2], first[3]]
     code, (one, other, _) = board([*THREE[:1], ("[SIGMA=0.03]", {}), *THREE[2:]], "--finished-only")
     assert code == 1 and one["measured"] and not other["measured"], "no runs are made"
     assert made == {f: f.stat().st_mtime_ns for f in (tmp_path / "out").rglob("[0-9]*.npz")}
@@ -100,7 +120,6 @@ def test_a_variant_with_more_finished_runs_is_scored_with_all_of_them(board, tmp
 
 
 def test_shipped_oracles_are_unpacked_where_only_finished_runs_are_scored(board, tmp_path, monkeypatch):
-    assert board(THREE[:1])[0] == 0
     folder = next(tmp_path.glob("out/tiny-*/oracles"))
     taken = []
     monkeypatch.setattr(Grader, "_take_the_tasks_own", lambda self, where: taken.append(where))
@@ -111,7 +130,7 @@ def test_shipped_oracles_are_unpacked_where_only_finished_runs_are_scored(board,
 def test_a_part_and_a_confidence_choose_rows(board, capsys):
     rows = [
         ("[SIGMA=0.02]", {}),
-        ("[SIGMA=0.03]", {"family": "other", "part": "test"}),
+        ("", {"family": "other", "part": "test"}),
         ("[SIGMA=0.04]", {"confidence": "?"}),
     ]
     _, lines = board(rows, "--part", "test")
@@ -122,7 +141,7 @@ def test_a_part_and_a_confidence_choose_rows(board, capsys):
 
 def test_measured_is_the_projection_times_utility_and_the_plain_score_where_there_is_none():
     ratios = {"retain_accuracy_ratio": 0.9, "test_accuracy_ratio": 0.8}
-    one = replace(score(), score=0.072, interval=(0.05, 0.09), projected=None, **ratios)
+    one = replace(score(16), score=0.072, interval=(0.05, 0.09), projected=None, **ratios)
     assert measured_value(one) == pytest.approx((0.072, 0.05, 0.09))
     there = replace(one, projected=Projection(0.02, 0.01, 0.03, 512))
     assert measured_value(there) == pytest.approx((0.0144, 0.0072, 0.0216))

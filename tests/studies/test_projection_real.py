@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.uncertainty.projection import project
+from local_eval.metric.uncertainty.projection import Projection
 from studies import projections as projection_real
 
 
@@ -14,13 +14,23 @@ def test_each_part_is_projected_alone_and_the_truth_is_the_score_of_all(monkeypa
     monkeypatch.setattr(projection_real, "MODELS", 96)
     random, persons = np.random.default_rng(0), np.arange(12) // 2
     unlearned, retrained = random.normal(0.4, 1, (96, 12)), random.normal(0, 1, (96, 12))
+    projected = []
+
+    def projection(*sides, **how):
+        projected.append((sides, how))
+        return Projection(0.1 * len(projected), 0.01, 0.9, 96)
+
+    monkeypatch.setattr(projection_real, "projection_of", projection)
     rows = projection_real.rows_of("mine", 4, unlearned, retrained, persons)
     assert [row[:2] for row in rows] == [("mine", 4), ("mine", 5), ("mine", 6), ("mine", 7)]
     assert {row[6] for row in rows} == {f"{forgetting_quality(unlearned, retrained):.4g}"}
-    third = slice(48, 72)
-    alone = project(unlearned[third], retrained[third], models=96, persons=persons)
-    assert rows[2][3:6] == tuple(f"{value:.4g}" for value in (alone.value, alone.low, alone.high))
-    assert rows[2][2] == f"{forgetting_quality(unlearned[third], retrained[third]):.4g}"
+    for which, row in enumerate(rows):
+        part = slice(24 * which, 24 * (which + 1))
+        (ours, theirs), how = projected[which]
+        assert np.array_equal(ours, unlearned[part]) and np.array_equal(theirs, retrained[part])
+        assert how["models"] == 96 and how["persons"] is persons
+        assert row[2] == f"{forgetting_quality(unlearned[part], retrained[part]):.4g}"
+        assert row[3:6] == (f"{0.1 * (which + 1):.4g}", "0.01", "0.9")
 
 
 def test_a_method_is_named_with_its_changed_constants_once_it_was_graded(tmp_path):

@@ -11,7 +11,7 @@ If nothing can be told, `enough` is the N at which it could: with the difference
 noise, redraws at that N would be told apart in 80 % of all cases. It is None if even 512 are not enough, which is so if
 there is no difference.
 
-Where it is held to this: tests/metric/uncertainty/test_paired.py
+How often it errs: python -m studies.paired
 """
 
 from __future__ import annotations

@@ -38,17 +38,17 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("models, shift, ratio", PUBLISHED)
-def test_measures_of_normal_draws_are_the_ones_measured_before(models, shift, ratio):
-    rng = np.random.default_rng(models)
-    unlearned, retrained = rng.standard_normal((2, models, 300))
-    mean, worst, accurate, distance = PUBLISHED[models, shift, ratio]
-    ours, theirs = (ModelOutputs(side, *np.empty((3, models, 0))) for side in (shift + ratio * unlearned, retrained))
-    found = divergences(ours.forget, theirs.forget)
-    assert found.mean() == pytest.approx(mean, rel=0.12), "there, the largest value of each example was left out"
-    assert worst is None or np.percentile(found, 95) == pytest.approx(worst, rel=0.2)
-    assert lira_accuracy(ours, theirs) == pytest.approx(accurate, abs=0.012)
-    assert ks_distance(ours, theirs) == pytest.approx(distance, abs=0.012)
+def test_measures_of_normal_draws_are_the_ones_measured_before():
+    for (models, shift, ratio), (mean, worst, accurate, distance) in PUBLISHED.items():
+        rng = np.random.default_rng(models)
+        unlearned, retrained = rng.standard_normal((2, models, 300))
+        sides = shift + ratio * unlearned, retrained
+        ours, theirs = (ModelOutputs(side, *np.empty((3, models, 0))) for side in sides)
+        found = divergences(ours.forget, theirs.forget)
+        assert found.mean() == pytest.approx(mean, rel=0.12), "there, the largest value of each example was left out"
+        assert worst is None or np.percentile(found, 95) == pytest.approx(worst, rel=0.2)
+        assert lira_accuracy(ours, theirs) == pytest.approx(accurate, abs=0.012)
+        assert ks_distance(ours, theirs) == pytest.approx(distance, abs=0.012)
 
 
 def test_distances_are_those_of_normal_laws():
@@ -80,13 +80,13 @@ def labels():
 
 @pytest.fixture(scope="module")
 def oracles(labels):
-    return records(1, 128, labels)
+    return records(1, 96, labels)
 
 
 def test_perfect_unlearning_is_called_perfect_throughout(labels, oracles):
-    runs, start = records(2, 64, labels), time.process_time()
+    runs, start = records(2, 48, labels), time.process_time()
     found = further_measures(runs, oracles, labels)
-    assert time.process_time() - start < 5, "it is to take about 1 s"
+    assert time.process_time() - start < 5, "it is to take less than a second"
     assert len({measure.key for measure in found}) == 12
     # each band holds 95 %, and the measures see the same noise
     assert sum(measure.words == PERFECT for measure in found) >= 11

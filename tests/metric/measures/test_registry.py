@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from local_eval.metric.measures import MEASURES, Labels, further_measures, measure
+from local_eval.metric.measures import MEASURES, Labels, further_measures, measure, measured
 from local_eval.metric.score import compute_score
 from local_eval.report.page.facts import PageSource, measures_in
 from local_eval.report.page.render import write_page
 from local_eval.report.result import Result, save_score
 from local_eval.report.table import table
+from tests.metric.measures.made import pair
 from tests.report.page import simulated
 
 KEYS = [
@@ -67,8 +68,8 @@ def test_a_key_that_is_taken_is_refused():
     assert list(MEASURES) == KEYS
 
 
-def test_a_value_that_is_not_finite_leaves_the_measure_out(mean_shift, monkeypatch, tmp_path):
-    monkeypatch.setitem(
-        MEASURES, "mean_shift", replace(MEASURES["mean_shift"], function=lambda ours, theirs: float("nan"))
-    )
-    assert "mean_shift" not in [row["key"] for row in graded(tmp_path)[0].result["beyond"]]
+def test_a_value_that_is_not_finite_leaves_the_measure_out(mean_shift):
+    ours, theirs = pair(8)
+    broken = replace(MEASURES["mean_shift"], function=lambda ours, theirs: float("nan"))
+    assert measured(MEASURES["mean_shift"], ours, theirs, [(ours, theirs), (theirs, ours)])
+    assert measured(broken, ours, theirs, [(ours, theirs), (theirs, ours)]) is None

@@ -1,4 +1,9 @@
-"""Equal methods are seldom told apart, different ones mostly, and what is said can be traced to its numbers."""
+"""Different methods are told apart, equal ones are not, and what is said can be traced to its numbers.
+
+How often it errs is a study's: tests/studies/test_figures.py and `python -m studies.paired`.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,10 +11,9 @@ import pytest
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.uncertainty.interval import IntervalError
 from local_eval.metric.uncertainty.paired import compare_methods, told_from
-from studies.projections import Family, correlated, family, spread_over, with_outliers
+from studies.projections import Family, correlated, family
 
-MODELS, EXAMPLES, TIMES = 32, 40, 6
-EQUAL = [family(spread_over(0, 0.4)), family(0.8), correlated(0.3, 0.5, None), with_outliers(0.06, 6.0, True)]
+MODELS, EXAMPLES = 32, 40
 
 
 def compared(one: Family, other: Family, seed: int, **options):
@@ -19,16 +23,9 @@ def compared(one: Family, other: Family, seed: int, **options):
     return compare_methods(first, second, retrained, **{"ahead": False} | options)
 
 
-def test_two_draws_of_one_method_are_seldom_told_apart():
-    """Of 24 pairs, 2.4 are expected at level 0.9; more than 7 have a chance of 1 in 300."""
-    told = [compared(one, one, seed).verdict != "cannot tell" for one in EQUAL for seed in range(TIMES)]
-    assert np.sum(told) <= 7
-
-
 def test_methods_that_differ_are_told_apart_and_in_the_right_order():
-    for seed in range(2):
-        assert compared(family(), family(0.8), seed).verdict == "better"
-        assert compared(family(2.5), family(1.2), seed).verdict == "worse"
+    assert compared(family(), family(0.8), 0).verdict == "better"
+    assert compared(family(2.5), family(1.2), 0).verdict == "worse"
 
 
 def test_the_other_way_round_it_says_the_opposite():
@@ -63,9 +60,8 @@ def test_if_nothing_can_be_told_it_says_what_n_would_tell():
     close = compared(family(0.8), family(1.0), 0, level=0.99, ahead=True)
     assert close.verdict == "cannot tell" and close.enough in (128, 256, 512)
     assert f"N = {close.enough} would tell" in close.in_words("a", "b")
-    alike = compared(family(0.3), family(0.3), 2, ahead=True)
-    assert alike.enough is None or alike.enough > 128
-    assert "cannot tell a from b at N = 32" in alike.in_words("a", "b")
+    assert "cannot tell a from b at N = 32" in close.in_words("a", "b")
+    assert "N = 512 would not tell either" in replace(close, enough=None).in_words("a", "b")
 
 
 def test_what_is_needed_lies_around_the_others_score():

@@ -8,11 +8,11 @@ from local_eval.metric.uncertainty.projection import FILE, LOG_RATIOS, MODELS, S
 from studies.projections import family
 
 
-@pytest.mark.parametrize("shift, ratio, models", [(0.0, 1.0, 512), (0.5, 1.0, 256), (0.3, 0.8187307531, 128)])
-def test_a_table_entry_is_the_mean_score_of_fresh_gaussian_draws(shift, ratio, models):
-    pair = family(shift, ratio)(np.random.default_rng(1), models, 400)
-    found = gaussian_points(np.array([shift]), np.array([np.log(ratio)]), models)[0]
-    assert found == pytest.approx(forgetting_quality(*pair), rel=0.25)
+def test_a_table_entry_is_the_mean_score_of_fresh_gaussian_draws():
+    for shift, ratio, models, examples in ((0.0, 1.0, 512, 60), (0.5, 1.0, 256, 120), (0.3, 0.8187307531, 128, 200)):
+        pair = family(shift, ratio)(np.random.default_rng(1), models, examples)
+        found = gaussian_points(np.array([shift]), np.array([np.log(ratio)]), models)[0]
+        assert found == pytest.approx(forgetting_quality(*pair), rel=0.25), (shift, models)
 
 
 def test_on_the_grid_the_look_up_is_the_table_and_the_sign_of_a_shift_does_not_matter():
