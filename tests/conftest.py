@@ -142,16 +142,18 @@ def grade_tiny(folder: Path) -> None:
     (folder / "mine.py").write_text(GOOD)
     where = ["--task", TINY, "--runs", "16", "--out", str(folder / "out"), "--device", "cpu", "--workers", "1"]
     torch.set_num_threads(1)
-    with open(folder / "said.txt", "w") as said, contextlib.redirect_stdout(said):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open(folder / "said.txt", "w") as said,
+        contextlib.redirect_stdout(said),
+    ):
+        patch.setattr(pool, "_Spawning", Forking)
         assert main(["grade", str(folder / "mine.py"), *where, "--no-report"]) == 0
 
 
 @pytest.fixture(scope="session")
 def graded_once(tmp_path_factory):
-    """mine.py, graded with 16 runs on the tiny task into out/, and said.txt; made by spawned workers; only to be read.
-
-    Session fixtures are made before a test's own: the pool is not patched yet.
-    """
+    """mine.py, graded with 16 runs on the tiny task into out/, and said.txt, by workers; only to be read."""
     return made_once(tmp_path_factory, "graded-once", grade_tiny)
 
 
