@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -13,11 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from local_eval.__main__ import how_to_go_on, main
 from local_eval.grader import Grader
+from local_eval.isolation.processes import EndsOnSignals, adopt_orphans, leave_orphans
 from tests.conftest import TINY
 
 SECONDS = 2.0  # until everything is gone
 BUSY = 2.0  # more, on a machine that has other things to do
+LOOK = 0.1  # between two looks at all processes of this machine, which take a while
 MARK = "TEST_OF_INTERRUPTS"  # in the environment of every process that a test starts
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 SLOW = """
@@ -54,7 +58,7 @@ class Command:
         while not condition(self.process.pid):
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < end
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     def semaphores(self) -> list[Path]:
         maps = Path(f"/proc/{self.process.pid}/maps").read_text()
@@ -77,12 +81,71 @@ class Command:
             time.sleep(0.1 if k + 1 < times else 0)
         code = self.process.wait(30)
         while self.alive() and time.monotonic() < start + 30:
-            time.sleep(0.02)
+            time.sleep(LOOK)
         seconds = time.monotonic() - start
         print(f"all gone after {seconds:.2f} s")
         for process in self.alive():  # a test that fails is not to leave them either
             process.kill()
         return code, self.process.communicate()[1], seconds
+
+
+class Fork:
+    """A Popen of a command that is forked from this process, which has imported what takes most of a command's time."""
+
+    def __init__(self, temporary: Path, arguments: list[str]):
+        self.said, self.code = temporary.parent / "said", None
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self._live(temporary, arguments)
+            finally:
+                os._exit(1)
+
+    def _live(self, temporary: Path, arguments: list[str]) -> None:
+        """As the end of local_eval/__main__.py, in a process that looks like a new one."""
+        os.setsid()
+        for number in (INT, TERM):
+            signal.signal(number, signal.SIG_DFL)
+        said = os.open(self.said, os.O_WRONLY | os.O_CREAT)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.environ["TMPDIR"], tempfile.tempdir, sys.stdout, sys.stderr = str(temporary), None, *map(open_end, (1, 2))
+        with EndsOnSignals(how_to_go_on(arguments)) as signals:
+            os._exit(main(arguments, signals))
+
+    def poll(self) -> int | None:
+        if self.code is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.code = os.waitstatus_to_exitcode(found[1])
+        return self.code
+
+    def wait(self, seconds: float) -> int:
+        end = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert self.code is not None
+        return self.code
+
+    def communicate(self) -> tuple[str, str]:
+        return "", self.said.read_text()
+
+
+def open_end(number: int):
+    return os.fdopen(number, "w", 1, closefd=False)
+
+
+class ForkedCommand(Command):
+    """A command that is not `python -m local_eval`, but a fork of this process that calls `main`."""
+
+    def __init__(self, tmp_path: Path, *arguments: str):
+        self.temporary = tmp_path / "temporary"
+        self.temporary.mkdir()
+        adopt_orphans()  # what it leaves behind comes here
+        self.before = {p.pid for p in psutil.Process().children(recursive=True)}
+        self.process = Fork(self.temporary, list(arguments))
+
+    def alive(self) -> list[psutil.Process]:
+        found = [p for p in psutil.Process().children(recursive=True) if p.pid not in self.before]
+        return [p for p in found if p.status() != psutil.STATUS_ZOMBIE]
 
 
 def torch_is_being_imported(pid: int) -> bool:
@@ -101,9 +164,11 @@ def finished(folder: Path, count: int):
     return lambda pid: len(list(folder.glob("*.npz"))) >= count
 
 
-def begin(tmp_path, out, path, command="run", *more):
-    given = [command, *path, "--task", TINY, "--runs", "16", "--out", str(out), "--workers", "2", "--device", "cpu"]
-    return Command(tmp_path, "-m", "local_eval", *given, *more)
+def begin(tmp_path, out, path, command="run", *more, workers=2):
+    """With one worker it is a fork of this process, else a command as it is given by a user, slow to start."""
+    given = [command, *path, "--task", TINY, "--runs", "16", "--out", str(out), "--device", "cpu"]
+    given += ["--workers", str(workers), *more]
+    return ForkedCommand(tmp_path, *given) if workers == 1 else Command(tmp_path, "-m", "local_eval", *given)
 
 
 def check_the_end(command, code, said, seconds, number, semaphores):
@@ -129,20 +194,27 @@ def more(*given):
 
 
 @pytest.mark.parametrize(
-    "number, times, group",
-    [more(INT, 1, False), (INT, 2, True), more(INT, 1, True), more(TERM, 1, False), more(TERM, 2, False)],
+    "number, times, group, workers",
+    [
+        (INT, 2, True, 1),
+        more(INT, 1, False, 2),
+        more(INT, 2, True, 2),
+        more(INT, 1, True, 2),
+        more(TERM, 1, False, 2),
+        more(TERM, 2, False, 2),
+    ],
 )
-def test_while_runs_are_made(tmp_path, original_out, body, number, times, group):
+def test_while_runs_are_made(tmp_path, original_out, body, number, times, group, workers):
     path = body(slow())
     grader = Grader(TINY, original_out, runs=16)
     folder = grader.folder / grader.run_plan(path).folder_name
-    command = begin(tmp_path, original_out, [path])
-    command.wait_for(finished(folder, 2))
+    command = begin(tmp_path, original_out, [path], workers=workers)
+    command.wait_for(finished(folder, workers))
     semaphores = command.semaphores()
     assert semaphores
     check_the_end(command, *command.stop(number, times, group), number, semaphores)
     assert all(re.fullmatch(r"\d{4}\.npz|\.lock", p.name) for p in folder.iterdir())
-    assert len(grader_runs(grader, path, folder)) >= 2
+    assert len(grader_runs(grader, path, folder)) >= workers
 
 
 def grader_runs(grader, path, folder):
@@ -158,9 +230,10 @@ def test_while_torch_is_imported(tmp_path, original_out, submission, number, tim
     check_the_end(command, *command.stop(number, times, group=True), number, [])
 
 
-@pytest.mark.parametrize("number", [INT, more(TERM)])
-def test_while_workers_start(tmp_path, original_out, submission, number):
-    command = begin(tmp_path, original_out, [submission()])
+@pytest.mark.spawned
+@pytest.mark.parametrize("number, workers", [(INT, 1), more(INT, 2), more(TERM, 2)])
+def test_while_workers_start(tmp_path, original_out, submission, number, workers):
+    command = begin(tmp_path, original_out, [submission()], workers=workers)
     command.wait_for(a_worker_starts)
     semaphores = command.semaphores()
     check_the_end(command, *command.stop(number, group=True), number, semaphores)
@@ -198,15 +271,15 @@ def test_also_where_something_swallows_the_exception(tmp_path, number, times):
     check_the_end(command, *command.stop(number, times), number, [])
 
 
-@pytest.mark.parametrize("phase", [more("workers start"), "runs"])
-def test_a_killed_driver_takes_everything_along(tmp_path, original_out, body, phase):
+@pytest.mark.parametrize("phase, workers", [("runs", 1), more("workers start", 2), more("runs", 2)])
+def test_a_killed_driver_takes_everything_along(tmp_path, original_out, body, phase, workers):
     path = body(slow())
     grader = Grader(TINY, original_out, runs=16)
     folder = grader.folder / grader.run_plan(path).folder_name
-    command = begin(tmp_path, original_out, [path])
-    command.wait_for(finished(folder, 2) if phase == "runs" else a_worker_starts)
+    command = begin(tmp_path, original_out, [path], workers=workers)
+    command.wait_for(finished(folder, workers) if phase == "runs" else a_worker_starts)
     semaphores = command.semaphores()
     _, _, seconds = command.stop(KILL)
     assert seconds < SECONDS + BUSY
     check_nothing_is_left(command, semaphores)
-    assert len(grader_runs(grader, path, folder)) >= (2 if phase == "runs" else 0)
+    assert len(grader_runs(grader, path, folder)) >= (workers if phase == "runs" else 0)

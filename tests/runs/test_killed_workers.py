@@ -9,9 +9,8 @@ from local_eval.runs import one_run as runs
 from local_eval.runs.one_run import one_run, seed_everything
 from tests.conftest import GOOD, TINY
 
-pytestmark = pytest.mark.spawned  # what becomes of a killed worker depends on how it was started
-
-KINDS = {2: "SIGKILL", 3: "SIGTERM", 4: "SIGKILL", 5: "SIGKILL", 6: "SIGKILL", 9: "SIGSTOP"}
+KINDS = {1: "SIGKILL", 2: "SIGTERM", 3: "SIGKILL", 4: "SIGKILL", 6: "SIGSTOP"}
+RUNS = 8
 
 
 def attack() -> str:
@@ -31,21 +30,27 @@ def attack() -> str:
     )
 
 
-def test_workers_that_runs_kill_many_times_in_a_row_are_replaced(original_out, body, submission, monkeypatch):
+@pytest.mark.parametrize(
+    "workers, limit", [(1, 3), pytest.param(2, 5, marks=[pytest.mark.spawned, pytest.mark.slow])]
+)
+def test_workers_that_runs_kill_many_times_in_a_row_are_replaced(
+    original_out, body, submission, monkeypatch, workers, limit
+):
+    """Two are started as for a user: a forked one that is killed takes another forked one along."""
     before = {p.pid for p in psutil.Process().children(recursive=True)}
-    monkeypatch.setattr(runs, "WORKER_GRACE", 5.0)
-    path = body(attack())
-    grader = Grader(TINY, original_out, runs=16, workers=2, timeout=5)
-    done, failures = grader.finish_runs(path)
-    assert sorted(failures) == sorted(KINDS)
-    assert sorted(done) == sorted(set(range(16)) - set(KINDS))
+    monkeypatch.setattr(runs, "WORKER_GRACE", float(limit))
+    path = body(f"{attack()}\nworkers = {workers}")
+    grader = Grader(TINY, original_out, runs=RUNS, workers=workers, timeout=limit)
+    done, failures = grader.make_runs(path)
+    assert sorted(failures) == sorted(KINDS), {k: f.reason for k, f in failures.items()}
+    assert sorted(done) == sorted(set(range(RUNS)) - set(KINDS))
     for index, kind in KINDS.items():
         if kind == "SIGSTOP":
-            assert "still running after its limit of 15 s" in failures[index].reason
+            assert f"still running after its limit of {3 * limit} s" in failures[index].reason
         else:
             assert f"the worker process in charge of it died (signal {kind}" in failures[index].reason
     good = grader.run_plan(submission(GOOD, name="good"))
-    for index in (1, 8, 15):
+    for index in (0, 7):
         undisturbed = one_run(good, index)
         assert not isinstance(undisturbed, Failure)
         assert (done[index].evaluation.forget_logits == undisturbed.evaluation.forget_logits).all()
