@@ -105,6 +105,18 @@ def in_this_process(function, argument, indices, workers, *_, **__):
     return ((index, function(argument, index)) for index in indices)
 
 
+@pytest.fixture
+def score_alone(monkeypatch):
+    """A grading gives the score, but neither a projection nor further measures: most of a small one's time."""
+    from local_eval.metric.score import ProjectionError
+
+    def refused(*_, **__):
+        raise ProjectionError("not asked for.")
+
+    monkeypatch.setattr("local_eval.metric.score.projection_of", refused)
+    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])
+
+
 @pytest.fixture(scope="session")
 def tiny():
     return load_task(TINY)

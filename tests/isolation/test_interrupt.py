@@ -16,7 +16,7 @@ import pytest
 
 from local_eval.__main__ import how_to_go_on, main
 from local_eval.grader import Grader
-from local_eval.isolation.processes import EndsOnSignals, adopt_orphans, leave_orphans
+from local_eval.isolation.processes import EndsOnSignals, adopt_orphans, end_children, leave_orphans
 from tests.conftest import TINY
 
 SECONDS = 2.0  # until everything is gone
@@ -146,6 +146,13 @@ class ForkedCommand(Command):
     def alive(self) -> list[psutil.Process]:
         found = [p for p in psutil.Process().children(recursive=True) if p.pid not in self.before]
         return [p for p in found if p.status() != psutil.STATUS_ZOMBIE]
+
+    def stop(self, number: int, times: int = 1, group: bool = False) -> tuple[int, str, float]:
+        try:
+            return super().stop(number, times, group)
+        finally:
+            end_children(self.before)  # it is these that have died already, which nobody else waits for
+            leave_orphans()
 
 
 def torch_is_being_imported(pid: int) -> bool:

@@ -33,9 +33,9 @@ def logits(records):
     return np.stack([record.evaluation.forget_logits for record in records])
 
 
-@pytest.mark.spawned
-def test_a_vit_with_dropout_is_the_same_in_this_process_and_with_two_workers_resumed(tmp_path, monkeypatch):
-    """Workers are real processes; the network comes from a file beside the task."""
+@pytest.mark.parametrize("start", ["forked", pytest.param("spawned", marks=[pytest.mark.spawned, pytest.mark.slow])])
+def test_a_vit_with_dropout_is_the_same_in_this_process_and_with_two_workers_resumed(tmp_path, monkeypatch, start):
+    """The network comes from a file beside the task, which a spawned worker has to find for itself."""
     (tmp_path / "kinds.py").write_bytes((Path(__file__).parent / "kinds_of_networks.py").read_bytes())
     (tmp_path / "task.py").write_text(VIT)
     one, two = (Grader(str(tmp_path / "task.py"), tmp_path / name, workers=2) for name in ("one", "two"))

@@ -16,7 +16,7 @@ from local_eval.grader import Grader
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
 from local_eval.store.states import CheckpointError
 from local_eval.tasks.digits import NarrowResNet
-from tests.conftest import TINY
+from tests.conftest import TINY, in_this_process
 from tests.tiny_task import tiny_net
 
 N = 3
@@ -177,17 +177,19 @@ def grade(out, *more) -> list[str]:
     return ["grade", *more, "--task", TINY, "--out", str(out), "--workers", "1", "--device", "cpu"]
 
 
-def test_runs_and_their_checkpoints_give_the_same_score(tmp_path, submission, capsys):
-    path = submission()
-    assert main(grade(tmp_path, path, "--runs", "17", "--keep-checkpoints", "--budget-hours", "1e-4")) == 3
+@pytest.mark.usefixtures("without_a_pool", "score_alone")
+def test_runs_and_their_checkpoints_give_the_same_score(tiny_graded, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("local_eval.grade_given.run_jobs", in_this_process)
+    out, path = tiny_graded / "out", str(tiny_graded / "mine.py")
+    assert main(grade(out, path, "--runs", "16", "--keep-checkpoints", "--budget-hours", "1e-4")) == 3
     assert "NOT A VALID SCORE" in capsys.readouterr().out
-    (runs,) = tmp_path.glob("tiny-*/mine-*/score.json")
+    (runs,) = out.glob("tiny-*/mine-*/score.json")
     assert json.loads(runs.read_text())["within_budget"] is False
-    assert json.loads(runs.read_text())["runs_over_budget"] == list(range(17))
+    assert json.loads(runs.read_text())["runs_over_budget"] == list(range(16))
     kept = runs.parent / "submission.zip"
-    assert main(grade(tmp_path, str(kept))) == 0
-    assert main(grade(tmp_path, str(runs.parent / "checkpoints"))) == 0
-    scores = [json.loads(file.read_text()) for file in tmp_path.glob("tiny-*/*/score.json")]
+    assert main(grade(out, str(kept))) == 0
+    assert main(grade(out, str(runs.parent / "checkpoints"))) == 0
+    scores = [json.loads(file.read_text()) for file in out.glob("tiny-*/*/score.json")]
     assert len(scores) == 3
     for key in ("score", "epsilons", "interval", "retain_accuracy", "test_accuracy", "runs"):
         assert scores[0][key] == scores[1][key] == scores[2][key], key
@@ -195,11 +197,11 @@ def test_runs_and_their_checkpoints_give_the_same_score(tmp_path, submission, ca
     with zipfile.ZipFile(kept) as archive, zipfile.ZipFile(tmp_path / "few.zip", "w") as few:
         for name in archive.namelist()[:15]:
             few.writestr(name, archive.read(name))
-    assert main(grade(tmp_path, str(tmp_path / "few.zip"))) == 2
+    assert main(grade(out, str(tmp_path / "few.zip"))) == 2
     with zipfile.ZipFile(kept, "a") as archive:
-        archive.writestr(checkpoint_name(17), saved({"a": torch.zeros(1)}))
-    assert main(grade(tmp_path, str(kept))) == 2
-    assert "checkpoint 17: " in capsys.readouterr().err
+        archive.writestr(checkpoint_name(16), saved({"a": torch.zeros(1)}))
+    assert main(grade(out, str(kept))) == 2
+    assert "checkpoint 16: " in capsys.readouterr().err
 
 
 def test_one_checkpoint_at_a_time_is_in_memory(tmp_path):
@@ -220,16 +222,16 @@ def test_one_checkpoint_at_a_time_is_in_memory(tmp_path):
 def test_a_kept_checkpoint_that_is_not_what_was_written_is_named_and_made_again(
     original_out, submission, without_a_pool, capsys
 ):
-    grader = Grader(TINY, original_out, runs=16)
+    grader = Grader(TINY, original_out, runs=6)
     path = submission(name="damaged")
-    grader.finish_runs(path, keep=True)
+    grader.make_runs(path, keep=True)
     folder = grader.folder / grader.run_plan(path).folder_name
     file = folder / "checkpoints" / "unlearned_checkpoint_4.pth"
     whole = file.read_bytes()
     file.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
     capsys.readouterr()
     written = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.npz")}
-    grader.finish_runs(path, keep=True)
+    grader.make_runs(path, keep=True)
     assert f"{file} is damaged" in capsys.readouterr().err
     assert file.read_bytes() == whole
     assert {p.name for p in folder.glob("*.npz") if p.stat().st_mtime_ns != written[p.name]} == {"0004.npz"}

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 from dataclasses import replace
@@ -278,15 +279,16 @@ def test_folders_that_must_be_readable_may_not_hold_results(submission):
 
 
 @needs_all
-@pytest.mark.usefixtures("without_a_pool")
-def test_grade_in_the_sandbox_says_so_and_scores_the_same(tmp_path, submission, capsys):
+@pytest.mark.usefixtures("without_a_pool", "score_alone")
+def test_grade_in_the_sandbox_says_so_and_scores_the_same(tiny_graded, capsys):
     assert main(["sandbox"]) == 0
     assert "levels: full" in capsys.readouterr().out
-    common = ["grade", submission(), "--task", TINY, "--runs", "16", "--device", "cpu", "--workers", "1"]
-    found = []
-    for more in (["--out", str(tmp_path / "a")], ["--out", str(tmp_path / "b"), "--sandbox"]):
-        assert main([*common, *more]) == 0
-        (path,) = sandbox.Path(more[1]).rglob("score.json")
-        found.append(json.loads(path.read_text()))
+    (path,) = tiny_graded.rglob("score.json")
+    found = [json.loads(path.read_text())]
+    shutil.rmtree(path.parent)
+    given = ["--task", TINY, "--runs", "16", "--device", "cpu", "--workers", "1", "--out", str(tiny_graded / "out")]
+    assert main(["grade", str(tiny_graded / "mine.py"), *given, "--sandbox"]) == 0
+    (path,) = tiny_graded.rglob("score.json")
+    found.append(json.loads(path.read_text()))
     assert "sandbox" not in found[0] and found[1]["sandbox"] == {"full": 16, "none": 0}
     assert found[0]["epsilons"] == found[1]["epsilons"] and found[0]["score"] == found[1]["score"]

@@ -1,8 +1,10 @@
 """Foreign checkpoints grade as the same models under the competition's names, and one line says how they were read."""
 
 import json
+import shutil
 import zipfile
 
+import pytest
 import torch
 
 from local_eval.__main__ import main
@@ -22,13 +24,9 @@ def wrapped(state):
     return {"model": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}
 
 
-def test_foreign_names_and_forms_score_as_the_competitions(tmp_path, monkeypatch, capsys):
-    from local_eval import grade_given as grade_checkpoints
-    from local_eval.isolation import share_gpu
-    from local_eval.oracles import oracles
-
-    for stage in (grade_checkpoints, oracles, share_gpu):
-        monkeypatch.setattr(stage, "run_jobs", in_this_process)
+@pytest.mark.usefixtures("score_alone")
+def test_foreign_names_and_forms_score_as_the_competitions(graded_once, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("local_eval.grade_given.run_jobs", in_this_process)
     plain, foreign = tmp_path / "plain", tmp_path / "foreign" / "my nets"
     plain.mkdir()
     foreign.mkdir(parents=True)
@@ -38,8 +36,9 @@ def test_foreign_names_and_forms_score_as_the_competitions(tmp_path, monkeypatch
     (foreign.parent / ".DS_Store").write_text("x")
     told, scores = [], []
     for folder in (plain, foreign.parent):
-        out = tmp_path / f"out-{folder.name}"
-        assert main(["grade", str(folder), "--task", TINY, "--out", str(out), "--device", "cpu", "--workers", "1"]) == 0
+        out = shutil.copytree(graded_once / "out", tmp_path / f"out-{folder.name}")
+        given = ["--task", TINY, "--out", str(out), "--device", "cpu", "--workers", "1"]
+        assert main(["grade", str(folder), *given]) == 0
         told.append(capsys.readouterr().out)
         scores.append(json.loads(next(out.glob("*/checkpoints-*/score.json")).read_text()))
     assert "checkpoints: " not in told[0]
