@@ -57,7 +57,7 @@ def test_rows_that_are_changed_in_place_are_told(body):
 
 
 def test_a_loader_with_workers_of_its_own_runs(body):
-    lines = "loader = torch.utils.data.DataLoader(retain_loader.dataset, batch_size=16, num_workers=2)"
+    lines = "loader = torch.utils.data.DataLoader(retain_loader.dataset, batch_size=16, num_workers=1)"
     assert not isinstance(dry(body(f"{lines}\nassert len(list(loader)) == 6")), Failure)
 
 
