@@ -1,10 +1,12 @@
 """An exported notebook, alone in an empty folder, makes the very checkpoints that the repository makes.
 
-On a made-up competition. One notebook runs in a kernel of its own that cannot import the repository, as on Kaggle; the
-others run cell by cell in this process, where the repository's packages are hidden, with a narrower resnet18.
+On a made-up competition, with a narrower resnet18. One notebook runs in a kernel of its own that cannot import the
+repository, as on Kaggle; the others run cell by cell in this process, where the repository's packages are hidden.
+They are the committed ones: test_export.py tells that a fresh export is the same to the byte.
 """
 
 import contextlib
+import inspect
 import os
 import subprocess
 import sys
@@ -16,15 +18,16 @@ import pytest
 import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
+from torchvision.models import resnet18
 
 from local_eval.isolation.child import Failure
-from local_eval.kaggle.export import submission_notebook
-from local_eval.methods.submission import ROOT, Submission, submission_names
+from local_eval.methods.submission import ROOT, submission_names
 from local_eval.runs.checkpoints import checkpoint_name
 from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan
 from tests.competition import make_competition, narrow_resnet18
 from tests.conftest import TINY, winners_first
+from tests.tiny_task import TinyResNet
 
 OURS = ("common", "local_eval", "submissions", "tests")
 ALONE = f"""
@@ -32,6 +35,17 @@ import importlib.util, os
 assert os.listdir() == [], os.listdir()
 for package in {OURS}:
     assert importlib.util.find_spec(package) is None, package
+"""
+NARROW = f"""
+import torchvision
+from torch import nn
+from torchvision.models import ResNet as {TinyResNet.__base__.__name__}
+from torchvision.models.resnet import BasicBlock
+
+{inspect.getsource(TinyResNet)}
+
+{inspect.getsource(narrow_resnet18)}
+torchvision.models.resnet18 = narrow_resnet18
 """
 IN_A_KERNEL = "baseline_finetune"
 SEED = 5
@@ -57,6 +71,10 @@ def with_parameters(text: str, parameters: dict, first: str = ""):
     notebook.cells.insert(place + 1, new_code_cell(replaced))
     notebook.cells.insert(0, new_code_cell(first))
     return notebook
+
+
+def committed(name: str) -> str:
+    return (ROOT / "notebooks" / f"{name}.ipynb").read_text()
 
 
 def in_a_kernel(notebook, folder) -> None:
@@ -111,10 +129,11 @@ def check_same_checkpoints(name, runs, competition, tmp_path):
         assert found["fc.weight"].dtype == torch.float32
 
 
-def test_a_notebook_alone_in_a_kernel_reproduces_the_repositorys_checkpoints_to_the_bit(tmp_path, empty):
-    competition = make_competition(tmp_path)
-    text = submission_notebook(Submission.find(IN_A_KERNEL))
-    in_a_kernel(with_parameters(text, parameters(competition, tmp_path, 2), ALONE), empty)
+@pytest.mark.parametrize("network", [narrow_resnet18, pytest.param(resnet18, marks=pytest.mark.slow)])
+def test_a_notebook_alone_in_a_kernel_reproduces_the_repositorys_checkpoints_to_the_bit(network, tmp_path, empty):
+    competition = make_competition(tmp_path, network)
+    first = ALONE + (NARROW if network is narrow_resnet18 else "")
+    in_a_kernel(with_parameters(committed(IN_A_KERNEL), parameters(competition, tmp_path, 2), first), empty)
     check_same_checkpoints(IN_A_KERNEL, 2, competition, tmp_path)
     first, second = (torch.load(tmp_path / "ours" / checkpoint_name(k))["fc.weight"] for k in range(2))
     assert not torch.equal(first, second), "equality would mean nothing if all runs were the same"
@@ -124,7 +143,7 @@ def test_a_notebook_alone_in_a_kernel_reproduces_the_repositorys_checkpoints_to_
 
 @pytest.mark.parametrize("name", winners_first([name for name in submission_names() if name != IN_A_KERNEL]))
 def test_every_other_notebook_does_so_cell_by_cell(name, narrow, tmp_path, empty):
-    notebook = with_parameters(submission_notebook(Submission.find(name)), parameters(narrow, tmp_path, 1))
+    notebook = with_parameters(committed(name), parameters(narrow, tmp_path, 1))
     with repository_hidden():
         in_this_process(notebook, empty)
     check_same_checkpoints(name, 1, narrow, tmp_path)
