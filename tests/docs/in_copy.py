@@ -10,6 +10,16 @@ from local_eval.runs import check
 from tests.conftest import in_this_process
 from tests.metric.measures.made import outputs, pair
 from tests.metric.test_score import score
+from tests.submissions import test_submissions as laws
+
+made = laws.made
+
+
+def test_the_method_does_what_its_rows_say(made, monkeypatch):
+    for rows in ("LEARNING_RATES", "READS"):
+        monkeypatch.setattr(laws, rows, {"shrink_perturb": getattr(laws, rows)["shrink_perturb"]})
+    laws.test_learning_rates_follow_the_published_sequence(made)
+    laws.test_only_the_loaders_that_the_method_claims_are_read(made)
 
 
 def test_the_method_and_the_task_pass_the_check(monkeypatch, capsys):

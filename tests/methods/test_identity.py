@@ -12,6 +12,7 @@ from local_eval.methods.identity import Reads, file_digest
 from local_eval.methods.submission import Submission
 from local_eval.runs.one_run import finished_runs, one_run
 from tests.conftest import GOOD, TINY
+from tests.report.page.simulated import projecting
 
 METHOD = '''
 """Says what it does."""
@@ -100,28 +101,37 @@ def test_a_run_records_what_it_read_by_content(original_out, reading):
     assert read["untold"] == []
 
 
+CHANGES = [
+    (lambda f: (f / "config.json").write_text('{"lr": 0.2}'), "config.json"),
+    (lambda f: (f / "config.json").unlink(), "config.json"),
+    (lambda f: (f / "helper_of_mine.py").write_text("STEP = 2.0\n"), "helper_of_mine.py"),
+    (lambda f: os.environ.__setitem__("MY_FACTOR", "2"), "the environment variable MY_FACTOR"),
+]
+
+
 @pytest.mark.usefixtures("without_a_pool")
-@pytest.mark.parametrize(
-    "change, said",
-    [
-        (lambda f: (f / "config.json").write_text('{"lr": 0.2}'), "config.json"),
-        (lambda f: (f / "config.json").unlink(), "config.json"),
-        (lambda f: (f / "helper_of_mine.py").write_text("STEP = 2.0\n"), "helper_of_mine.py"),
-        (lambda f: os.environ.__setitem__("MY_FACTOR", "2"), "the environment variable MY_FACTOR"),
-    ],
-)
-def test_a_change_of_what_it_read_is_told_and_voids_the_runs(tmp_path, reading, change, said, capsys, monkeypatch):
+def test_a_change_of_what_it_read_is_told_and_voids_the_runs(original_out, reading, capsys, monkeypatch):
+    """And runs count again once all is as it was."""
     monkeypatch.setenv("MY_FACTOR", "1")
     path, folder = reading
-    grader = Grader(TINY, tmp_path / "out", runs=16, workers=2)
+    before = {name: (folder / name).read_bytes() for name in ("config.json", "helper_of_mine.py")}
+    grader = Grader(TINY, original_out, runs=16, workers=2)
     done, failures = grader.finish_runs(path)
     assert (len(done), failures) == (16, {})
     plan = grader.run_plan(path)
-    assert len(finished_runs(plan, grader.folder / plan.folder_name, 16, grader._shape)) == 16
-    change(folder)
-    capsys.readouterr()
-    assert finished_runs(plan, grader.folder / plan.folder_name, 16, grader._shape) == {}
-    assert f"{said} has changed since 16 runs read it" in capsys.readouterr().err
+
+    def counting():
+        return finished_runs(plan, grader.folder / plan.folder_name, 16, grader._shape)
+
+    for change, said in CHANGES:
+        assert len(counting()) == 16
+        change(folder)
+        capsys.readouterr()
+        assert counting() == {}
+        assert f"{said} has changed since 16 runs read it" in capsys.readouterr().err
+        os.environ["MY_FACTOR"] = "1"
+        for name, content in before.items():
+            (folder / name).write_bytes(content)
 
 
 def test_a_helpers_docstring_voids_nothing(original_out, reading):
@@ -174,11 +184,13 @@ def test_what_counts_as_read(original_out, body, tmp_path, lines, files, environ
 
 
 @pytest.mark.usefixtures("without_a_pool")
-def test_what_cannot_be_followed_stands_in_the_score(tmp_path, body):
-    path = body("import os\ndict(os.environ)")
-    command = ["grade", path, "--task", TINY, "--runs", "16", "--out", str(tmp_path / "out"), "--device", "cpu"]
-    assert main(command) == 0
-    (score,) = (tmp_path / "out").glob("tiny-*/mine-*/score.json")
+def test_what_cannot_be_followed_stands_in_the_score(tiny_graded, body, monkeypatch):
+    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])  # they take most of the time
+    path = body("import os\ndict(os.environ)", "untold")
+    command = ["grade", path, "--task", TINY, "--runs", "16", "--out", str(tiny_graded / "out"), "--device", "cpu"]
+    with projecting(False):
+        assert main(command) == 0
+    (score,) = tiny_graded.glob("out/tiny-*/untold-*/score.json")
     assert "all environment variables" in json.loads(score.read_text())["untold"][0]
 
 

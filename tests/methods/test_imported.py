@@ -124,9 +124,8 @@ def test_the_path_is_named_once(source, submission, capsys):
 
 
 @pytest.mark.usefixtures("without_a_pool")
-@pytest.mark.parametrize("ending", ["\r\n", "\r"])
-@pytest.mark.parametrize("name", ["méthode", "方法 1"])
-def test_other_line_ends_and_names_in_all_letters_work(ending, name, tmp_path):
+@pytest.mark.parametrize("name, ending", [("méthode", "\r"), ("方法 1", "\r\n")])
+def test_other_line_ends_and_names_in_all_letters_work(name, ending, tmp_path):
     folder = tmp_path / "größe"
     folder.mkdir()
     path = folder / f"{name}.py"

@@ -37,13 +37,13 @@ WORKS = {
     "one of two lambdas": (HEAD, BUILD, "other, made = (lambda: build(3)), (lambda: build(2 + 3))"),
     "lambda around a lambda": (HEAD, BUILD, "made = (lambda: (lambda: build(5)))()"),
     "partial": (HEAD, BUILD, "import functools\nmade = functools.partial(build, width=7)"),
-    "partial of a package": (HEAD, "import functools\nfrom torchvision.models import resnet18",
-                             "made = functools.partial(resnet18, num_classes=3)"),
+    "partial of a package": (HEAD, "import functools\nfrom torchvision.models import shufflenet_v2_x0_5",
+                             "made = functools.partial(shufflenet_v2_x0_5, num_classes=3)"),
     "closure": (HEAD, BUILD, "def outer(w, f):\n    def inner():\n        return f(w)\n    return inner",
                 "made = outer(6, build)"),
     "decorated": (HEAD, BUILD, "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def g():\n        f()\n"
                   "        return f()\n    return g", "@twice\ndef made():\n    return build(4)"),
-    "module": (HEAD, "import torchvision", "made = lambda: torchvision.models.resnet18(num_classes=3)"),
+    "module": (HEAD, "import torchvision", "made = lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=3)"),
     "another name": (HEAD, BUILD, "ACT = nn.ReLU", "made = lambda: nn.Sequential(build(4), ACT())"),
     "defined anew": (HEAD, BUILD, BUILD.replace("width)", "width, bias=False)", 1), "made = lambda: build(4)"),
 }  # fmt: skip

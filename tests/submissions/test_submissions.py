@@ -121,11 +121,14 @@ def made(tiny):
     """made(name, index, training) -> a method's run on a net that is in train or eval mode at its start; made once."""
 
     @functools.cache
-    def made(name: str, index: int = TRANSPOSED, training: bool = False) -> Made:
+    def once(name: str, index: int, training: bool) -> Made:
         torch.manual_seed(0)
         net = tiny.make_net().train(training)
         start = {key: value.clone() for key, value in net.state_dict().items()}
         return Made(*run(name, tiny, net, index), start, net)
+
+    def made(name: str, index: int = TRANSPOSED, training: bool = False) -> Made:
+        return once(name, index, training)  # a cache tells f(x) from f(x, default)
 
     return made
 
@@ -176,7 +179,8 @@ def test_oleszko_counts_classes_once_and_stops_in_the_middle_of_an_epoch(made):
 
 def test_only_the_loaders_that_the_method_claims_are_read(made):
     for name, claimed in READS.items():
-        seen = {split for index in (TRANSPOSED, PSEUDO) for split, _ in made(name, index).reads}
+        indices = (TRANSPOSED, PSEUDO) if name == "toshi_k_marvelworld" else (TRANSPOSED,)  # it has two methods
+        seen = {split for index in indices for split, _ in made(name, index).reads}
         assert seen == claimed, name
 
 
@@ -366,7 +370,7 @@ def check_clean(net):
 
 def test_a_net_comes_out_changed_and_clean_from_train_mode_and_from_eval_mode(made, tiny):
     for name in READS:
-        for index, training in ((TRANSPOSED, True), (TRANSPOSED, False), (PSEUDO, False)):
+        for index, training in ((TRANSPOSED, True), (PSEUDO, False)):
             found = made(name, index, training)
             check_clean(found.net)
             state = found.net.state_dict()
