@@ -99,6 +99,17 @@ def work_here(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(stage, "run_jobs", in_this_process)
 
 
+@pytest.fixture
+def without_measures(monkeypatch):
+    """A score has no further measures, which take most of a tiny scoring's time."""
+    unmeasured(monkeypatch)
+
+
+def unmeasured(patch: pytest.MonkeyPatch) -> None:
+    """Do for a fixture of a wider scope what `without_measures` does for a test."""
+    patch.setattr("local_eval.grader.further_measures", lambda *_: [])
+
+
 def in_this_process(function, argument, indices, workers, *_, **__):
     """Stands in for `run_jobs`; a run still gets a process of its own."""
     assert isinstance(workers, int), "run_jobs takes a number"

@@ -15,7 +15,7 @@ from local_eval.oracles.original import finish_original
 from local_eval.report.result import checksum, read_score
 from local_eval.runs.checkpoints import save_checkpoint
 from local_eval.store.records import Evaluation, Record, record_path, save_record
-from tests.conftest import GOOD, TINY, in_this_process
+from tests.conftest import GOOD, TINY, in_this_process, unmeasured
 from tests.report.page.looking import Page
 
 pytestmark = pytest.mark.draws
@@ -37,12 +37,14 @@ def graded(tmp_path_factory):
             record = Record(Evaluation(logits, 0.8, 0.7), identity(k), FACTS)
             save_record(record_path(grader.folder / folder, k), record)
     end = ["--task", TINY, "--out", str(out / "out"), "--device", "cpu"]
-    assert main(["score", name, *end, "--runs", str(RUNS)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        unmeasured(patch)
+        assert main(["score", name, *end, "--runs", str(RUNS)]) == 0
     return out, name, end
 
 
 @pytest.fixture(autouse=True)
-def no_processes(without_a_pool, monkeypatch):
+def no_processes(without_a_pool, without_measures, monkeypatch):
     monkeypatch.setattr(grade_checkpoints, "run_jobs", in_this_process)
 
 
@@ -83,7 +85,6 @@ def test_a_failure_to_draw_is_told_in_one_line_and_the_score_stays_and_no_report
     graded, capsys, monkeypatch
 ):
     out, name, end = graded
-    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])  # they take most of the time
 
     def fails(*_):
         raise ZeroDivisionError("no\nroom")

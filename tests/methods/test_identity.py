@@ -12,7 +12,6 @@ from local_eval.methods.identity import Reads, file_digest
 from local_eval.methods.submission import Submission
 from local_eval.runs.one_run import finished_runs, one_run
 from tests.conftest import GOOD, TINY
-from tests.report.page.simulated import projecting
 
 METHOD = '''
 """Says what it does."""
@@ -183,13 +182,11 @@ def test_what_counts_as_read(original_out, body, tmp_path, lines, files, environ
     assert untold in " ".join(read["untold"]) and bool(untold) == bool(read["untold"])
 
 
-@pytest.mark.usefixtures("without_a_pool")
-def test_what_cannot_be_followed_stands_in_the_score(tiny_graded, body, monkeypatch):
-    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])  # they take most of the time
+@pytest.mark.usefixtures("without_a_pool", "without_measures")
+def test_what_cannot_be_followed_stands_in_the_score(tiny_graded, body):
     path = body("import os\ndict(os.environ)", "untold")
     command = ["grade", path, "--task", TINY, "--runs", "16", "--out", str(tiny_graded / "out"), "--device", "cpu"]
-    with projecting(False):
-        assert main(command) == 0
+    assert main(command) == 0
     (score,) = tiny_graded.glob("out/tiny-*/untold-*/score.json")
     assert "all environment variables" in json.loads(score.read_text())["untold"][0]
 
