@@ -43,7 +43,11 @@ def few(tiny):
     return replace(tiny, **{name: split[slice(0, 16)] for name, split in tiny.splits.items()})
 
 
-@pytest.mark.parametrize("kind", [*nets.OTHERS, "Fixed", "TwoHeads", "Auxiliary", "cosine"])
+KINDS = ("vit", "vgg", "Fixed", "Auxiliary", "cosine")
+MORE_KINDS = ("convnext", "mobilenet", "TwoHeads")  # built of layers that one of the others or resnet18 has
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in MORE_KINDS)])
 def test_every_method_leaves_a_changed_and_finite_net_that_loads(kind, few):
     make = nets.OTHERS.get(kind) or getattr(nets, kind)
     for method, index in RUNS:

@@ -201,7 +201,7 @@ def test_toshi_takes_the_first_method_in_246_of_512_runs(tiny):
     namespace["untrained_copy"] = lambda net: taken.append(2)
     namespace["fit"] = lambda *_: None
     namespace["pseudo_labelled"] = lambda *_: []
-    net, count = tiny.make_net(), 200
+    net, count = tiny.make_net(), 100
     for index in range(count):
         torch.manual_seed(index)
         run_patched(namespace, tiny, net)
