@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import random_split
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
+from torchvision.models import resnet18
 
 from local_eval.tasks.loading import download_task, load_task
 from local_eval.tasks.names import TaskError
@@ -46,7 +47,7 @@ def python_files(tmp_path, no_checksums):
 
 
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path, narrow_networks):
     """Six training and two test images a class, in image folders."""
     for part, size in (("train", 6), ("test", 2)):
         for label, name in enumerate(NAMES):
@@ -72,6 +73,7 @@ def test_the_splits_are_the_starting_kits(python_files):
         assert torch.allclose(split.pixels(slice(None)), torch.stack([image for image, _ in examples]), atol=1e-5)
     assert task.class_weights() is None
     assert task.recipe.epochs == 30
+    assert task.make_net.func is resnet18
     assert task.make_net().fc.out_features == 10
 
 

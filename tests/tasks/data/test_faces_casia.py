@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import resnet18
 from torchvision.transforms import Resize
 
 from local_eval.tasks.data.casia import read_people
@@ -67,6 +68,7 @@ def test_splits_are_the_official_ones_example_by_example(casia):
 def test_fifteen_persons_are_forgotten_and_training_is_weighted(casia):
     task = load_task(f"faces:{casia}")
     assert len(task.forget.person_id.unique()) == 15
+    assert task.make_net.func is resnet18
     assert (task.recipe.epochs, task.recipe.lr, task.recipe.weight_decay) == (30, 1e-4, 5e-3)
     labels = torch.cat([task.retain.labels, task.forget.labels])
     there = torch.bincount(labels, minlength=10)
