@@ -84,7 +84,12 @@ def no_report(request, monkeypatch):
 def no_further_measures(request, monkeypatch):
     """Gradings leave out the further measures, a second of each, unless a test is marked `draws` or `measured`."""
     if not {"draws", "measured"} & set(request.keywords):
-        monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])
+        unmeasured(monkeypatch)
+
+
+def unmeasured(patch: pytest.MonkeyPatch) -> None:
+    """Do for a fixture of a wider scope what `no_further_measures` does for tests."""
+    patch.setattr("local_eval.grader.further_measures", lambda *_: [])
 
 
 @pytest.fixture
@@ -99,17 +104,6 @@ def work_here(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(stage, "run_jobs", in_this_process)
 
 
-@pytest.fixture
-def without_measures(monkeypatch):
-    """A score has no further measures, which take most of a tiny scoring's time."""
-    unmeasured(monkeypatch)
-
-
-def unmeasured(patch: pytest.MonkeyPatch) -> None:
-    """Do for a fixture of a wider scope what `without_measures` does for a test."""
-    patch.setattr("local_eval.grader.further_measures", lambda *_: [])
-
-
 def in_this_process(function, argument, indices, workers, *_, **__):
     """Stands in for `run_jobs`; a run still gets a process of its own."""
     assert isinstance(workers, int), "run_jobs takes a number"
@@ -118,14 +112,13 @@ def in_this_process(function, argument, indices, workers, *_, **__):
 
 @pytest.fixture
 def score_alone(monkeypatch):
-    """A grading gives the score, but neither a projection nor further measures: most of a small one's time."""
+    """A grading gives the score without a projection, which takes seconds."""
     from local_eval.metric.score import ProjectionError
 
     def refused(*_, **__):
         raise ProjectionError("not asked for.")
 
     monkeypatch.setattr("local_eval.metric.score.projection_of", refused)
-    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

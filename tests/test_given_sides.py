@@ -69,7 +69,6 @@ def here(without_a_pool, monkeypatch):
     """No processes, and nothing is trained: it is all there, or not needed."""
     monkeypatch.setattr(grade_checkpoints, "run_jobs", in_this_process)
     monkeypatch.setattr("local_eval.cli.grading.check_submission", lambda *_: [])
-    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])  # they take most of the time
     monkeypatch.setattr(oracle_room, "one_job", lambda *_: pytest.fail("an oracle is trained"))
 
 

@@ -55,12 +55,6 @@ def on_disk(tmp_path_factory, tiny, made_up):
     return out
 
 
-@pytest.fixture(autouse=True)
-def no_measures(monkeypatch):
-    """They take most of the time of a score, and are the same whatever the originals."""
-    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])
-
-
 @pytest.fixture
 def graded(tmp_path, on_disk):
     """A grader with one original, one with three, and the submission; in a copy of the folder."""

@@ -22,7 +22,7 @@ from local_eval.store.sealed import load_state
 from local_eval.tasks.evaluate import initial_net
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import with_changes
-from tests.conftest import TINY, work_here
+from tests.conftest import TINY, unmeasured, work_here
 
 pytestmark = pytest.mark.usefixtures("without_a_pool")
 RUNS = 2
@@ -41,10 +41,9 @@ def mine(tmp_path, tiny):
 
 
 @pytest.fixture(autouse=True)
-def oracles_there(graded_once, tmp_path, monkeypatch):
-    """In out/ are the tiny task's oracles and nothing else; further measures take most of the time of a score."""
+def oracles_there(graded_once, tmp_path):
+    """In out/ are the tiny task's oracles and nothing else."""
     shutil.copytree(graded_once / "out", tmp_path / "out", ignore=shutil.ignore_patterns("mine-*", "original*"))
-    monkeypatch.setattr("local_eval.grader.further_measures", lambda *_: [])
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def graded_from_both(graded_once, tmp_path_factory, tiny):
     other = ["--original", str(write_original(tiny, 5, place / "mine5.pth"))]
     with pytest.MonkeyPatch.context() as patch, open(place / "said.txt", "w") as said:
         work_here(patch)
-        patch.setattr("local_eval.grader.further_measures", lambda *_: [])
+        unmeasured(patch)
         with contextlib.redirect_stdout(said):
             assert main(["grade", str(place / "mine.py"), *where(place), "--runs", "16", *other, "--no-report"]) == 0
     return place

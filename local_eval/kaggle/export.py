@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import json
 import re
 import sys
@@ -162,6 +163,7 @@ class Source:
                 "give a literal path that begins with '/kaggle/'",
             )
 
+    @functools.cached_property
     def pieces(self) -> list[Piece]:
         """The definitions of a module of common; raises SubmissionError for other statements, which cannot be split."""
         found, last = [], 0
@@ -284,7 +286,7 @@ class _Choice:
             if not file.is_file():
                 raise asker.refuse(line, f"imports {name} from common/{file.name}, which does not exist")
             source = self.sources.setdefault(file, Source.read(file))
-            if not any(name in piece.names for piece in source.pieces()):
+            if not any(name in piece.names for piece in source.pieces):
                 raise asker.refuse(
                     line, f"common/{file.name} does not define {name}; import it from where it is defined"
                 )
@@ -295,17 +297,17 @@ class _Choice:
         if name in chosen:
             return
         chosen.add(name)
-        used = sorted({u for piece in source.pieces() if name in piece.names for u in piece.uses})
+        used = sorted({u for piece in source.pieces if name in piece.names for u in piece.uses})
         self.add_imports_of(source, [u for u in used if u in source.helpers])
         if source.path not in self.order:
             self.order.append(source.path)
         for other in used:
-            if any(other in piece.names for piece in source.pieces()):
+            if any(other in piece.names for piece in source.pieces):
                 self._add(source, other)
 
     def pieces(self, file: Path) -> tuple[Piece, ...]:
         """The chosen definitions of a file, in its order."""
-        return tuple(piece for piece in self.sources[file].pieces() if piece.names & self.names[file])
+        return tuple(piece for piece in self.sources[file].pieces if piece.names & self.names[file])
 
 
 def _used_imports(source: Source, pieces: tuple[Piece, ...]) -> list[Import]:

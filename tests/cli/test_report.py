@@ -44,7 +44,7 @@ def graded(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_processes(without_a_pool, without_measures, monkeypatch):
+def no_processes(without_a_pool, monkeypatch):
     monkeypatch.setattr(grade_checkpoints, "run_jobs", in_this_process)
 
 

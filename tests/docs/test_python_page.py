@@ -16,7 +16,7 @@ SMALLER = {'task="digits"': f"task={TINY!r}", "models=512": "models=96", "size=(
 FUNCTIONS = {name for name in local_eval.OFFERED if name.islower()}
 
 
-@pytest.mark.usefixtures("without_a_pool", "without_measures")
+@pytest.mark.usefixtures("without_a_pool")
 def test_the_page_runs_as_one_session(graded_once, tmp_path, monkeypatch, capsys):
     """It finds its oracles made, and projects from and to fewer models."""
     shutil.copytree(graded_once / "out", tmp_path / "größe 1" / "my outputs", ignore=shutil.ignore_patterns("mine-*"))

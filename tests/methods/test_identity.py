@@ -182,7 +182,7 @@ def test_what_counts_as_read(original_out, body, tmp_path, lines, files, environ
     assert untold in " ".join(read["untold"]) and bool(untold) == bool(read["untold"])
 
 
-@pytest.mark.usefixtures("without_a_pool", "without_measures")
+@pytest.mark.usefixtures("without_a_pool")
 def test_what_cannot_be_followed_stands_in_the_score(tiny_graded, body):
     path = body("import os\ndict(os.environ)", "untold")
     command = ["grade", path, "--task", TINY, "--runs", "16", "--out", str(tiny_graded / "out"), "--device", "cpu"]

@@ -38,7 +38,7 @@ def test_ranks_and_official_scores_are_read_from_the_docstrings():
         assert rank_and_official_score(name) == ("-", "-")
 
 
-@pytest.mark.usefixtures("without_a_pool", "without_measures")
+@pytest.mark.usefixtures("without_a_pool")
 def test_one_command_grades_and_writes_the_table(on_disk, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- table tiny -->\nold\n<!-- end table tiny -->\nafter\n")

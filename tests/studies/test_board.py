@@ -16,7 +16,7 @@ from local_eval.grader import Grader
 from local_eval.metric.uncertainty.projection import Projection
 from local_eval.tasks.names import task_names
 from studies.board import COLUMNS, measured_value, save_rows
-from tests.conftest import GOOD, TINY, made_once, work_here
+from tests.conftest import GOOD, TINY, made_once, unmeasured, work_here
 from tests.metric.test_score import score
 from tests.studies.test_rows import GOOD_ROW
 
@@ -42,7 +42,7 @@ def grade_three(folder: Path) -> None:
     (folder / "mine.py").write_text(BROKEN)
     with pytest.MonkeyPatch.context() as patch, open(folder / "said.txt", "w") as said:
         work_here(patch)
-        patch.setattr("local_eval.grader.further_measures", lambda *_: [])
+        unmeasured(patch)
         with open(folder / "errors.txt", "w") as errors, redirect_stdout(said), redirect_stderr(errors):
             code, _ = run_board(folder, THREE)
     (folder / "code").write_text(str(code))
