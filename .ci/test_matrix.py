@@ -44,9 +44,9 @@ def interpreter(version: str) -> str | None:
     """The path of a Python of this version that runs here, or None."""
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
     for command in (f"python{version}", *map(str, pyenv), sys.executable):
-        told = _run([command, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2], sys.executable)"])
-        if told.returncode == 0 and told.stdout.split()[0] == version:
-            return told.stdout.split(maxsplit=1)[1].strip()
+        reported = _run([command, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2], sys.executable)"])
+        if reported.returncode == 0 and reported.stdout.split()[0] == version:
+            return reported.stdout.split(maxsplit=1)[1].strip()
     return None
 
 
@@ -133,9 +133,9 @@ def main() -> int:
         parser.error(f"{options.save} has no lines <!-- {MARK} --> and <!-- end {MARK} -->; add them first")
     rows, today = [], date.today().isoformat()
     if options.here:
-        told = run_core(sys.executable)
-        torch = re.search(r"\(torch (\d+\.\d+)", told)
-        rows.append((".".join(map(str, sys.version_info[:2])), torch[1] if torch else "none", f"{told}, {today}"))
+        reported = run_core(sys.executable)
+        torch = re.search(r"\(torch (\d+\.\d+)", reported)
+        rows.append((".".join(map(str, sys.version_info[:2])), torch[1] if torch else "none", f"{reported}, {today}"))
         print(*rows[-1], flush=True)
     for version in () if options.here else options.python:
         python = interpreter(version)

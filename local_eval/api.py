@@ -185,7 +185,9 @@ def _tell(title: str, remarks: list[str] | tuple[str, ...]) -> None:
 
 def _in_words(failures: dict[int, Failure], runs: int) -> str:
     index, failure = min(failures.items())
-    return f"{len(failures)} of {runs} runs failed, which allow_missing=True leaves out. Run {index}: {failure.told()}"
+    return (
+        f"{len(failures)} of {runs} runs failed, which allow_missing=True leaves out. Run {index}: {failure.reported()}"
+    )
 
 
 def _check_guarded() -> None:

@@ -31,7 +31,7 @@ import numpy as np
 from local_eval.grader import Grader, Named
 from local_eval.isolation.child import Failure
 from local_eval.isolation.pool import run_jobs
-from local_eval.metric.given import MetricError, as_numbers, told_by_means
+from local_eval.metric.given import MetricError, as_numbers, by_means
 from local_eval.metric.score import LEAST_RUNS, Score, ScoreError, compute_score, confidences
 from local_eval.metric.side_file import ENDINGS, KINDS, SideError, read_side
 from local_eval.report.prediction import as_json
@@ -182,8 +182,8 @@ class Given:
 
     def about(self) -> dict:
         """For score.json."""
-        told = {"from": self.path.name, "kind": self.kind, "models": len(self.records), "digest": self.digest}
-        return told | {"order_checked_by": self.ordered or None, "unverified": self.unverified()}
+        reported = {"from": self.path.name, "kind": self.kind, "models": len(self.records), "digest": self.digest}
+        return reported | {"order_checked_by": self.ordered or None, "unverified": self.unverified()}
 
 
 def looks_given(path: Path) -> bool:
@@ -278,8 +278,8 @@ class AgainstGiven(Grader):
 
     def with_further(self, score: Score, runs: dict[int, Record], oracles: list[Record]) -> Score:
         """With what could not be verified."""
-        told = (self.given.unverified(), *suspicions(self.given, self), *_together(self.given, runs, oracles, self))
-        return told_first(super().with_further(score, runs, oracles), told)
+        reported = (self.given.unverified(), *suspicions(self.given, self), *_together(self.given, runs, oracles, self))
+        return reported_first(super().with_further(score, runs, oracles), reported)
 
     def about(self) -> dict:
         """Also of the models that were given."""
@@ -290,9 +290,9 @@ class AgainstGiven(Grader):
         return "published scores were measured against the task's own oracles, not against models that were given"
 
 
-def told_first(score: Score, told: tuple[str, ...]) -> Score:
+def reported_first(score: Score, reported: tuple[str, ...]) -> Score:
     """The score with these sentences before its other warnings."""
-    return replace(score, warnings=tuple(dict.fromkeys((*told, *score.warnings))))
+    return replace(score, warnings=tuple(dict.fromkeys((*reported, *score.warnings))))
 
 
 def grade_given(grader: Grader, path: Path) -> tuple[Score, Path]:
@@ -313,7 +313,7 @@ def grade_given(grader: Grader, path: Path) -> tuple[Score, Path]:
     records, oracles = dict(enumerate(side.records)), grader.cached_oracles()
     score = compute_score(records, oracles, *grader.labels_and_persons, original=grader.original())
     score = grader.with_further(score, records, oracles)
-    score = told_first(
+    score = reported_first(
         score, (side.unverified(), *suspicions(side, grader), *_together(side, records, oracles, grader))
     )
     score = replace(score, warnings=score.warnings + grader.other_original())
@@ -371,7 +371,7 @@ def _together(given: Given, runs: dict[int, Record], oracles: list[Record], grad
     if given.kind == WEIGHTS or given.ordered == "image_id":
         return ()
     labels = grader.labels_and_persons[0]
-    found = told_by_means(*(confidences(side, labels) for side in (list(runs.values()), oracles[: len(runs)])))
+    found = by_means(*(confidences(side, labels) for side in (list(runs.values()), oracles[: len(runs)])))
     if found == "exchanged":
         raise ScoreError(f"{given.path}: the axes seem to be exchanged; numbers must be [models, examples]")
     text = "the two sides do not agree on which examples are hard: are those of the numbers in the forget set's order?"

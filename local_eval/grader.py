@@ -42,7 +42,7 @@ from local_eval.report.prediction import FitError, Prediction, as_json, predict,
 from local_eval.report.result import repeats_fields, save_score
 from local_eval.runs.checkpoints import zip_checkpoints
 from local_eval.runs.one_run import finish_runs, finished_runs
-from local_eval.runs.plan import RunPlan, Sandbox, room_needed
+from local_eval.runs.plan import RunPlan, Sandbox, disk_needed
 from local_eval.store.provenance import made_with
 from local_eval.store.records import Evaluation, Record, RecordError, record_path
 from local_eval.store.workspace import Workspace
@@ -271,7 +271,7 @@ class Grader:
         if originals:
             other = [f"{folder.name}-originals{originals}" for folder in folders]
             folders += [self.folder / name for name in other]
-        return room_needed(
+        return disk_needed(
             self.task, self.runs, self.workspace.oracles, folders, keep, len(several) or 1, originals or 0
         )
 
@@ -375,11 +375,11 @@ class Grader:
         retain, test = mean_accuracies(originals) if originals else (None, None)
         facts = {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "repeats": None}
         facts |= {"unlearned": None, "retrained": None}  # nothing was given; grade_given.py says otherwise
-        told = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
+        reported = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
         if len(originals) == 1:
-            told["hash"] = self.original_hash()
-            told["file"] = self.given_original
-        return facts | {"original": told, "originals": len(originals)}
+            reported["hash"] = self.original_hash()
+            reported["file"] = self.given_original
+        return facts | {"original": reported, "originals": len(originals)}
 
     def original_hash(self) -> str:
         """Short hash of the weights from which runs start; empty while nobody has trained them."""
@@ -459,7 +459,7 @@ class SeveralOriginals(Grader):
         place = self.workspace.originals, self._original_plan.identity
         return list(self.workspace.read(*place, self.originals, self._shape).values())
 
-    def room_of_originals(self) -> str:
+    def disk_of_originals(self) -> str:
         """What their weights take on disk, in words, and where."""
         state = self.task.make_net().state_dict().values()
         each = sum(value.numel() * value.element_size() for value in state) / 1e6

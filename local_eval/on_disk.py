@@ -28,7 +28,7 @@ from local_eval.runs.one_run import finished_runs
 from local_eval.store.errors import InputError
 from local_eval.store.records import Record, RecordError, record_path
 from local_eval.store.sealed import DamagedFile, unseal
-from local_eval.tasks.names import split_changes, told_changes
+from local_eval.tasks.names import reported_changes, split_changes
 
 OTHER_SEED = "its runs have another seed: "
 NEW = "interval_level"  # a field that score.json has since intervals cover another draw
@@ -56,10 +56,10 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
         raise ScoreError(
             f"{len(oracles)} oracles are in {grader.workspace.oracles}, the board at N = {grader.runs} needs as many: "
             f"python -m local_eval oracles --task {split_changes(grader.task_spec)[0]}"
-            f"{told_changes(grader.task_spec)} --runs {grader.runs}"
+            f"{reported_changes(grader.task_spec)} --runs {grader.runs}"
         )
     found = list(_of_one_device(_newest(list(_look(grader)))))
-    rows, left_out = [], _told_once([LeftOut(one.name, one.reason) for one in found if one.reason])
+    rows, left_out = [], _reported_once([LeftOut(one.name, one.reason) for one in found if one.reason])
     labels, _ = grader.labels_and_persons
     for one in found:
         if not one.reason:
@@ -73,7 +73,7 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     return rows, left_out, confidences(oracles[: grader.runs], labels)
 
 
-def _told_once(left_out: list[LeftOut]) -> list[LeftOut]:
+def _reported_once(left_out: list[LeftOut]) -> list[LeftOut]:
     """A method that was graded with several other seeds is told in one line."""
     seeds: dict[str, list[str]] = {}
     for one in left_out:
@@ -93,10 +93,10 @@ def oracles_there(grader: Grader) -> list[Record]:
 
 
 def _nothing(grader: Grader, left_out: list[LeftOut]) -> str:
-    told = "".join(f"\n  {one.name}: {one.reason}" for one in left_out)
+    reported = "".join(f"\n  {one.name}: {one.reason}" for one in left_out)
     return (
         f"nothing in {grader.folder} has been graded at N = {grader.runs} with seed {grader.seed}; "
-        f"grade something first, or give another --runs or --seed{told}"
+        f"grade something first, or give another --runs or --seed{reported}"
     )
 
 

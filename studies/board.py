@@ -286,7 +286,7 @@ def board(options: argparse.Namespace) -> int:
         save_fit(fit, options.fit)
         print(f"fit of {fit.variants} variants, median factor {fit.median_factor:.2f}, written to {options.fit}")
     if options.draw:
-        draw_chart(graded, fit, grader.task.name, options.draw)
+        plot_chart(graded, fit, grader.task.name, options.draw)
         print(f"drawn to {options.draw}")
     return 1 if failed else 0
 
@@ -503,7 +503,7 @@ def check_ending(path: Path) -> None:
         raise BoardError(f"{path}: a figure can be {', '.join(ENDINGS)}")
 
 
-def draw_chart(graded: Sequence[Graded], fit: Fit | None, task: str, path: Path) -> None:
+def plot_chart(graded: Sequence[Graded], fit: Fit | None, task: str, path: Path) -> None:
     """Write a figure; its format is the path's ending (svg, png, pdf). Raises OutputError."""
     import matplotlib.pyplot  # takes a second, and only this needs it
 

@@ -85,7 +85,7 @@ class Nothing:
         """The same."""
         return self
 
-    def told(self, result: Any, index: int, folders: list[Path]) -> tuple[Any, dict]:
+    def reported(self, result: Any, index: int, folders: list[Path]) -> tuple[Any, dict]:
         """As it is."""
         return result, {}
 

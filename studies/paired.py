@@ -33,7 +33,7 @@ def compared(first: Case, second: Case, models: int, examples: int, k: int) -> C
     return comparison_of(one, other, oracles, persons, ahead=False)
 
 
-def told(first: Case, second: Case, models: int, examples: int, times: int) -> tuple[float, float]:
+def reported(first: Case, second: Case, models: int, examples: int, times: int) -> tuple[float, float]:
     """Shares of comparisons in which the first is said to be better, and worse."""
     verdicts = [compared(first, second, models, examples, k).verdict for k in range(times)]
     return verdicts.count("better") / times, verdicts.count("worse") / times
@@ -45,11 +45,11 @@ def main(models: int = 64, examples: int = 60, times: int = 30) -> None:
     print("| two draws of one method | told apart |\n|---|---|")
     shares = []
     for name, case in CASES.items():
-        shares.append(sum(told(case, case, models, examples, times)))
+        shares.append(sum(reported(case, case, models, examples, times)))
         print(f"| {name} | {shares[-1]:.2f} |", flush=True)
     print(f"| **all** | {np.mean(shares):.3f} |\n\n| better, worse | told apart rightly | wrongly |\n|---|---|---|")
     for name, pair in DIFFERENT.items():
-        right, wrong = told(*map(Case, pair), models, examples, times)
+        right, wrong = reported(*map(Case, pair), models, examples, times)
         print(f"| {name} | {right:.2f} | {wrong:.2f} |", flush=True)
 
 

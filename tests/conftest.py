@@ -77,7 +77,7 @@ def cache(tmp_path, monkeypatch):
 def no_report(request, monkeypatch):
     """`grade` draws no page, which takes two seconds, unless a test is marked `draws`."""
     if "draws" not in request.keywords:
-        monkeypatch.setattr("local_eval.cli.grading.draw_after_grading", lambda *_: None)
+        monkeypatch.setattr("local_eval.cli.grading.report_after_grading", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -84,8 +84,8 @@ def test_a_function_a_path_and_a_name_are_graded_by_their_files(stages, tmp_path
 
 def test_what_is_no_submission_is_told_before_anything_is_made(tmp_path):
     number = "3 is no submission; give a name, a path or a function"
-    for given, told in ((3, number), (None, "None is no"), ("nobody", "no submission")):
-        with pytest.raises(local_eval.InputError, match=told):
+    for given, reported in ((3, number), (None, "None is no"), ("nobody", "no submission")):
+        with pytest.raises(local_eval.InputError, match=reported):
             local_eval.grade(given, task=TINY, out=tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
@@ -113,8 +113,8 @@ def test_a_script_that_would_start_itself_again_is_refused_by_line(lines, refuse
     main.__file__, main.grade = str(script), local_eval.grade
     monkeypatch.setitem(sys.modules, "__main__", main)
     line = len(lines.splitlines())
-    told = f'my script.py, line {line}: calls local_eval.grade at the top level.*under `if __name__ == "__main__":`'
-    with pytest.raises(local_eval.InputError, match=told if refused else "no submission 'nobody'"):
+    reported = f'my script.py, line {line}: calls local_eval.grade at the top level.*under `if __name__ == "__main__":`'
+    with pytest.raises(local_eval.InputError, match=reported if refused else "no submission 'nobody'"):
         exec(compile(lines, str(script), "exec"), vars(main))
 
 

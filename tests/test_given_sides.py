@@ -108,12 +108,12 @@ def test_any_mix_is_graded_and_says_what_could_not_be_verified(name, made, capsy
     assert ("-against-" in score["made_from"]["out"]) == ("--retrained" in arguments)
     assert {path.name: path.read_bytes() for path in oracles.iterdir()} == before
     assert (score["score"] is not None) == known and 0 < score["forgetting_quality"] <= 1
-    told = [note for note in score["notes"] if "could not be verified" in note]
+    reported = [note for note in score["notes"] if "could not be verified" in note]
     sides = [side for side in ("unlearned", "retrained") if score.get(side)]
-    assert [score[side]["unverified"] for side in sides] == told and given in " ".join(told)
-    assert all(f"note: {note}" in said for note in told)
+    assert [score[side]["unverified"] for side in sides] == reported and given in " ".join(reported)
+    assert all(f"note: {note}" in said for note in reported)
     if "--retrained" in arguments:
-        assert "never saw the forget set, follow the task's recipe" in told[-1]
+        assert "never saw the forget set, follow the task's recipe" in reported[-1]
         assert score["made_from"]["retrained"] == score["retrained"]["digest"] in score["made_from"]["out"]
         assert score["oracles"]["retain_accuracy"] == pytest.approx(0.9) or "oracle nets" in arguments
     if not known:
@@ -213,9 +213,9 @@ REFUSED = [
 def test_sides_that_cannot_be_meant_are_refused_before_anything_is_made(made, capsys):
     np.savez(made / "few.npz", logits=np.load(made / "ours.npz")["logits"][:15])
     np.savez(made / "other.npz", logits=np.load(made / "ours.npz")["logits"][:, :15])
-    for arguments, told in REFUSED:
+    for arguments, reported in REFUSED:
         graded(made, "grade", *arguments, code=2)
-        assert "error: " in (said := capsys.readouterr().err) and told in said, arguments
+        assert "error: " in (said := capsys.readouterr().err) and reported in said, arguments
 
 
 def side(tiny, logits, role="unlearned", kind="logits", retain=0.9, test=0.8):
@@ -231,17 +231,23 @@ def test_copies_an_odd_order_and_models_that_saw_the_forget_set_are_told(tiny):
     sure = (9 * right + np.random.default_rng(0).normal(size=good.shape)).astype(np.float32)
     turned = sure[:, np.random.default_rng(3).permutation(len(right))]
 
-    def told(*given, **more):
+    def reported(*given, **more):
         return " ".join(given_sides.suspicions(side(tiny, *given, **more), grader))
 
-    assert told(good) == told(made_up(tiny, 1, -9.0)) == told(sure, "retrained", retain=1.0, test=0.95) == ""
-    assert told(np.concatenate([good[:-2], good[:2]])) == "2 of the 16 unlearned models are copies of others among them"
-    assert "are the examples in its order?" in told(turned, "retrained")
-    assert told(turned, kind="weights") == ""
-    assert "are right on 100% of the forget set, 90% of the retain and 80% of the test set: did they see it?" in told(
-        sure, "retrained"
+    assert (
+        reported(good) == reported(made_up(tiny, 1, -9.0)) == reported(sure, "retrained", retain=1.0, test=0.95) == ""
     )
-    assert told(sure) == "", "of unlearned models that is another matter"
+    assert (
+        reported(np.concatenate([good[:-2], good[:2]]))
+        == "2 of the 16 unlearned models are copies of others among them"
+    )
+    assert "are the examples in its order?" in reported(turned, "retrained")
+    assert reported(turned, kind="weights") == ""
+    assert (
+        "are right on 100% of the forget set, 90% of the retain and 80% of the test set: did they see it?"
+        in reported(sure, "retrained")
+    )
+    assert reported(sure) == "", "of unlearned models that is another matter"
 
 
 def test_sides_whose_examples_do_not_go_together_are_told_and_exchanged_axes_refused(tiny):
@@ -265,9 +271,9 @@ def test_sides_whose_examples_do_not_go_together_are_told_and_exchanged_axes_ref
 
 @pytest.mark.draws
 def test_the_page_the_rows_and_the_board_keep_them_apart(made, tmp_path, capsys, monkeypatch):
-    from local_eval.cli.grading import draw_after_grading
+    from local_eval.cli.grading import report_after_grading
 
-    monkeypatch.setattr("local_eval.cli.grading.draw_after_grading", draw_after_grading)
+    monkeypatch.setattr("local_eval.cli.grading.report_after_grading", report_after_grading)
     scored = shutil.ignore_patterns("given-*", "*-against-*", "checkpoints-*", "retrained-*", "again")
     made = shutil.copytree(made, tmp_path / "made", ignore=scored)
     graded(made, "grade", "ours.npz", "--retrained", "theirs.npz")

@@ -137,13 +137,13 @@ def test_weights_are_added_to_originals_that_lack_them_and_are_repaired(tmp_path
     without = several._original_plan.__class__(TINY, several.fingerprint, "cpu", 4, forget_too=True)
     oracles.finish_oracles(without, folder, 2, several._shape, 1)  # as `headroom` leaves them
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.npz")}
-    assert "0 are there" in several.room_of_originals()
+    assert "0 are there" in several.disk_of_originals()
     several.finish_originals()
     assert {p.name: p.stat().st_mtime_ns for p in folder.glob("*.npz")} == before
     assert sorted(p.name for p in (folder / "weights").glob("*.npz")) == ["0000.npz", "0001.npz"]
     whole = record_path(folder / "weights", 1).read_bytes()
     record_path(folder / "weights", 1).write_bytes(whole[:-9])
-    assert "1 are there" in several.room_of_originals()
+    assert "1 are there" in several.disk_of_originals()
     several.finish_originals()
     assert record_path(folder / "weights", 1).read_bytes() == whole, "trained again to the bit"
 

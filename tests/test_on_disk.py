@@ -89,9 +89,9 @@ def test_a_score_on_disk_and_one_made_anew_say_the_same(found, out):
     ],
 )
 def test_what_is_left_out_is_told_with_the_reason(found, name, reason):
-    told = {one.name: one.reason for one in found[1]}
-    assert reason in told[name]
-    assert len(told) == 5
+    reported = {one.name: one.reason for one in found[1]}
+    assert reason in reported[name]
+    assert len(reported) == 5
 
 
 def test_another_n_or_seed_has_another_board_or_none(out):

@@ -78,7 +78,7 @@ def tell_failures(failures: dict[int, Failure], runs: int) -> int:
         by_reason.setdefault(failure.reason, []).append(index)
     for indices in by_reason.values():
         runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
-        print(f"{runs_named} failed: {failures[indices[0]].told()}", file=sys.stderr)  # what the first one printed
+        print(f"{runs_named} failed: {failures[indices[0]].reported()}", file=sys.stderr)  # what the first one printed
     if failures:
         print(
             f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
@@ -117,7 +117,7 @@ def with_originals(grader: Grader, options: argparse.Namespace) -> list[Grader]:
 def make_runs(grader: Grader, submission: Submission, options: argparse.Namespace) -> bool:
     """Make what is missing of all seeds' runs, and say what failed; may they be scored?"""
     if isinstance(grader, SeveralOriginals):
-        print(f"originals: {grader.room_of_originals()}", flush=True)
+        print(f"originals: {grader.disk_of_originals()}", flush=True)
     keep = options.keep_checkpoints and not isinstance(grader, SeveralOriginals)
     for one in with_seeds(grader, options.seeds):
         failed = tell_failures(one.finish_runs(submission, keep=keep)[1], one.runs)
@@ -178,13 +178,13 @@ def grade_several(
             if work is grade_one:
                 print(f"\n{number} of {len(names)}: {name}", flush=True)
             try:
-                told = work(name)
+                reported = work(name)
             except (InputError, WorkError) as error:
                 print(f"error: {error}", file=sys.stderr)
                 failed[name] = str(error)
                 continue
             if work is grade_one:
-                codes[name], score = told
+                codes[name], score = reported
                 scores |= {name: score} if score else {}
                 failed |= {} if score else {name: RUNS_FAILED}
     print("\n" + table_of_several(names, scores, failed))
@@ -199,7 +199,7 @@ NEEDED = ("oracles", "projected", "not_projected", "missing_runs", "notes", "see
 CHECKED = 3  # examples whose epsilons are computed again: do the records still belong to the score?
 
 
-def draw_report(grader: Grader, submission: Submission | Path, images: bool = True) -> Path:
+def make_report(grader: Grader, submission: Submission | Path, images: bool = True) -> Path:
     """Write report.html beside score.json; returns its path.
 
     Args:
@@ -325,10 +325,10 @@ def _command(named: str, score: Result) -> str:
 # What `grade` does when the score is written: draw the page about it, and never fail by that.
 
 
-def draw_after_grading(grader: Grader, submission: Submission | Path) -> None:
+def report_after_grading(grader: Grader, submission: Submission | Path) -> None:
     """Draw the page; whatever goes wrong is said in one line, since the score is safe by now."""
     try:
-        print(f"report: {draw_report(grader, submission)}")
+        print(f"report: {make_report(grader, submission)}")
     except Exception as error:
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
@@ -425,7 +425,7 @@ def _grade_checked(grader: Grader, options: argparse.Namespace, name: str) -> tu
         return 1, None
     code, found = score_all(graders, submission, options)
     if not options.no_report:
-        draw_after_grading(grader, submission)
+        report_after_grading(grader, submission)
     return code, found
 
 
@@ -433,7 +433,7 @@ def _grade_checkpoints(grader: Grader, options: argparse.Namespace, path: Path) 
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
     if not options.no_report:
-        draw_after_grading(grader, path)
+        report_after_grading(grader, path)
     return code, found[0]
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from local_eval.cli.grading import device_of, draw_report, engine_of, tell_failures
+from local_eval.cli.grading import device_of, engine_of, make_report, tell_failures
 from local_eval.grade_given import AgainstGiven
 from local_eval.grader import Grader
 from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
@@ -138,7 +138,7 @@ def leaderboard(options: argparse.Namespace) -> int:
     """Print the board of what is on disk, and write it to files."""
     check_runs(options.runs)
     grader = Grader(options.task, options.out, options.runs, options.seed, device_of(options))
-    board = board_of(grader)
+    board = leaderboard_of(grader)
     print(as_text(board))
     for form, path in options.write:
         write = {".csv": as_csv, ".json": as_json, ".html": _as_html}[form]
@@ -147,7 +147,7 @@ def leaderboard(options: argparse.Namespace) -> int:
     return 0
 
 
-def board_of(grader: Grader) -> Leaderboard:
+def leaderboard_of(grader: Grader) -> Leaderboard:
     """The board of a grader's task, N and seed; raises ScoreError if there is nothing on it."""
     found, left_out, oracles = entries(grader)
     return make_leaderboard(found, left_out, oracles, grader.labels_and_persons[1], facts_of(grader, found), _tell)
@@ -193,7 +193,7 @@ def report(options: argparse.Namespace) -> int:
         grader = AgainstGiven.like(grader, options.retrained, look=False)
     name = options.submission
     submission = Path(name) if looks_like_checkpoints(name) else Submission.find(options.found[name])
-    print(f"report: {draw_report(grader, submission, not options.no_images)}")
+    print(f"report: {make_report(grader, submission, not options.no_images)}")
     return 0
 
 

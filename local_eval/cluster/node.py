@@ -51,7 +51,7 @@ class Travels(Protocol):
             left: an empty folder for files that jobs leave.
         """
 
-    def told(self, result: Any, index: int, folders: list[Path]) -> tuple[Any, dict[str, bytes]]:
+    def reported(self, result: Any, index: int, folders: list[Path]) -> tuple[Any, dict[str, bytes]]:
         """On a node, of the moved argument: a result with the driver's paths in it, and files that go with it."""
 
     def take(self, files: dict[str, bytes], index: int) -> None:
@@ -194,7 +194,7 @@ def in_keeper(what: tuple[list[Path], bytes], index: int) -> bytes:
     function, argument = pickle.loads(job)  # the driver's, whose code this process runs anyhow
     with tempfile.TemporaryDirectory(prefix="unlearning-kit-") as left:  # gone whatever the job raises
         argument = argument.moved(folders, Path(left))
-        return packed(*argument.told(function(argument, index), index, folders))
+        return packed(*argument.reported(function(argument, index), index, folders))
 
 
 def make_trial(
@@ -220,7 +220,7 @@ def make_trial(
                 index, result = next(trials)
             except StopIteration as end:
                 return end.value[0], made
-            made.append((index, packed(*argument.told(result, index, folders))))
+            made.append((index, packed(*argument.reported(result, index, folders))))
 
 
 class Keeper:

@@ -56,7 +56,7 @@ class Failure:
     traceback: str = ""
     printed: str = ""  # the beginning of what it said
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """The reason, and the first lines of what it printed."""
         printed = ["it printed: " + first_lines(self.printed)] if self.printed.strip() else []
         return "\n    ".join([printable(self.reason), *printed])

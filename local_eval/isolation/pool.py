@@ -45,7 +45,7 @@ class Progress:
 
     def __init__(self, total: int, title: str, unit: str = "model", clock: Callable[[], float] = time.monotonic):
         self.total, self.title, self.done, self._clock = total, title, 0, clock
-        self._start = self._told = clock()
+        self._start = self._reported = clock()
         on_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total, desc=title, unit=unit, disable=not on_terminal, dynamic_ncols=True, smoothing=0.05
@@ -70,8 +70,8 @@ class Progress:
 
     def _tell(self) -> None:
         now = self._clock()
-        if self._bar.disable and now - self._told >= EVERY and self.done < self.total:
-            self._told = now
+        if self._bar.disable and now - self._reported >= EVERY and self.done < self.total:
+            self._reported = now
             print(f"{self.title}: {self.done} of {self.total} done, {self._left(now)}", file=sys.stderr, flush=True)
 
     def _left(self, now: float) -> str:

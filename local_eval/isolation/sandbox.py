@@ -342,11 +342,11 @@ def check_level(level: str) -> None:
     """Raise SandboxError, with what is missing, unless this machine has all layers of a level."""
     missing = {layer: why for layer, why in probe().items() if why and layer in LEVELS[level]}
     if missing:
-        told = "; ".join(f"{layer} ({why})" for layer, why in missing.items())
+        reported = "; ".join(f"{layer} ({why})" for layer, why in missing.items())
         lower = [name for name, layers in LEVELS.items() if not set(layers) & set(missing)]
         advice = f"or ask for less by its name: --sandbox {lower[0]}" if lower else "or run it on another machine"
         raise SandboxError(
-            f"--sandbox {level} cannot be had here, it lacks {told}; nothing was run. See python -m local_eval "
+            f"--sandbox {level} cannot be had here, it lacks {reported}; nothing was run. See python -m local_eval "
             f"sandbox, {advice}"
         )
 
@@ -362,7 +362,7 @@ def _tried(attempt: Callable[[str, str], None], mine: str, other: str) -> str:
     """What goes wrong in a forked process; empty if nothing does."""
     if sys.platform != "linux":
         return "it needs Linux"
-    told, tell = os.pipe()
+    reported, tell = os.pipe()
     child = os.fork()
     if child == 0:
         try:
@@ -373,7 +373,7 @@ def _tried(attempt: Callable[[str, str], None], mine: str, other: str) -> str:
         finally:
             os._exit(0)
     os.close(tell)
-    with os.fdopen(told, "rb") as answer:
+    with os.fdopen(reported, "rb") as answer:
         content = answer.read()
     os.waitpid(child, 0)
     try:
@@ -413,12 +413,12 @@ def _try_processes(_: str, other: str) -> None:
     _must_fail(lambda: os.chmod(other, 0o777), "rights of files can be changed all the same")
 
 
-def _must_fail(action: Callable[[], object], told: str) -> None:
+def _must_fail(action: Callable[[], object], reported: str) -> None:
     try:
         action()
     except PermissionError:
         return
-    raise OSError(told)
+    raise OSError(reported)
 
 
 _TRY = {"files": _try_files, "network": _try_network, "processes": _try_processes, "limits": _try_limits}

@@ -93,7 +93,7 @@ def until_settled(
             return max(workers // 2, 1), waiting
         gained = share.rate >= GAIN * best[0]
         best = (share.rate, workers) if gained else best
-        more = room_for(2 * workers, most, workers, share.before, share.least)
+        more = more_that_fit(2 * workers, most, workers, share.before, share.least)
         if not gained or more == workers:
             break
         workers = more
@@ -160,7 +160,7 @@ def ran_out_of_memory(result: Any) -> bool:
     return isinstance(result, Failure) and memory_was_full(result.reason)
 
 
-def room_for(wanted: int, most: int, workers: int, before: int, least: int) -> int:
+def more_that_fit(wanted: int, most: int, workers: int, before: int, least: int) -> int:
     """How many processes to try next: `wanted`, unless cores or memory allow fewer; never fewer than `workers`."""
     each = max((before - least) / workers, 1.0)
     return max(min(wanted, most, int(USABLE * before / each)), workers)

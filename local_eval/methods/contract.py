@@ -60,7 +60,7 @@ import torch
 from torch import Tensor, nn
 
 from local_eval.methods.handover import ended, stop_tracing
-from local_eval.methods.misread import Uncompiled, misread, told_at_once
+from local_eval.methods.misread import Uncompiled, misread, reported_at_once
 from local_eval.methods.other_projects import lines_for, lines_of_pairs
 from local_eval.methods.signature import SIGNATURE, SignatureError, check_signature, functions_named
 from local_eval.methods.source import SubmissionError
@@ -173,7 +173,7 @@ def _show_in_tracebacks(name: str, text: str) -> None:
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
 
 
-def told(submission: Submission, error: BaseException, importing: bool) -> SubmissionError | None:
+def reported(submission: Submission, error: BaseException, importing: bool) -> SubmissionError | None:
     """One sentence for an error that came out of the submission's code; None if its traceback tells more."""
     where, line = _last_line(submission, error, first=importing)
     if isinstance(error, ImportError) and "relative import" in str(error):
@@ -458,7 +458,7 @@ def _execute(submission: Submission, module: object) -> None:
     except (SubmissionError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise told(submission, error, importing=True) from error
+        raise reported(submission, error, importing=True) from error
 
 
 def load_telling(submission: Submission) -> Callable:
@@ -475,11 +475,11 @@ def load_telling(submission: Submission) -> Callable:
     @functools.wraps(function)
     def unlearning(*arguments: object) -> object:
         try:
-            with uncompiled, told_at_once(module_name(submission.path)):
+            with uncompiled, reported_at_once(module_name(submission.path)):
                 # A tracer that it has left would be called while these end, and break that.
                 return ended(functools.partial(function, *arguments), stop_tracing)
         except (ModuleNotFoundError, NameError) as error:
-            raise told(submission, error, importing=False) or error from error
+            raise reported(submission, error, importing=False) or error from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] == "common":
                 raise SubmissionError(f"{submission.path}: {error}") from error
@@ -487,7 +487,7 @@ def load_telling(submission: Submission) -> Callable:
                 raise SubmissionError(text + _adapted(submission, error)) from error
             raise
         finally:
-            unlearning.told = uncompiled.told
+            unlearning.reported = uncompiled.reported
 
     return unlearning
 

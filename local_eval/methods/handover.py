@@ -100,10 +100,10 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.detach().nan_to_num(), other.nan_to_num())
 
 
-def pack(state: dict[str, Tensor], like: dict[str, Tensor], told: dict) -> bytes:
+def pack(state: dict[str, Tensor], like: dict[str, Tensor], reported: dict) -> bytes:
     """`state`, which has the names and shapes of `like`, and after it what is told, as bytes."""
     weights = b"".join(_bytes_of(state[name].detach().to("cpu", value.dtype)) for name, value in like.items())
-    head = json.dumps(told).encode()[:LARGEST]
+    head = json.dumps(reported).encode()[:LARGEST]
     return LENGTH.pack(len(head)) + head + weights
 
 
@@ -120,10 +120,10 @@ def unpack(content: bytes, like: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     expected = sum(value.numel() * value.element_size() for value in like.values())
     try:
         start = LENGTH.size + LENGTH.unpack_from(content)[0]
-        told = json.loads(content[LENGTH.size : start])
+        reported = json.loads(content[LENGTH.size : start])
     except (struct.error, ValueError, RecursionError):
         raise SubmissionError("its process handed over something unreadable") from None
-    if len(content) - start != expected or not isinstance(told, dict):
+    if len(content) - start != expected or not isinstance(reported, dict):
         raise SubmissionError(f"its process handed over {len(content) - start} bytes of weights, not {expected}")
     state, place = {}, start
     for name, value in like.items():
@@ -133,4 +133,4 @@ def unpack(content: bytes, like: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
         place += size
         if value.is_floating_point() and not state[name].isfinite().all():
             raise SubmissionError(f"the net holds NaN or infinite values in {name}: lower the learning rate?")
-    return state, told
+    return state, reported

@@ -111,10 +111,14 @@ class Trace:
         if (count := len(files) + len(looked) + len(listed)) > MOST:
             files, looked, listed = [], [], []
             untold = [f"it reads {count} files, more than are followed", *sorted(untold)]
-        told = {"files": files, "environment": sorted(self.environment)[:MOST], "untold": sorted(untold)[:MOST_UNTOLD]}
+        reported = {
+            "files": files,
+            "environment": sorted(self.environment)[:MOST],
+            "untold": sorted(untold)[:MOST_UNTOLD],
+        }
         more = {"looked": looked, "listed": listed, "elsewhere": sorted(self._elsewhere)[:MOST]}
         more |= {"kept": sorted(kept)[:MOST_UNTOLD]}
-        return told | {key: names for key, names in more.items() if names}
+        return reported | {key: names for key, names in more.items() if names}
 
     def remove_made(self) -> None:
         """Remove the files that were not there when they were looked for and that this process has made since."""
@@ -498,8 +502,8 @@ class Reads:
 
     def as_json(self) -> dict:
         """For a record; as in earlier versions where it neither looked for files nor listed folders."""
-        told = {"files": self.files, "environment": self.environment, "untold": list(self.untold)}
-        return told | {key: found for key in ("looked", "listed") if (found := getattr(self, key))}
+        reported = {"files": self.files, "environment": self.environment, "untold": list(self.untold)}
+        return reported | {key: found for key in ("looked", "listed") if (found := getattr(self, key))}
 
     @classmethod
     def from_json(cls, content: dict) -> Reads:

@@ -44,7 +44,7 @@ TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "UNICODE", "GLOBAL"}
 
 
 @contextlib.contextmanager
-def told_at_once(module: str) -> Iterator[None]:
+def reported_at_once(module: str) -> Iterator[None]:
     """Within it, sending something of this module to a process that is not forked raises SubmissionError."""
     _forget_helpers()
     dump = reduction.dump
@@ -134,7 +134,7 @@ class Uncompiled:
     """Within it, as often as it is entered, torch.compile compiles nothing; `told` says so if it was called."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def __enter__(self) -> Uncompiled:
         self._compiles, torch.compile = torch.compile, self._pass_over
@@ -145,7 +145,7 @@ class Uncompiled:
 
     def _pass_over(self, model: Callable | None = None, **options: object) -> Callable:
         """In place of torch.compile, called or as a decorator; nn.Module.compile comes here too."""
-        self.told = [REMARK]
+        self.reported = [REMARK]
         if model is None:
             return lambda model: self._pass_over(model, **options)
         return Plain(model) if isinstance(model, nn.Module) else model

@@ -82,28 +82,28 @@ def plain_cell(number: int, text: str) -> Cell:
     first = next((k for k, line in enumerate(lines) if line.strip()), 0)
     if lines[first].startswith("%%"):
         name = re.split(r"\s", lines[first][2:], maxsplit=1)[0]
-        told = lines[first].strip()
+        reported = lines[first].strip()
         if name not in RUN_ANYWAY:
-            return Cell(number, "\n" * (len(lines) - 1), (f"`{told}` with its whole cell",))
+            return Cell(number, "\n" * (len(lines) - 1), (f"`{reported}` with its whole cell",))
         lines[first] = ""
         rest = plain_cell(number, "\n".join(lines))
-        return Cell(number, rest.text, (f"`{told}`", *rest.left_out), rest.unmade)
+        return Cell(number, rest.text, (f"`{reported}`", *rest.left_out), rest.unmade)
     return _without_magics(number, lines)
 
 
 def _without_magics(number: int, lines: list[str]) -> Cell:
     if _is_python("\n".join(lines)):
         return Cell(number, "\n".join(lines))
-    kept, told, unmade, going_on, ended = [], [], set(), False, Ends(number)
+    kept, reported, unmade, going_on, ended = [], [], set(), False, Ends(number)
     for line in lines:
         if going_on or (_is_jupyters(line) and ended.before(kept)):
-            told += [] if going_on else [f"`{line.strip()}`"]
+            reported += [] if going_on else [f"`{line.strip()}`"]
             unmade |= set() if going_on else set(re.findall(r"\w+", _assigned(line)))
             going_on = line.rstrip().endswith("\\")
             kept.append(_nothing(line))
         else:
             kept.append(line)
-    return Cell(number, "\n".join(kept), tuple(told), frozenset(unmade))
+    return Cell(number, "\n".join(kept), tuple(reported), frozenset(unmade))
 
 
 def _nothing(line: str) -> str:
@@ -219,7 +219,7 @@ def _extracted(path: Path) -> Extracted:
     kept, needed = _taken(statements)
     _check_made(path, whole, cells, statements, kept, needed)
     left = [s for s in statements if s not in kept]
-    return Extracted(_without(text, left, kept), whole.starts, tuple(_told(whole, cells, left)))
+    return Extracted(_without(text, left, kept), whole.starts, tuple(_reported(whole, cells, left)))
 
 
 def _written_elsewhere(cells: list[Cell]) -> str:
@@ -275,7 +275,7 @@ def _check_made(
             raise SubmissionError(f"{path}, code cell {cell.number}: {text}; {MOVE}")
 
 
-def _told(whole: Extracted, cells: list[Cell], left: list[Statement]) -> list[str]:
+def _reported(whole: Extracted, cells: list[Cell], left: list[Statement]) -> list[str]:
     """What was left out, in words."""
     found = [f"code cell {cell.number}: left out {', '.join(cell.left_out[:MOST])}" for cell in cells if cell.left_out]
     lines = whole.text.split("\n")
@@ -286,8 +286,8 @@ def _told(whole: Extracted, cells: list[Cell], left: list[Statement]) -> list[st
         shown = [s.shown(lines) for s in statements[:3]]
         more = f" and {len(statements) - 3} more" if len(statements) > 3 else ""
         calls = " (it calls unlearning: what it does before and after is not run)"
-        told = f"code cell {number}: not run, unlearning does not need it: {', '.join(shown)}{more}"
-        found.append(told + (calls if any("unlearning" in s.needs for s in statements) else ""))
+        reported = f"code cell {number}: not run, unlearning does not need it: {', '.join(shown)}{more}"
+        found.append(reported + (calls if any("unlearning" in s.needs for s in statements) else ""))
     return found
 
 

@@ -178,13 +178,13 @@ class _Body:
         for part in ast.walk(node):
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
                 assigned[part.id] = assigned.get(part.id, 0) + 1
-        told = self.says_which()
+        reported = self.says_which()
         for name in set(assigned) & set(self.places):
             if not self._stays(node, name):
                 del self.places[name]
         for part in ast.walk(node):
             if isinstance(part, ast.Assign) and len(part.targets) == 1:
-                self._assign(part.targets[0], part.value, assigned, told)
+                self._assign(part.targets[0], part.value, assigned, reported)
 
     def _stays(self, node: ast.AST, name: str) -> bool:
         """Is it assigned only what is made of itself, as in `loader = DataLoader(loader.dataset)`?"""
@@ -193,16 +193,16 @@ class _Body:
         others = set(self.places) - {name}
         return bool(values) and all(name in (found := _names([v])) and not found & others for v in values)
 
-    def _assign(self, target: ast.expr, value: ast.expr, assigned: dict[str, int], told: bool) -> None:
+    def _assign(self, target: ast.expr, value: ast.expr, assigned: dict[str, int], reported: bool) -> None:
         if isinstance(target, ast.Name) and assigned[target.id] == 1:
             if (several := self._several(value)) is not None:
                 self.lists[target.id] = several
-            elif (place := self._place(value)) is not OTHER and not told:
+            elif (place := self._place(value)) is not OTHER and not reported:
                 self.places[target.id] = place
             self.made.setdefault(target.id, value)
         elif isinstance(target, ast.Tuple | ast.List):
             values = self._several(value)
-            if values is None and isinstance(value, ast.Tuple | ast.List) and not told:
+            if values is None and isinstance(value, ast.Tuple | ast.List) and not reported:
                 values = tuple(self._place(v) for v in value.elts)
             for name, place in _unpacked(target.elts, values or ()):
                 if place is not OTHER and assigned[name] == 1:
@@ -448,8 +448,8 @@ def _on_arrival(arrival: Arrival, path: Path) -> list[str]:
         if fault and (arrival.sure or own):
             where = f"{path}: {arrival.function}, the function behind unlearning (line {arrival.line})"
             raise SignatureError(f"{where}: {fault}; write def {SIGNATURE}")
-        if told := fault or note:
-            notes.append(told if own else f"in {arrival.function}, which unlearning calls, {told}")
+        if reported := fault or note:
+            notes.append(reported if own else f"in {arrival.function}, which unlearning calls, {reported}")
     return notes
 
 
@@ -461,9 +461,9 @@ def _on_hidden(reached: list[Arrival], tree: ast.Module | None) -> list[str]:
     for node in (n for n in found[-1:] if ast.dump(n.args) not in shapes):
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         faults = [misplaced(name, place)[0] for place, name in enumerate(names[: len(ARGUMENTS)])]
-        if told := next(filter(None, faults), ""):
+        if reported := next(filter(None, faults), ""):
             text = "what its decorator, or what stands in its place, hands on cannot be followed; by place, "
-            notes.append(f"line {node.lineno}, def unlearning({', '.join(names)}): {text}{told}")
+            notes.append(f"line {node.lineno}, def unlearning({', '.join(names)}): {text}{reported}")
     return notes
 
 

@@ -328,8 +328,8 @@ def _written(task: Task, path: Path, text: str, data: bytes) -> Path:
         path.with_suffix(".npz").unlink()
         if isinstance(error, TaskError) or not isinstance(error, Exception):
             raise
-        told = f"its network, written out, does not work ({type(error).__name__}: {str(error)[:200]})"
-        raise TaskError(f"{task.name}: {told}; write the task as a file (docs/tasks.md)") from error
+        reported = f"its network, written out, does not work ({type(error).__name__}: {str(error)[:200]})"
+        raise TaskError(f"{task.name}: {reported}; write the task as a file (docs/tasks.md)") from error
     return path.resolve()
 
 

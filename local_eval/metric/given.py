@@ -168,16 +168,16 @@ def _look_at_order(sides: dict[str, np.ndarray], persons: object, hints: int) ->
         return
     if any(one.shape[1] != retrained.shape[1] for one in firsts):
         return  # an error of its own
-    told = [told_by_means(one, retrained) for one in firsts]
-    if "exchanged" in told:
+    reported = [by_means(one, retrained) for one in firsts]
+    if "exchanged" in reported:
         text = "the rows of both sides go together and their columns do not, so rows are examples"
         raise MetricError(f"confidences {retrained.shape}: {text}; {how}, or order={MODELS_FIRST!r} if they are models")
-    if "unknown" in told and retrained.shape[1] >= USABLE:
+    if "unknown" in reported and retrained.shape[1] >= USABLE:
         text = f"read as {len(retrained)} models and {retrained.shape[1]} examples"
         warnings.warn(f"{text}; say order={MODELS_FIRST!r} if that is right, else {how}", stacklevel=hints)
 
 
-def told_by_means(unlearned: np.ndarray, retrained: np.ndarray) -> str:
+def by_means(unlearned: np.ndarray, retrained: np.ndarray) -> str:
     """'right', 'exchanged' or 'unknown' axes of confidences [N, E]: what is hard for one side is hard for the other."""
     (rows, far), (columns, near) = _alike(unlearned, retrained, 1), _alike(unlearned, retrained, 0)
     if far > CERTAIN and columns < ALIKE * rows and unlearned.shape == retrained.shape and retrained.shape[1] >= USABLE:

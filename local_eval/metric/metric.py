@@ -119,8 +119,10 @@ def _examples_in(values: np.ndarray, targets: object, order: str | None) -> int:
     if count not in (-1, values.shape[-2]) and values.ndim > 2 and order is None:
         axis = next((k for k, size in enumerate(values.shape) if size == count), None)
         where = {None: "no axis has as many", 0: "examples come first: say order='examples, models'"}
-        told = where.get(axis, f"axis {axis} has as many: move it to the second place from the end")
-        raise MetricError(f"logits {values.shape} must be [models, examples, classes] with {count} examples; {told}")
+        reported = where.get(axis, f"axis {axis} has as many: move it to the second place from the end")
+        raise MetricError(
+            f"logits {values.shape} must be [models, examples, classes] with {count} examples; {reported}"
+        )
     return values.shape[-2]
 
 

@@ -160,7 +160,7 @@ def _order_of(arrays: dict[str, np.ndarray], task: Task, examples: int) -> tuple
 
 def _confidences(values: np.ndarray, labels: np.ndarray, kind: str) -> tuple[np.ndarray, list[str]]:
     """float64 [N, E], and what is to be told of how they were read."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter("always")
         if kind == "confidences":
             found = _finite(values.astype(np.float64))
@@ -168,7 +168,9 @@ def _confidences(values: np.ndarray, labels: np.ndarray, kind: str) -> tuple[np.
             found = logit_scaled_confidence(values, labels)
         else:
             found = logit_scaled_confidence(values, labels if values.ndim == 3 else None, kind=kind)
-    said = [str(one.message).replace("; say order='models, examples' or order='examples, models'", "") for one in told]
+    said = [
+        str(one.message).replace("; say order='models, examples' or order='examples, models'", "") for one in reported
+    ]
     return found, said
 
 

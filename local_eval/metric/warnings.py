@@ -180,12 +180,12 @@ def ahead(who: str, accuracies: dict[str, tuple[float, np.ndarray, int]]) -> Sco
             found[split] = {"accuracy": float(ours), "oracles": mean, "spread": spread}
     if not found:
         return None
-    told = " and ".join(
+    reported = " and ".join(
         f"{split} accuracy {one['accuracy']:.3f}, oracles {one['oracles']:.3f} (spread {one['spread']:.3f})"
         for split, one in found.items()
     )
     name = {"original": "the original model is", "submission": "the runs are"}[who]
-    text = f"{name} clearly better than the oracles: {told}. "
+    text = f"{name} clearly better than the oracles: {reported}. "
     text += AHEAD[who]
     return ScoreWarning("ahead", text, {"who": who, "sets": found})
 

@@ -154,7 +154,7 @@ class OraclePlan:
         device = self.device.partition(":")[0]
         return replace(self, task=spec_of(folders[0] / "task.npz"), device=device, weights=weights)
 
-    def told(self, result: dict[int, Record] | Failure, index: int, folders: list[Path]) -> tuple:
+    def reported(self, result: dict[int, Record] | Failure, index: int, folders: list[Path]) -> tuple:
         """As it is, since oracles name no files, and the weights, if they are kept."""
         return result, taken_from(self.weights, (record_path(Path(), k).name for k in self.indices(index)))
 

@@ -49,7 +49,7 @@ def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn
     except CannotStack:
         raise
     except Exception as error:  # a network may do anything with what it is not made for
-        raise CannotStack(_told(error)) from error
+        raise CannotStack(_reported(error)) from error
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ def _fault_of(kind: _Kind, count: int, shape: tuple[int, int, int]) -> str:
         check_kind(kind.net)
         prove(kind.net, count, shape, lambda nets: assembled(nets, tuple(size), channels), unstack)
     except Exception as error:
-        return _told(error)
+        return _reported(error)
     return ""
 
 
-def _told(error: Exception) -> str:
+def _reported(error: Exception) -> str:
     text = str(error) if isinstance(error, CannotStack) else f"{type(error).__name__}: {error}"
     return text.strip().partition("\n")[0]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from local_eval.metric.uncertainty.interval import LEVEL
-from local_eval.metric.uncertainty.paired import Comparison, comparison_of, told_from
+from local_eval.metric.uncertainty.paired import Comparison, comparison_of, distinguished_from
 from local_eval.report.columns import (
     AT_512,
     HIGH,
@@ -102,7 +102,7 @@ class Leaderboard:
         """Scores below and above the best one from which on a method is distinguished from it; None if it is alone."""
         errors = [row.beside.error for row in self.rows if row.beside is not None and row.tier == 1]
         errors = errors or [row.beside.error for row in self.rows if row.beside is not None]
-        return told_from(self.rows[0].result["score"], float(np.median(errors))) if errors else None
+        return distinguished_from(self.rows[0].result["score"], float(np.median(errors))) if errors else None
 
 
 def make_leaderboard(

@@ -88,13 +88,13 @@ def _because(places: list[str]) -> str:
 def fixed_seeds(submission: Submission) -> list[str]:
     """Calls that seed something with a value of their own, such as '`torch.manual_seed(0)` in line 7'."""
     given = [call for call in _calls(submission) if call.args or call.keywords]
-    return [_told(submission, call) for call in given if _name(call) in SEEDING | GENERATORS]
+    return [_reported(submission, call) for call in given if _name(call) in SEEDING | GENERATORS]
 
 
 def unseeded(submission: Submission) -> list[str]:
     """Calls whose result no seed decides: fresh generators, the clock, the system."""
     return [
-        _told(submission, call)
+        _reported(submission, call)
         for call in _calls(submission)
         if _name(call) in UNSEEDED or _name(call) in GENERATORS | {"seed"} and not (call.args or call.keywords)
     ]
@@ -106,10 +106,10 @@ def kept(submission: Submission) -> list[str]:
     for node in submission.tree().body:
         values = [node.value] if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None else []
         if any(isinstance(value, ast.Call | ast.List | ast.Dict | ast.Set | ast.ListComp) for value in values):
-            found.append(_told(submission, node))
+            found.append(_reported(submission, node))
     for node in ast.walk(submission.tree()):
         if isinstance(node, ast.Global):
-            found.append(_told(submission, node))
+            found.append(_reported(submission, node))
     return sorted(found, key=lambda text: "Generator" not in text and "global" not in text)
 
 
@@ -121,7 +121,7 @@ def _name(call: ast.Call) -> str:
     return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
-def _told(submission: Submission, node: ast.stmt | ast.expr) -> str:
+def _reported(submission: Submission, node: ast.stmt | ast.expr) -> str:
     return f"`{ast.unparse(node)[:60]}` in {submission.place(node.lineno)}"
 
 
@@ -162,7 +162,7 @@ class Seen:
             return float(STEP) if self.empty else 1.0
         return 2 * self.batch / self.examples if self.empty or self.batch > self.examples else 1.0
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """In words, for one that gives nothing."""
         over = f"the {self.over} set" if self.over else "a data set"
         how = f"batch_size={self.batch}" if self.batch is not None else "a sampler of its own"
@@ -279,7 +279,7 @@ class Attempt:
     seen: list[Seen] = field(default_factory=list)  # of loaders, in the first run
     answers: list[Answer] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
-    told: dict = field(default_factory=dict)  # beside the weights of the first run
+    reported: dict = field(default_factory=dict)  # beside the weights of the first run
     failure: Failure | None = None
     stopped: bool = False  # out of time
     settled: bool = False  # a larger attempt showed the same
@@ -355,12 +355,12 @@ def _attempt(plan: CheckPlan, task: Task, rows: int, looks: tuple[bool, bool] | 
             found.stopped = time.monotonic() - begun > TIME_LIMIT / 4
             return found
         try:
-            state, told = unpack(answer.content, original)
+            state, reported = unpack(answer.content, original)
         except SubmissionError as error:
             found.failure = Failure(str(error))
             return found
         found.states.append(state)
-        found.told = found.told or told
+        found.reported = found.reported or reported
         if any(loader.grows for loader in found.empty) and not whole:
             return found  # more examples first
         if len(found.states) == 2:
@@ -379,7 +379,7 @@ def _attempt(plan: CheckPlan, task: Task, rows: int, looks: tuple[bool, bool] | 
 def _judged(task: Task, found: Attempt) -> list[str] | Failure:
     """What is told in the end."""
     of = f"at most {found.rows} examples a loader, of up to {_largest(task)} in the task"
-    empty = list(dict.fromkeys(loader.told() for loader in found.empty))
+    empty = list(dict.fromkeys(loader.reported() for loader in found.empty))
     if found.failure is not None:
         if not found.in_doubt and not empty:
             return found.failure
@@ -392,8 +392,8 @@ def _judged(task: Task, found: Attempt) -> list[str] | Failure:
         remarks += [] if found.in_doubt else [f"{UNCHANGED}, for want of batches"]
     elif not (found.in_doubt and empty):  # what rests on an empty loader is not remarked
         remarks += found.remarks
-    remarks += [left_behind(str(name)) for name in found.told.get("kept", ())]
-    remarks += [*found.told.get("notes", []), *_on_printed(found.answers[0])]
+    remarks += [left_behind(str(name)) for name in found.reported.get("kept", ())]
+    remarks += [*found.reported.get("notes", []), *_on_printed(found.answers[0])]
     size = "two batches" if found.rows == TWO_BATCHES else f"{found.rows} examples a loader: two batches were too few"
     size = "all examples, since two batches were too few" if found.whole and found.rows > TWO_BATCHES else size
     return [*remarks, f"dry run on {size}: {found.answers[0].seconds:.1f} s"]
@@ -440,9 +440,9 @@ def _dry_once(
             check_result(net, returned, original)
             check_data(task, digests, loaders)
     check_at_rest(net, state)
-    told = trace.as_json()
+    reported = trace.as_json()
     trace.remove_made()  # else the runs of a grading would find what was made from two batches
-    return pack(state, original, {**told, "notes": [*notes, *unlearning.told]})
+    return pack(state, original, {**reported, "notes": [*notes, *unlearning.reported]})
 
 
 def check_submission(name: str | Submission, task: str, device: str, sandbox: Sandbox | None = None) -> list[str]:

@@ -119,11 +119,11 @@ def followed(submission: Submission, data: list[Path], home: str) -> Iterator[Tr
     try:
         yield trace
     except Exception as error:
-        if told := trace.refusal(submission.path, error):
-            raise SubmissionError(told) from error
+        if reported := trace.refusal(submission.path, error):
+            raise SubmissionError(reported) from error
         raise
-    if told := trace.refusal(submission.path):
-        raise SubmissionError(told)
+    if reported := trace.refusal(submission.path):
+        raise SubmissionError(reported)
 
 
 def data_of(spec: str) -> list[Path]:

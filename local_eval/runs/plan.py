@@ -21,7 +21,7 @@ from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import COMMON, ROOT, Submission
 from local_eval.oracles.original import original_digest
 from local_eval.runs.checkpoints import OVERHEAD, checkpoint_name
-from local_eval.store.files import own_folder, room_in, write_atomically
+from local_eval.store.files import free_disk_in, own_folder, write_atomically
 from local_eval.store.records import Record, record_path
 from local_eval.tasks.data.box import boxed, spec_of
 from local_eval.tasks.evaluate import CONTROLLED, CONTROLS
@@ -74,8 +74,8 @@ def as_at_home(result: Record | Failure, folder: Path) -> Record | Failure:
     """A node's result with the driver's paths in what it tells."""
     inside = str(folder / FILES)
     if isinstance(result, Failure):
-        told = (result.reason, result.traceback, result.printed)
-        return Failure(*(text.replace(inside, "") for text in told))
+        reported = (result.reason, result.traceback, result.printed)
+        return Failure(*(text.replace(inside, "") for text in reported))
     read = dict(result.facts.get("read", {}))
     for key in {"files", "looked", "listed"} & (read.keys() | {"files"}):
         read[key] = {home_path(name, folder): found for name, found in read.get(key, {}).items()}
@@ -194,7 +194,7 @@ def checkpoint_size(task: Task) -> int:
     return sum(v.numel() * v.element_size() for v in task.make_net().state_dict().values()) + OVERHEAD // 16
 
 
-def room_needed(
+def disk_needed(
     task: Task, count: int, oracles: Path, runs: Sequence[Path], keep: bool, kept: int = 1, originals: int = 0
 ) -> str:
     """In words, what the missing ones of `count` oracles and of the runs in each folder will take.
@@ -217,7 +217,7 @@ def room_needed(
     if more := sum(not record_path(weights, k).exists() for k in range(originals)):
         needed += more * checkpoint_size(task)
         what += f", {more} original models"
-    return room_in(runs[0], needed, what)
+    return free_disk_in(runs[0], needed, what)
 
 
 TASK, ORIGINAL = "task.npz", "original.npz"
@@ -302,7 +302,7 @@ class RunPlan:
             checkpoints=self.checkpoints and left,
         )
 
-    def told(self, result: Record | Failure, index: int, folders: list[Path]) -> tuple:
+    def reported(self, result: Record | Failure, index: int, folders: list[Path]) -> tuple:
         """With the driver's paths, and the checkpoint, if there is one."""
         return as_at_home(result, folders[-1]), taken_from(self.checkpoints, [checkpoint_name(index)])
 

@@ -82,7 +82,7 @@ def _remove_quietly(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def room_in(folder: Path, needed: int, what: str) -> str:
+def free_disk_in(folder: Path, needed: int, what: str) -> str:
     """In words, what will be written and what is free. Raises OutputError if that is not enough.
 
     Args:

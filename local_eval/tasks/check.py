@@ -88,8 +88,8 @@ def check_seen_as(name: str, split: Split, path: Path | str) -> None:
         plain = isinstance(values, tuple) and all(isinstance(one, Real) for one in values)
         if (plain and len(values) == channels) or (split.mean is None and split.std is None):
             continue
-        told = f"it must be a tuple of {channels} numbers, one a channel, in pixels; mean and std go together"
-        raise TaskError(f"{path}: {title} of {name} is {values!r}; {told}")
+        reported = f"it must be a tuple of {channels} numbers, one a channel, in pixels; mean and std go together"
+        raise TaskError(f"{path}: {title} of {name} is {values!r}; {reported}")
 
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
@@ -129,10 +129,10 @@ def _check_units(name: str, split: Split, path: Path | str) -> None:
         raise TaskError(f"{path}: mean {split.mean} and std {split.std} of {name}: std must be above 0, both finite")
     theirs = _mean_and_std(split.images)
     if _in_other_units(mean, std, *theirs):
-        told = "; ".join(f"{t} {tuple(round(v, 1) for v in s.tolist())}" for t, s in zip(("mean", "std"), theirs))
+        reported = "; ".join(f"{t} {tuple(round(v, 1) for v in s.tolist())}" for t, s in zip(("mean", "std"), theirs))
         raise TaskError(
             f"{path}: mean {split.mean} and std {split.std} of {name} are not in pixels, but from 0 to 1, it seems: "
-            f"multiply by 255. Images are bytes from 0 to 255; these have {told}"
+            f"multiply by 255. Images are bytes from 0 to 255; these have {reported}"
         )
 
 

@@ -198,8 +198,8 @@ def _numbers(values: Any, count: int, who: str) -> Tensor | None:
 def _one_key(who: str, columns: Mapping, keys: tuple[str, ...]) -> str:
     found = [key for key in keys if key in columns]
     if len(found) != 1:
-        told = f"{' and '.join(found)}: which is it" if found else f"none of {', '.join(keys)}"
-        raise TaskError(f"{who} has the keys {', '.join(map(str, columns))}, and of these {told}?")
+        reported = f"{' and '.join(found)}: which is it" if found else f"none of {', '.join(keys)}"
+        raise TaskError(f"{who} has the keys {', '.join(map(str, columns))}, and of these {reported}?")
     return found[0]
 
 
@@ -265,8 +265,8 @@ def _stacked(split: str, images: list[np.ndarray]) -> np.ndarray:
         first = images[0]
     for k, image in enumerate(images):
         if image.shape != first.shape:
-            told = f"item {k} is {list(image.shape)}, item 0 {list(first.shape)}"
-            raise TaskError(f"{WHO}: {split} images differ in size: {told}; resize them in the data set")
+            reported = f"item {k} is {list(image.shape)}, item 0 {list(first.shape)}"
+            raise TaskError(f"{WHO}: {split} images differ in size: {reported}; resize them in the data set")
     return np.stack(images)
 
 
@@ -385,8 +385,8 @@ def _pictures_apart(splits: dict[str, Split]) -> list[str]:
     kept = {one: k for k, one in enumerate(found["retain"])}
     if both := [(kept[one], k) for k, one in enumerate(found["forget"]) if one in kept]:
         shown = ", ".join(f"retain {a} and forget {b}" for a, b in both[:SHOWN])
-        told = f"{len(both)} pictures are in retain and in forget, pixel by pixel ({shown})"
-        raise TaskError(f"{WHO}: {told}; oracles would see what is to be forgotten: leave them out of one")
+        reported = f"{len(both)} pictures are in retain and in forget, pixel by pixel ({shown})"
+        raise TaskError(f"{WHO}: {reported}; oracles would see what is to be forgotten: leave them out of one")
     each = {pair: len(set(found[pair[0]]) & set(found[pair[1]])) for pair in combinations(SPLITS, 2)}
     return [f"{n} pictures are in {one} and in {other}, pixel by pixel" for (one, other), n in each.items() if n]
 

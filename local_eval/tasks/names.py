@@ -141,7 +141,7 @@ def option_words(spec: str) -> list[str]:
     return words
 
 
-def told_changes(spec: str) -> str:
+def reported_changes(spec: str) -> str:
     """The same as one text with a space before it, for messages; empty without changes."""
     words = option_words(spec)
     return f" {shlex.join(words)}" if words else ""

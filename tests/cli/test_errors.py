@@ -17,12 +17,12 @@ def test_what_the_machine_is_out_of_is_one_sentence():
 
 
 @pytest.mark.parametrize("number, told", [(errno.ENFILE, True), (errno.ENOENT, False)])
-def test_a_command_tells_it_and_ends_with_1(number, told, monkeypatch, capsys):
+def test_a_command_tells_it_and_ends_with_1(number, reported, monkeypatch, capsys):
     def fails(_):
         raise OSError(number, os.strerror(number), "here")
 
     monkeypatch.setattr(command, "_function", lambda _: fails)
-    if told:
+    if reported:
         assert command.main(["list"]) == 1
         assert capsys.readouterr().err.startswith("error: Too many open files in system: here. ")
     else:

@@ -32,6 +32,6 @@ def test_the_measure_stands_in_the_table_and_in_json_with_what_perfect_unlearnin
     found = measured(MEASURES["set_epsilon"], *pair(16, shift=1.0), perfect_pairs(outputs(3, 32), 16, 2))
     graded = replace(score(models=16), measures=(found,))
     assert "epsilon of the whole set" in table(graded, "mine", "digits")
-    (told,) = Result.of(graded, "mine", "digits", {})["beyond"]
-    assert (told["key"], told["perfect"]) == ("set_epsilon", found.perfect)
+    (reported,) = Result.of(graded, "mine", "digits", {})["beyond"]
+    assert (reported["key"], reported["perfect"]) == ("set_epsilon", found.perfect)
     assert found.perfect < found.value

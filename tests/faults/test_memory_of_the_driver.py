@@ -33,7 +33,7 @@ class MadeUp:
 
 def peak_of(work) -> int:
     """Bytes by which a process's memory grows at most while it does `work`; it is forked for it."""
-    (told, tell) = os.pipe()
+    (reported, tell) = os.pipe()
     child = os.fork()
     if child == 0:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
@@ -43,7 +43,7 @@ def peak_of(work) -> int:
         os._exit(0)
     os.close(tell)
     os.waitpid(child, 0)
-    with os.fdopen(told) as file:
+    with os.fdopen(reported) as file:
         return int(file.read())
 
 

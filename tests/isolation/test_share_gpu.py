@@ -7,8 +7,8 @@ from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import (
     Timed,
     jobs_per_second,
+    more_that_fit,
     ran_out_of_memory,
-    room_for,
     run_measured,
     run_on_device,
 )
@@ -77,10 +77,10 @@ def test_full_memory_keeps_the_number_from_growing(card):
 
 
 def test_memory_limits_the_number_of_processes():
-    assert room_for(4, most=16, workers=2, before=10_000, least=6_000) == 4
-    assert room_for(8, most=16, workers=4, before=10_000, least=2_000) == 4
-    assert room_for(8, most=6, workers=4, before=10_000, least=9_000) == 6
-    assert room_for(2, most=16, workers=1, before=10_000, least=10_000) == 2
+    assert more_that_fit(4, most=16, workers=2, before=10_000, least=6_000) == 4
+    assert more_that_fit(8, most=16, workers=4, before=10_000, least=2_000) == 4
+    assert more_that_fit(8, most=6, workers=4, before=10_000, least=9_000) == 6
+    assert more_that_fit(2, most=16, workers=1, before=10_000, least=10_000) == 2
 
 
 def test_the_first_job_of_a_process_does_not_count():

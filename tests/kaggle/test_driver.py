@@ -137,8 +137,8 @@ def test_any_other_number_of_checkpoints_is_refused(run, tmp_path):
 
 def test_a_broken_net_is_never_saved(run, tmp_path):
     nan, other = "net.fc.weight.data[0, 0] = float('nan')", "net.fc = torch.nn.Linear(32, 3)"
-    for line, told in ((nan, "NaN"), (other, "shapes")):
-        with pytest.raises(RuntimeError, match=f"run 0: .*{told}"):
+    for line, reported in ((nan, "NaN"), (other, "shapes")):
+        with pytest.raises(RuntimeError, match=f"run 0: .*{reported}"):
             run(GOOD + f"    {line}\n")
         assert not list((tmp_path / "tmp").glob("*.pth"))
 

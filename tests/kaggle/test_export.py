@@ -41,9 +41,9 @@ def test_no_committed_notebook_is_left_over():
 def test_committed_notebooks_are_current_define_every_name_once_and_hold_the_method_as_it_reads(name, tmp_path):
     export(Submission.find(name), tmp_path)
     for file in (f"{name}.ipynb", f"{name}/kernel-metadata.json"):
-        told = f"notebooks/{file} is stale: python -m local_eval export {name}"
-        assert (NOTEBOOKS / file).is_file(), told
-        assert (NOTEBOOKS / file).read_bytes() == (tmp_path / file).read_bytes(), told
+        reported = f"notebooks/{file} is stale: python -m local_eval export {name}"
+        assert (NOTEBOOKS / file).is_file(), reported
+        assert (NOTEBOOKS / file).read_bytes() == (tmp_path / file).read_bytes(), reported
     tree = ast.parse(code_in(tmp_path / f"{name}.ipynb"))
     defined = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     assert len(defined) == len(set(defined))

@@ -119,13 +119,13 @@ REFUSALS = {
 
 
 def test_every_refusal_is_one_clear_sentence_without_the_token(kaggle, capsys):
-    for case, (call, status, content, told) in REFUSALS.items():
+    for case, (call, status, content, reported) in REFUSALS.items():
         kaggle.asked.clear()
         kaggle.answers = {name: list(answers) for name, answers in GOOD.items()} | {call: [(status, content)]}
         assert submit() == 1, case
         said = capsys.readouterr()
         (line,) = said.err.strip().splitlines()
-        assert told in line, case
+        assert reported in line, case
         assert line.endswith("."), case
         assert TOKEN not in said.out + said.err, case
         assert call == SUBMIT or SUBMIT not in kaggle.calls(), case

@@ -47,9 +47,9 @@ def test_its_unlearning_is_its_file_and_other_functions_are_not(module, tmp_path
         (lambda m: delattr(m, "helper"), "holds another helper than"),
     ],
 )
-def test_a_module_that_was_changed_is_refused(change, told, module):
+def test_a_module_that_was_changed_is_refused(change, reported, module):
     change(module)
-    with pytest.raises(SubmissionError, match=f"a_method_of_mine {told}.*importlib.reload"):
+    with pytest.raises(SubmissionError, match=f"a_method_of_mine {reported}.*importlib.reload"):
         file_of(module.unlearning)
 
 

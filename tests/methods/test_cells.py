@@ -86,8 +86,8 @@ def test_notebooks_of_all_ages_give_their_code_cells(content, tmp_path):
         (json.dumps({"cells": [cell("x")], "metadata": {"language_info": {"name": "julia"}}}), "a notebook in julia"),
     ],
 )
-def test_what_is_no_notebook_in_python_is_refused(content, told, tmp_path):
+def test_what_is_no_notebook_in_python_is_refused(content, reported, tmp_path):
     path = tmp_path / "mine.ipynb"
     path.write_text(content)
-    with pytest.raises(SubmissionError, match=f"mine.ipynb: .*{told}"):
+    with pytest.raises(SubmissionError, match=f"mine.ipynb: .*{reported}"):
         read_cells(path)

@@ -46,7 +46,7 @@ def test_what_is_compiled_runs_as_plain_code_and_is_told(submission, tiny):
     original = {name: value.clone() for name, value in net.state_dict().items()}
     check_result(net, unlearning(net, *make_loaders(tiny)), original)
     assert not torch.equal(net.fc.bias, original["fc.bias"])
-    assert unlearning.told == [REMARK]
+    assert unlearning.reported == [REMARK]
     assert torch.compile is compiles
     assert loaded or "torch._inductor.compile_fx" not in sys.modules
 
@@ -54,4 +54,4 @@ def test_what_is_compiled_runs_as_plain_code_and_is_told(submission, tiny):
 def test_nothing_is_told_of_a_run_without_it(submission, tiny):
     unlearning = load_telling(Submission.find(submission()))
     unlearning(tiny.make_net(), *make_loaders(tiny))
-    assert unlearning.told == []
+    assert unlearning.reported == []

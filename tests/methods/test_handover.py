@@ -11,9 +11,9 @@ STATE = {"weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(3)}
 def test_more_files_than_can_be_followed_are_told_in_a_sentence_and_the_weights_arrive():
     trace = Trace()
     trace.files = {f"/data/{'long' * 40}/{k}.png" for k in range(MOST + 1)}
-    state, told = unpack(pack(STATE, STATE, trace.as_json()), STATE)
-    assert told["files"] == []
-    assert any(f"{MOST + 1} files" in text for text in told["untold"])
+    state, reported = unpack(pack(STATE, STATE, trace.as_json()), STATE)
+    assert reported["files"] == []
+    assert any(f"{MOST + 1} files" in text for text in reported["untold"])
     assert all(state[name].equal(value) for name, value in STATE.items())
 
 

@@ -36,8 +36,8 @@ def load(path):
         ("x = 1\nget_ipython().run_line_magic('cd', '..')", r"line 2: get_ipython\(\) exists in a notebook only"),
     ],
 )
-def test_work_at_import_that_fails_is_told_by_line(source, told, submission):
-    with pytest.raises(SubmissionError, match=rf"mine\.py, {told}"):
+def test_work_at_import_that_fails_is_told_by_line(source, reported, submission):
+    with pytest.raises(SubmissionError, match=rf"mine\.py, {reported}"):
         load(submission(f"{source}\n{GOOD}"))
 
 
@@ -97,9 +97,9 @@ class _Net:
         ("import torch.nosuch", "the installed torch .* not have"),
     ],
 )
-def test_a_file_beside_it_and_a_part_that_a_package_lacks_are_told_apart(line, told, submission, tmp_path):
+def test_a_file_beside_it_and_a_part_that_a_package_lacks_are_told_apart(line, reported, submission, tmp_path):
     (tmp_path / "helpers.py").write_text("")
-    with pytest.raises(SubmissionError, match=told):
+    with pytest.raises(SubmissionError, match=reported):
         load(submission(f"{line}\n{GOOD}"))
 
 

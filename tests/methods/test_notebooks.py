@@ -108,8 +108,8 @@ def test_what_unlearning_needs_is_taken(cells, value, notebook):
         (("class A:\n    def unlearning(self): pass",), "a method of a class"),
     ],
 )
-def test_what_would_mean_something_else_is_refused_with_its_cell(cells, told, notebook):
-    with pytest.raises(SubmissionError, match=f"mine.ipynb.*{told}"):
+def test_what_would_mean_something_else_is_refused_with_its_cell(cells, reported, notebook):
+    with pytest.raises(SubmissionError, match=f"mine.ipynb.*{reported}"):
         Submission.find(notebook(*cells))
 
 

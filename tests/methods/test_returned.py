@@ -73,9 +73,9 @@ def test_the_line_that_is_printed_saves_what_was_returned(tiny):
             for value in better.parameters():
                 value.add_(1.0)
         returned = make(better)
-        with pytest.raises(SubmissionError, match="would be lost: end with") as told:
+        with pytest.raises(SubmissionError, match="would be lost: end with") as reported:
             check_result(net, returned, original)
-        line = re.search(r"end with (.*)\. Only the net passed in", str(told.value)).group(1)
+        line = re.search(r"end with (.*)\. Only the net passed in", str(reported.value)).group(1)
         new = returned[0] if isinstance(returned, tuple) else returned
         exec(line, {"net": net, "new": new, "state": getattr(new, "shadow", new)})
         assert all(torch.equal(a, b) for a, b in zip(net.parameters(), better.parameters())), kind

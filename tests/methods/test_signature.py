@@ -59,8 +59,8 @@ def test_known_names_in_place_and_unknown_names_anywhere_are_fine(signature):
         ("**options", "cannot be called as unlearning.*by place"),
     ],
 )
-def test_what_would_run_with_another_meaning_is_refused_by_name(signature, told):
-    with pytest.raises(SubmissionError, match=f"mine.py: .*{told}"):
+def test_what_would_run_with_another_meaning_is_refused_by_name(signature, reported):
+    with pytest.raises(SubmissionError, match=f"mine.py: .*{reported}"):
         check_signature(function(signature), Path("mine.py"))
 
 
@@ -133,7 +133,7 @@ TOLD = {
 }
 
 
-def told(submission, source):
+def reported(submission, source):
     from local_eval.methods.contract import load_submission
     from local_eval.methods.submission import Submission
 
@@ -144,14 +144,14 @@ def told(submission, source):
 def test_names_behind_wrappers_are_read_as_they_are_reached(submission):
     for kind, source in BEHIND.items():
         with pytest.raises(SubmissionError, match="would be handed"):
-            pytest.fail(f"{kind}: {told(submission, source)}")
+            pytest.fail(f"{kind}: {reported(submission, source)}")
     for kind, source in FINE.items():
-        assert told(submission, source) == [], kind
+        assert reported(submission, source) == [], kind
 
 
 def test_names_that_may_mean_another_set_are_told(submission):
     for kind, (source, text) in TOLD.items():
-        assert text in " ".join(told(submission, source)), kind
+        assert text in " ".join(reported(submission, source)), kind
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def test_what_makes_the_network_is_written_so_that_it_makes_the_same(cells, tmp_
         ((BUILD, "class C:\n    def __call__(self):\n        return build(4)", "made = C()"), "a C of this session"),
     ],
 )
-def test_what_text_alone_does_not_make_is_refused_and_nothing_is_left(cells, told, tmp_path):
-    with pytest.raises(TaskError, match=told):
+def test_what_text_alone_does_not_make_is_refused_and_nothing_is_left(cells, reported, tmp_path):
+    with pytest.raises(TaskError, match=reported):
         save_task(replace(PLAIN, make_net=session(HEAD, *cells)["made"]), tmp_path / "saved.py")
     assert list(tmp_path.iterdir()) == []
 

@@ -113,9 +113,9 @@ def test_a_function_of_another_name_is_graded_under_its_own(tmp_path):
         ((f"exec('''{HEAD}):\n    return 1''')",), "the source of unlearning cannot be had"),
     ],
 )
-def test_what_more_than_text_makes_is_refused_by_name(cells, told, tmp_path):
+def test_what_more_than_text_makes_is_refused_by_name(cells, reported, tmp_path):
     names = session(*cells)
-    with pytest.raises(SubmissionError, match=told):
+    with pytest.raises(SubmissionError, match=reported):
         write_out(names.get("better") or names["unlearning"], tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -168,8 +168,8 @@ class Method:
         (functools.lru_cache(outer()[1]), "a _lru_cache_wrapper"),
     ],
 )
-def test_other_callables_are_refused_with_the_way_that_works(function, told, tmp_path):
-    with pytest.raises(SubmissionError, match=f"{told}.*%%writefile my_method.py"):
+def test_other_callables_are_refused_with_the_way_that_works(function, reported, tmp_path):
+    with pytest.raises(SubmissionError, match=f"{reported}.*%%writefile my_method.py"):
         write_out(function, tmp_path)
 
 

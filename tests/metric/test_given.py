@@ -152,20 +152,20 @@ REFUSED = {  # logits, targets, and what is told
 }
 
 
-def refused_in_a_sentence(name, told, call, *arguments):
-    with pytest.raises(MetricError, match=told) as error:
+def refused_in_a_sentence(name, reported, call, *arguments):
+    with pytest.raises(MetricError, match=reported) as error:
         call(*arguments)
         pytest.fail(f"{name} is taken")
     assert "\n" not in str(error.value), name
 
 
 def test_what_is_no_logit_or_target_is_refused_in_a_sentence():
-    for name, (logits, targets, told) in REFUSED.items():
-        refused_in_a_sentence(name, told, confidence, logits, targets)
+    for name, (logits, targets, reported) in REFUSED.items():
+        refused_in_a_sentence(name, reported, confidence, logits, targets)
 
 
 def test_what_contradicts_a_statement_is_refused():
-    for given, more, told in (
+    for given, more, reported in (
         ((PROBS * 1.1, TARGETS), {"kind": "probabilities"}, "do not sum to 1"),
         ((-TRUE,), {"kind": "losses"}, "they span"),
         ((changed(TRUE, (2, 3), np.nan),), {"kind": "losses"}, r"losses at index \(2, 3\) is nan"),
@@ -173,7 +173,7 @@ def test_what_contradicts_a_statement_is_refused():
         ((PROBS, TARGETS), {"kind": "softmax"}, "give one of 'logits'"),
         ((LOGITS, TARGETS), {"order": "NE"}, "order is 'NE'; give 'models, examples'"),
     ):
-        with pytest.raises(MetricError, match=told):
+        with pytest.raises(MetricError, match=reported):
             confidence(*given, **more)
 
 
@@ -225,9 +225,9 @@ def test_exchanged_axes_are_seen_in_square_arrays_and_in_far_more_of_one_kind():
 
 def test_where_the_axes_cannot_be_told_one_sentence_says_how_they_were_read():
     noise = RNG.normal(size=(2, MODELS, EXAMPLES))
-    with pytest.warns(UserWarning, match="read as 24 models and 20 examples; say order=") as told:
+    with pytest.warns(UserWarning, match="read as 24 models and 20 examples; say order=") as reported:
         quality(*noise)
-    assert len(told) == 1 and told[0].filename == __file__, "it names the line of whoever called"
+    assert len(reported) == 1 and reported[0].filename == __file__, "it names the line of whoever called"
     quality(*noise, order="models, examples")
     with pytest.warns(UserWarning, match="as many models as examples"):
         confidence(RNG.normal(size=(EXAMPLES, EXAMPLES, CLASSES)), TARGETS)
@@ -257,8 +257,8 @@ SIDES = {
 
 
 def test_sides_that_do_not_fit_are_refused_in_a_sentence():
-    for name, (*pair, told) in SIDES.items():
-        refused_in_a_sentence(name, told, quality, *pair)
+    for name, (*pair, reported) in SIDES.items():
+        refused_in_a_sentence(name, reported, quality, *pair)
 
 
 def test_single_numbers_of_another_kind_are_told():

@@ -56,13 +56,13 @@ def test_the_words_go_by_the_share_and_by_the_end_of_its_interval():
 
 
 def test_what_to_change_follows_from_what_the_models_answer():
-    for more, told in (
+    for more, reported in (
         ({"retain": 0.7}, "train longer.*only 70 % of the retain set"),
         ({}, "forget what is harder.*overfit more"),
         ({"examples": 20}, "forget more: 20 examples"),
     ):
         advice = " ".join(judged(0.0, **more)[1].advice)
-        assert re.search(told, advice), advice
+        assert re.search(reported, advice), advice
         assert "give more --runs" in advice
 
 

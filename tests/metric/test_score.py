@@ -97,8 +97,8 @@ def test_leaks_determinism_and_mixed_devices_are_warned_about(unprojected):
     assert "contain the oracles" in " ".join(compute_score(dict(enumerate(pool)), pool, LABELS, PERSONS).warnings)
     pool[0].facts["device"] = "cuda"
     try:
-        told = " ".join(compute_score(same, pool, LABELS, PERSONS).warnings)
-        assert "different device" in told and "deterministic" in told
+        reported = " ".join(compute_score(same, pool, LABELS, PERSONS).warnings)
+        assert "different device" in reported and "deterministic" in reported
     finally:
         pool[0].facts["device"] = "cpu"
 

@@ -145,9 +145,9 @@ WRONG = {
 
 
 def test_what_does_not_fit_is_refused_by_the_files_name(read, logits, tiny):
-    for name, (make, told) in WRONG.items():
+    for name, (make, reported) in WRONG.items():
         arrays = make(logits, tiny)
-        with pytest.raises(SideError, match=f"^[^ ]*side.np[yz].*{told}"):
+        with pytest.raises(SideError, match=f"^[^ ]*side.np[yz].*{reported}"):
             read(arrays, "side.npz" if isinstance(arrays, dict) else "side.npy")
             pytest.fail(f"{name} is taken")
 

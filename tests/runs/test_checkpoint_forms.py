@@ -61,12 +61,12 @@ def loads(path, count=N) -> Checkpoints:
     return found
 
 
-def refused(path, told):
+def refused(path, reported):
     with pytest.raises(CheckpointError) as caught:
         found = Checkpoints.find(path, tiny_net())
         for k in range(len(found.names)):
             found.load(k, tiny_net())
-    assert told in str(caught.value), caught.value
+    assert reported in str(caught.value), caught.value
     assert str(caught.value).count(str(path)) == 1
     assert "\n" not in str(caught.value)
 
@@ -107,7 +107,7 @@ def test_what_systems_leave_behind_is_passed_over_and_said(tmp_path, make):
 
 
 def test_names_that_could_mean_something_else_are_refused(tmp_path):
-    for names, told in (
+    for names, reported in (
         (["model_0.pth", "net_1.pth"], "names of one kind"),
         (["model_0.pth", "model_1.pt"], "names of one kind"),
         (["a/model_0.pth", "b/model_1.pth"], "names of one kind"),
@@ -123,7 +123,7 @@ def test_names_that_could_mean_something_else_are_refused(tmp_path):
         (["model_0.ckpt"], "only files"),
         (["..\\.DS_Store"], "only files"),
     ):
-        refused(zipped(tmp_path, [(name, CONTENT[0]) for name in names]), told)
+        refused(zipped(tmp_path, [(name, CONTENT[0]) for name in names]), reported)
 
 
 def parameters(state):
@@ -147,11 +147,11 @@ FORMS = {
 
 
 def test_plain_forms_are_taken_and_said(tmp_path):
-    for form, (change, told) in FORMS.items():
+    for form, (change, reported) in FORMS.items():
         found = loads(zipped(tmp_path, [("unlearned_checkpoint_0.pth", saved(change(good())))]), 1)
         said, _ = found.load(0, tiny_net())
-        assert told in said, form
-        assert bool(told) == bool(said), form
+        assert reported in said, form
+        assert bool(reported) == bool(said), form
 
 
 def test_half_precisions_are_read_as_full(tmp_path):
@@ -163,7 +163,7 @@ def test_half_precisions_are_read_as_full(tmp_path):
 
 
 def test_forms_that_could_mean_something_else_are_refused(tmp_path):
-    for change, told in (
+    for change, reported in (
         (lambda s: {"model": s, "ema": s}, "holds several state dicts: model, ema"),
         (lambda s: {"ema": s, "epoch": 1}, "holds a state dict under 'ema' beside other things"),
         (lambda s: {"model": {"net": s}}, "holds no state dict"),
@@ -177,7 +177,7 @@ def test_forms_that_could_mean_something_else_are_refused(tmp_path):
             "missing or foreign keys: bn1.running_mean",
         ),
     ):
-        refused(zipped(tmp_path, [("unlearned_checkpoint_0.pth", saved(change(good())))]), told)
+        refused(zipped(tmp_path, [("unlearned_checkpoint_0.pth", saved(change(good())))]), reported)
 
 
 def safe(state) -> bytes:
@@ -192,7 +192,7 @@ def test_safetensors_are_read(tmp_path):
 
 
 def test_damaged_and_foreign_safetensors_are_refused(tmp_path):
-    for content, told in (
+    for content, reported in (
         (b"", "cut off"),
         (safe(good())[:-5], "cannot be loaded"),
         (safe(good())[:60], "cut off"),
@@ -202,7 +202,7 @@ def test_damaged_and_foreign_safetensors_are_refused(tmp_path):
         (safe(good() | {"fc.bias": torch.zeros(3, dtype=torch.int32)}), "fc.bias is torch.int32"),
         (safe({"fc.bias": torch.zeros(3)}), "missing or foreign keys"),
     ):
-        refused(zipped(tmp_path, [("model_0.safetensors", content)]), told)
+        refused(zipped(tmp_path, [("model_0.safetensors", content)]), reported)
 
 
 @pytest.mark.parametrize("make", [zipped, in_folder])
@@ -230,7 +230,7 @@ def tar_of(mode):
 
 
 def test_other_archives_and_single_files_are_told_in_one_sentence(tmp_path):
-    for name, content, told in (
+    for name, content, reported in (
         ("a.tar.gz", tar_of("w:gz"), "is a gzip archive; unpack it into a folder"),
         ("a.tar", tar_of("w:"), "is a tar archive; unpack it"),
         ("a.tar.xz", tar_of("w:xz"), "is an xz archive; unpack it"),
@@ -244,7 +244,7 @@ def test_other_archives_and_single_files_are_told_in_one_sentence(tmp_path):
         ("a.zip", b"", "is no zip file"),
     ):
         (tmp_path / name).write_bytes(content)
-        refused(tmp_path / name, told)
+        refused(tmp_path / name, reported)
 
 
 def test_the_command_line_says_it_too(tmp_path, capsys):

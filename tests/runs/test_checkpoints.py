@@ -51,8 +51,8 @@ def load_all(path) -> None:
         checkpoints.load(index, net)
 
 
-def refused(path, told) -> None:
-    with pytest.raises(CheckpointError, match=told) as error:
+def refused(path, reported) -> None:
+    with pytest.raises(CheckpointError, match=reported) as error:
         load_all(path)
     assert path.name in str(error.value)
 
@@ -77,7 +77,7 @@ def test_half_precision_loads_as_full(archive):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_wrong_names_numbers_and_sizes_are_named(archive):
-    for files, told in (
+    for files, reported in (
         ([("unlearned_checkpoint_5.pth", b"x")], "4 checkpoints, the highest number is 5.*missing: 3, 4"),
         ([("unlearned_checkpoint_1.pth", b"x")], "checkpoint 1 is there twice"),
         ([("kaggle/tmp/unlearned_checkpoint_1.pth", b"x")], "checkpoint 1 is there twice"),
@@ -91,7 +91,7 @@ def test_wrong_names_numbers_and_sizes_are_named(archive):
         ([("unlearned_checkpoint_3.pth", saved()[:-100])], "unlearned_checkpoint_3.pth is cut off"),
         ([("unlearned_checkpoint_3.pth", b"\x00" * 10**8)], "has 100000000 bytes"),
     ):
-        refused(archive(files), told)
+        refused(archive(files), reported)
 
 
 def changed(**changes) -> dict:
@@ -100,7 +100,7 @@ def changed(**changes) -> dict:
 
 
 def test_what_is_not_this_networks_state_dict_is_named(archive):
-    for state, told in (
+    for state, reported in (
         (changed(**{"fc.bias": None}), "foreign keys: fc.bias"),
         (changed(extra=torch.zeros(1)), "foreign keys: extra"),
         (changed(**{"fc.bias": torch.zeros(7)}), r"fc.bias has shape \(7,\), expected \(3,\)"),
@@ -111,7 +111,7 @@ def test_what_is_not_this_networks_state_dict_is_named(archive):
         ([1, 2], "holds no state dict"),
         ({"fc.bias": 3}, "holds no state dict"),
     ):
-        refused(archive([(checkpoint_name(N), saved(state))]), told)
+        refused(archive([(checkpoint_name(N), saved(state))]), reported)
 
 
 class Evil:

@@ -168,8 +168,8 @@ def test_what_a_submission_tries_is_refused(trying):
     assert "TOLD" in found.reason, found.reason[:3000]
     said = json.loads(found.reason.partition("TOLD")[2].rpartition("}")[0] + "}")
     assert said.keys() == ATTEMPTS.keys(), "every attempt came back, none ended the process"
-    for what, told in said.items():
-        assert re.search(OTHERWISE.get(what, DENIED), told), f"it {what}: {told}"
+    for what, reported in said.items():
+        assert re.search(OTHERWISE.get(what, DENIED), reported), f"it {what}: {reported}"
 
 
 @needs_all
@@ -252,10 +252,10 @@ def test_a_level_that_cannot_be_had_is_refused_before_anything_runs(lost, named,
     with pytest.raises(SandboxError, match=f"cannot be had here.*{named}"):
         check_level("full")
     assert main(["check", submission(), "--task", TINY, "--device", "cpu", "--sandbox"]) == 2
-    told = capsys.readouterr().err
-    assert "nothing was run" in told
+    reported = capsys.readouterr().err
+    assert "nothing was run" in reported
     if not any(LACKING.values()):
-        assert f"--sandbox {'no-files' if lost == 'landlock' else 'limits'}" in told
+        assert f"--sandbox {'no-files' if lost == 'landlock' else 'limits'}" in reported
         assert main(["sandbox"]) == 1
 
 

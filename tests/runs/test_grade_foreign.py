@@ -34,15 +34,15 @@ def test_foreign_names_and_forms_score_as_the_competitions(graded_once, tmp_path
         torch.save(state, plain / checkpoint_name(k))
         torch.save(wrapped(state), foreign / f"net_{k:02}.pt")
     (foreign.parent / ".DS_Store").write_text("x")
-    told, scores = [], []
+    reported, scores = [], []
     for folder in (plain, foreign.parent):
         out = shutil.copytree(graded_once / "out", tmp_path / f"out-{folder.name}")
         given = ["--task", TINY, "--out", str(out), "--device", "cpu", "--workers", "1"]
         assert main(["grade", str(folder), *given]) == 0
-        told.append(capsys.readouterr().out)
+        reported.append(capsys.readouterr().out)
         scores.append(json.loads(next(out.glob("*/checkpoints-*/score.json")).read_text()))
-    assert "checkpoints: " not in told[0]
-    lines = [line for line in told[1].splitlines() if line.startswith("checkpoints: ")]
+    assert "checkpoints: " not in reported[0]
+    lines = [line for line in reported[1].splitlines() if line.startswith("checkpoints: ")]
     assert lines == [
         "checkpoints: 16 files named as my nets/net_00.pt, 1 of the system's files passed over; "
         "taken from 'model' (epoch passed over), prefix 'module.' taken off"

@@ -68,7 +68,7 @@ def test_a_run_elsewhere_is_the_same_to_the_bit_and_names_the_drivers_files(plan
     folders = unpacked(known, tmp_path / "node")
     monkeypatch.setenv("FACTOR", "7")  # the node's own
     moved = known.moved(folders, left(tmp_path))
-    found, files = moved.told(one_run(moved, 3), 3, folders)
+    found, files = moved.reported(one_run(moved, 3), 3, folders)
     assert Path.cwd() != tmp_path / "here"
     assert os.environ["FACTOR"] == "0.9"
     assert np.array_equal(found.evaluation.forget_logits, here.evaluation.forget_logits)
@@ -81,7 +81,7 @@ def test_a_run_elsewhere_is_the_same_to_the_bit_and_names_the_drivers_files(plan
 def test_a_file_that_nobody_knew_of_is_missed_in_words_of_home(plan, tmp_path):
     folders = unpacked(plan, tmp_path / "node")
     moved = plan.moved(folders, left(tmp_path))
-    failure, _ = moved.told(one_run(moved, 3), 3, folders)
+    failure, _ = moved.reported(one_run(moved, 3), 3, folders)
     assert isinstance(failure, Failure)
     assert "No such file" in failure.reason
     assert str(tmp_path / "scale.txt") in failure.reason
@@ -96,7 +96,7 @@ def test_a_checkpoint_goes_back_with_its_run_and_is_written_by_the_driver(plan, 
     written.unlink()
     folders = unpacked(known, tmp_path / "node")
     moved = known.moved(folders, left(tmp_path))
-    _, files = moved.told(one_run(moved, 3), 3, folders)
+    _, files = moved.reported(one_run(moved, 3), 3, folders)
     known.take({"../elsewhere.pth": b"", "unlearned_checkpoint_4.pth": b""} | files, 3)
     assert [p.name for p in (tmp_path / "kept").iterdir()] == ["unlearned_checkpoint_3.pth"]
     assert written.read_bytes() == content
@@ -123,7 +123,7 @@ def test_the_weights_of_further_originals_go_back_and_are_written_by_the_driver(
     plan = OraclePlan(TINY, tiny.fingerprint(), "cpu", 2, True, tmp_path / "here", keep=1)
     folders = unpacked(plan, tmp_path)
     moved = plan.moved(folders, left(tmp_path))
-    _, files = moved.told(one_job(moved, 0), 0, folders)
+    _, files = moved.reported(one_job(moved, 0), 0, folders)
     plan.take(files | {"0001.npz": b"not asked for"}, 0)
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["0000.npz"]
     assert not plan.lacks_weights(0)
@@ -163,7 +163,7 @@ def test_a_failures_text_names_the_drivers_paths(tmp_path):
 class Raises:
     """A job's argument whose job writes a file and then fails."""
 
-    def told(self, result, index, folders):
+    def reported(self, result, index, folders):
         return result, {}
 
     def moved(self, folders, left):

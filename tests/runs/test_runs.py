@@ -134,9 +134,9 @@ def test_bad_runs_are_told_apart_and_kept_and_the_others_finish(original_out, bo
     done, failures = grader.make_runs(bad)
     assert sorted(failures) == sorted(KINDS)
     assert sorted(done) == sorted(set(range(9)) - set(KINDS))
-    told = {3: "limit of 10 s", 5: "SIGKILL", 7: "ValueError: unlucky"}
+    reported = {3: "limit of 10 s", 5: "SIGKILL", 7: "ValueError: unlucky"}
     folder = grader.folder / grader.run_plan(bad).folder_name
-    for index, reason in told.items():
+    for index, reason in reported.items():
         assert reason in failures[index].reason
         assert reason in (folder / f"{index:04d}.failed.txt").read_text()
 

@@ -60,12 +60,12 @@ def test_what_no_seed_decides_is_named(submission):
 
 
 def test_what_survives_from_one_run_to_the_next_is_told(submission):
-    for made, used, told in (
+    for made, used, reported in (
         ("COUNT = []", "torch.rand(1) * (COUNT.append(1) or len(COUNT))", "something survives"),
         ("C = {}", "C.setdefault(0, rand())", "two runs in a row in one process gave the same net"),
     ):
         said = remarks(submission(f"import torch\n{made}\ndef rand(): return torch.rand(1)\n{ADD.format(used)}"))
-        assert told in said
+        assert reported in said
         assert f"`{made}` in line 2" in said
 
 
@@ -82,14 +82,14 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
 
 
 def test_what_is_left_on_the_net_is_told_as_kaggle_has_one_net_for_all_runs(submission):
-    for left, told in (
+    for left, reported in (
         ("net.requires_grad_(False)", "the second of two runs in a row failed.*as on Kaggle: RuntimeError"),
         ("net.half()", "the second of two runs in a row failed.*as on Kaggle: RuntimeError"),
         ("net.fc.register_forward_hook(lambda module, inputs, output: 2 * output)", "something survives.*on the net"),
     ):
         source = LEAVES.format(images="next(iter(retain_loader))['image']", left=left)
         found = dry_run(CheckPlan(Submission.find(submission(source)), TINY, "cpu"), 0)
-        assert re.search(told, found.reason if isinstance(found, Failure) else " | ".join(found)), left
+        assert re.search(reported, found.reason if isinstance(found, Failure) else " | ".join(found)), left
 
 
 def test_a_good_method_gets_no_such_remark_and_a_gpus_order_of_sums_is_no_fault(submission, tiny):

@@ -191,10 +191,10 @@ LEAVES = {  # what is left, and whether the run is the plain one's or what it is
 
 def test_a_run_counts_as_it_stood_when_unlearning_returned(run, body):
     plain = run(body("pass", "plain"))
-    for name, (lines, told) in LEAVES.items():
+    for name, (lines, reported) in LEAVES.items():
         found = run(body(lines))
-        if told:
-            assert isinstance(found, Failure) and told in found.reason, f"{name}: {found}"
+        if reported:
+            assert isinstance(found, Failure) and reported in found.reason, f"{name}: {found}"
         else:
             assert not isinstance(found, Failure), f"{name}: {found}"
             assert same(found, plain), name

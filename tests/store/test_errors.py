@@ -13,5 +13,5 @@ def test_the_first_line_says_something_also_of_an_error_without_a_message():
 def test_control_codes_are_shown_and_not_sent_to_the_terminal():
     hostile = "fine\x1b[2Jgone\r\x07\x9b31m\u202eevil\tä"
     assert printable(hostile) == "fine\\x1b[2Jgone\\r\\x07\\x9b31m\\u202eevil\tä"
-    told = Failure(hostile, printed=f"{hostile}\nnext").told()
-    assert not {"\x1b", "\r", "\x07", "\x9b", "\u202e"} & set(told)
+    reported = Failure(hostile, printed=f"{hostile}\nnext").reported()
+    assert not {"\x1b", "\r", "\x07", "\x9b", "\u202e"} & set(reported)

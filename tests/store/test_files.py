@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from local_eval.store.files import OutputError, in_bytes, locked, room_in
+from local_eval.store.files import OutputError, free_disk_in, in_bytes, locked
 
 
 def test_what_a_killed_writer_left_in_part_is_removed_and_nothing_else(tmp_path):
@@ -23,9 +23,9 @@ def test_what_a_killed_writer_left_in_part_is_removed_and_nothing_else(tmp_path)
 def test_the_disk_that_will_be_needed_is_told_or_is_not_there(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     folder = tmp_path / "not" / "yet"
-    assert room_in(folder, 12_000_000, "3 runs").startswith(f"3 runs need about 12 MB of disk in {folder}, where")
+    assert free_disk_in(folder, 12_000_000, "3 runs").startswith(f"3 runs need about 12 MB of disk in {folder}, where")
     with pytest.raises(OutputError, match="make room or choose another --out"):
-        room_in(folder, free * 2, "3 runs")
+        free_disk_in(folder, free * 2, "3 runs")
     assert not folder.exists()
 
 

@@ -40,10 +40,10 @@ def test_foreign_code_finds_its_own_folder_and_leaves_nothing(temporary):
 
 def test_the_dead_ones_folders_are_removed_and_nobody_elses(temporary):
     code = "import tempfile, os; print(tempfile.mkdtemp(prefix=f'unlearning-run-{os.getpid()}-'))"
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(temporary)}, capture_output=True
     )
-    dead, living = Path(told.stdout.decode().strip()), temporary / f"{NAME}1-x"
+    dead, living = Path(reported.stdout.decode().strip()), temporary / f"{NAME}1-x"
     strange = temporary / f"{NAME}notes-x"
     for folder in (living, strange):
         folder.mkdir()

@@ -151,9 +151,9 @@ def test_bad_input_is_told_before_anything_is_trained(tmp_path, capsys, monkeypa
     wrong = {"--rows": (str(tmp_path / "no.csv"), "cannot be read"), "--runs": ("8", "too few")}
     wrong |= {"--draw": ("x.foo", "x.foo: a figure can be .svg"), "--part": ("none", "has no row of part none")}
     monkeypatch.setattr("local_eval.cli.parser.BOARD_PARTS", ("tune", "test", "none"))
-    for more, told in (([option, value], told) for option, (value, told) in wrong.items()):
+    for more, reported in (([option, value], reported) for option, (value, reported) in wrong.items()):
         assert main(["board", "--task", TINY, "--out", str(tmp_path / "out"), *more]) == 2
-        assert told in capsys.readouterr().err
+        assert reported in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

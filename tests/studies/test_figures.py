@@ -153,13 +153,13 @@ EQUAL = [family(spread_over(0, 0.4)), family(0.8), correlated(0.3, 0.5, None), w
 
 def test_two_draws_of_one_method_are_seldom_told_apart():
     """Of 24 pairs, 2.4 are expected at level 0.9; more than 7 have a chance of 1 in 300."""
-    told = []
+    reported = []
     for one in EQUAL:
         for seed in range(6):
             first, retrained = one(np.random.default_rng([41, seed]), 32, 40)
             second, _ = one(np.random.default_rng([42, seed]), 32, 40)
-            told.append(compare_methods(first, second, retrained, ahead=False).verdict != "cannot tell")
-    assert np.sum(told) <= 7
+            reported.append(compare_methods(first, second, retrained, ahead=False).verdict != "cannot tell")
+    assert np.sum(reported) <= 7
 
 
 def test_no_n_is_enough_for_methods_that_are_equal():

@@ -20,7 +20,7 @@ from studies.board import (
     save_fit,
     weighted_quantile,
 )
-from studies.board import draw_chart as draw
+from studies.board import plot_chart as draw
 from tests.metric.test_score import score
 from tests.studies.test_rows import GOOD_ROW
 

@@ -54,9 +54,9 @@ def test_rows_are_read_as_they_were_written(tmp_path, rows):
 def refused(tmp_path, *rows):
     """What is said of a file with these rows."""
     save_rows(rows, tmp_path / "rows.csv")
-    with pytest.raises(BoardError) as told:
+    with pytest.raises(BoardError) as reported:
         read_rows(tmp_path / "rows.csv")
-    return str(told.value)
+    return str(reported.value)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def refused(tmp_path, *rows):
         ({"variant": "fanchuan[EPOCHS='nine']"}, "an integer"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_told(change, told, tmp_path):
-    assert told in refused(tmp_path, replace(GOOD_ROW, **change))
+def test_a_value_that_cannot_be_meant_is_told(change, reported, tmp_path):
+    assert reported in refused(tmp_path, replace(GOOD_ROW, **change))
 
 
 def test_a_row_twice_is_told_however_it_is_written(tmp_path):
@@ -105,9 +105,9 @@ def test_a_family_in_both_parts_is_told(tmp_path):
         (",".join(COLUMNS) + "\nfanchuan[EPOCHS=9,LR=1],,,,,,,,,\n", "line 2: it must have 9 values"),
     ],
 )
-def test_a_file_of_another_form_is_told(text, told, tmp_path):
+def test_a_file_of_another_form_is_told(text, reported, tmp_path):
     (tmp_path / "rows.csv").write_text(text)
-    with pytest.raises(BoardError, match=told):
+    with pytest.raises(BoardError, match=reported):
         read_rows(tmp_path / "rows.csv")
 
 

@@ -48,7 +48,7 @@ def test_every_byte_survives_its_float_and_nothing_between_two_bytes_is_taken():
 
 
 def test_pixels_that_are_no_bytes_are_refused_with_what_to_do():
-    for given, told in [
+    for given, reported in [
         ((UNIT - 0.5) / 0.25, "look normalised. Give the raw pixels.*mean and std times 255"),
         (UNIT.astype(np.uint8) * 0 + np.eye(8, dtype=np.uint8), "no values but 0 and 1.*(images \\* 255)"),
         ((UNIT > 0.5).astype(np.float32), "no values but 0 and 1"),
@@ -65,7 +65,7 @@ def test_pixels_that_are_no_bytes_are_refused_with_what_to_do():
         (BYTES.numpy().astype(str), "are texts"),
         ([[1, 2], [3]], "are no array"),
     ]:
-        with pytest.raises(TaskError, match=rf"(?s)retain images.*{told}"):
+        with pytest.raises(TaskError, match=rf"(?s)retain images.*{reported}"):
             pixel_bytes(as_tensor(given, "retain images"), "retain images")
 
 
@@ -94,7 +94,7 @@ def test_channels_come_first():
 
 
 def test_a_layout_that_can_be_read_in_two_ways_is_refused():
-    for shape, told in [
+    for shape, reported in [
         ((5, 3, 28, 3), "may be .n, channels, H, W. or"),
         ((5, 1, 28, 3), "may be"),
         ((5, 3, 3, 3), "may be"),
@@ -104,7 +104,7 @@ def test_a_layout_that_can_be_read_in_two_ways_is_refused():
         ((5, 2, 3, 8, 8), "images are"),
         ((5,), "images are"),
     ]:
-        with pytest.raises(TaskError, match=told):
+        with pytest.raises(TaskError, match=reported):
             channels_first(torch.zeros(shape), "images")
 
 
@@ -132,7 +132,7 @@ def test_classes_are_read_from_every_plain_form():
 
 
 def test_labels_that_are_no_classes_are_refused():
-    for given, told in [
+    for given, reported in [
         (CLASSES - 1, "label 1 is -1.*unlabelled"),
         (CLASSES + 0.5, "have fractions, such as 2.5"),
         (torch.tensor([0, 1, float("nan"), 1]), "label 2 is NaN"),
@@ -145,5 +145,5 @@ def test_labels_that_are_no_classes_are_refused():
         ([None, 1, 2, 3], "not numbers"),
         (torch.tensor(1), "labels are"),
     ]:
-        with pytest.raises(TaskError, match=told):
+        with pytest.raises(TaskError, match=reported):
             class_numbers(given, 4, "labels")

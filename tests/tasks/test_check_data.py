@@ -25,7 +25,7 @@ def unit(images):
 
 
 def test_what_means_something_else_is_refused(tiny):
-    for columns, told in [
+    for columns, reported in [
         # in silence once: mean and std in another unit, of one split only, and what a cast has left
         ({"mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26)}, "not in pixels.*multiply by 255.*these have mean"),
         ({"mean": MEAN, "std": (0.25, 0.24, 0.26)}, "not in pixels"),
@@ -60,17 +60,17 @@ def test_what_means_something_else_is_refused(tiny):
         ({"mean": MEAN, "std": (63.0, 0.0, 66.7)}, "above 0"),
         ({"mean": (float("nan"),) * 3, "std": STD}, "both finite"),
     ]:
-        with pytest.raises(TaskError, match=rf"(?s)mine.py: .*{told}"):
+        with pytest.raises(TaskError, match=rf"(?s)mine.py: .*{reported}"):
             check_task(changed(tiny, **columns), "mine.py")
 
 
 def test_one_split_that_differs_is_named(tiny):
-    for names, columns, told in [
+    for names, columns, reported in [
         ("test", {"mean": MEAN, "std": STD}, "test has mean .*retain None and None.*all splits alike"),
         ("validation", {"images": lambda x: unit(x).to(torch.uint8)}, "validation images hold no values but 0 and 1"),
         ("forget", {"images": lambda x: x * 0}, "all 16 forget images are one"),
     ]:
-        with pytest.raises(TaskError, match=rf"mine.py: .*{told}"):
+        with pytest.raises(TaskError, match=rf"mine.py: .*{reported}"):
             check_task(changed(tiny, names, **columns), "mine.py")
 
 

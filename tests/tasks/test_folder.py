@@ -26,10 +26,10 @@ def where(tmp_path):
     return root
 
 
-def refused(where, *told):
+def refused(where, *reported):
     with pytest.raises(TaskError) as caught:
         folder_task(where)
-    for text in told:
+    for text in reported:
         assert text in str(caught.value), caught.value
     assert str(caught.value).startswith(str(where))
     assert ".py" not in str(caught.value)
@@ -96,9 +96,10 @@ def test_a_path_that_could_be_several_tasks_or_none_is_refused_with_what_to_writ
     (tmp_path / "table" / "a.csv").write_text("x")
     (tmp_path / "none").mkdir()
     (tmp_path / "a.xlsx").write_text("x")
-    for name, told in (("two", "--task cifar10:"), ("table", "--task .*a.csv"), ("none", "needs the folders retain"),
+    for name, reported in (("two", "--task cifar10:"), ("table", "--task .*a.csv"),
+                       ("none", "needs the folders retain"),
                        ("a.xlsx", "save it as 'CSV UTF-8'"), ("no.csv", "does not exist")):  # fmt: skip
-        with pytest.raises(TaskError, match=told):
+        with pytest.raises(TaskError, match=reported):
             split_spec(str(tmp_path / name))
 
 
@@ -113,7 +114,7 @@ def test_an_error_after_reading_names_the_persons_data_and_not_our_module(where)
 def test_check_without_a_submission_tells_what_was_understood(where, capsys):
     write_image(where / "test" / "ant" / "0.png", 1, size=(6, 5))  # one of the retain images
     assert main(["check", "--task", str(where)]) == 0
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     for line in (
         "folder: images of 6x5 pixels (width x height), 3 classes",
         "  images                    12           6           4           4",
@@ -123,7 +124,7 @@ def test_check_without_a_submission_tells_what_was_understood(where, capsys):
         "note: labels are read as classes: ant -> 0, bee -> 1, cat -> 2",
         "To be forgotten: 6 images of 6 persons, 33.3 % of the training images.",
     ):
-        assert line in told, told
+        assert line in reported, reported
     assert main(["check", "--task", str(where / "none.csv")]) == 2
 
 
@@ -136,7 +137,7 @@ def test_check_without_a_submission_tells_what_was_understood(where, capsys):
         (["x" * 60, "y"], ["class 0: " + "x" * 20 + "... ", "class 1: y "]),
     ],
 )
-def test_classes_are_shown_by_their_names(labels, told, tmp_path, capsys):
+def test_classes_are_shown_by_their_names(labels, reported, tmp_path, capsys):
     rows = ["image,label,split"]
     for number, split in enumerate(["retain"] * 4 + ["forget", "validation", "test"] * 4):
         write_image(tmp_path / f"{number}.png", number, size=(6, 5))
@@ -145,7 +146,7 @@ def test_classes_are_shown_by_their_names(labels, told, tmp_path, capsys):
     assert main(["check", "--task", str(tmp_path / "mine.csv")]) == 0
     said = capsys.readouterr().out
     lines = [line.strip() for line in said.splitlines() if line.startswith("  class ")]
-    assert [line.startswith(start) for line, start in zip(lines, told)] == [True, True], said
+    assert [line.startswith(start) for line, start in zip(lines, reported)] == [True, True], said
     columns = [line for line in said.splitlines() if line.startswith(("  images", "  class"))]
     assert len({len(line) for line in columns}) == 1, "columns stay in line"
 
@@ -164,6 +165,6 @@ def test_check_tells_many_classes_in_few_lines_and_duplicates_within_a_set(tmp_p
         rows.append(f"{k}.png,{k // 4},{split}")
     (tmp_path / "mine.csv").write_text("\n".join(rows))
     assert main(["check", "--task", str(tmp_path / "mine.csv")]) == 0
-    told = capsys.readouterr().out
-    assert "class 19" in told and "class 20" not in told and "other classes" in told
-    assert "duplicates: 1 of the retain images are there again in retain" in told
+    reported = capsys.readouterr().out
+    assert "class 19" in reported and "class 20" not in reported and "other classes" in reported
+    assert "duplicates: 1 of the retain images are there again in retain" in reported

@@ -112,12 +112,12 @@ def test_persons_are_numbers_or_names_and_must_be_wholly_in_retain_or_forget():
     assert task.forget.person_id[0] == task.forget.person_id[1] != task.forget.person_id[2]
     some = made(persons={"forget": [7] * 12})
     assert len(some.forget.person_id.unique()) == 1 and len(some.retain.person_id.unique()) == 40
-    for persons, told in (
+    for persons, reported in (
         ({"retain": ["a"] * 40, "forget": ["a"] * 12}, "person 'a' is in retain and in forget"),
         ({"forget": [1]}, "1 persons for 12 images of the forget set"),
         ({"train": [1]}, "persons has train"),
     ):
-        with pytest.raises(TaskError, match=told):
+        with pytest.raises(TaskError, match=reported):
             made(persons=persons)
 
 
@@ -163,7 +163,7 @@ class Stream(IterableDataset):
 
 
 def test_what_cannot_be_read_in_one_way_only_is_refused():
-    for change, told in [
+    for change, reported in [
         (items(flaky), "retain item .* each time that it is read: its transform draws at random"),
         (items(lambda i, y, k: (i, int(torch.randint(3, ())))), "draws at random"),
         (items(boom), "retain item 0 cannot be read: OSError: no such file"),
@@ -189,7 +189,7 @@ def test_what_cannot_be_read_in_one_way_only_is_refused():
         (lambda x, y: (x * 0 + 3, y), "one and the same picture"),
         (lambda x, y: (IMAGES[: len(y)], y), "pixel by pixel"),
     ]:
-        with pytest.raises(TaskError, match=rf"task_from: .*{told}"):
+        with pytest.raises(TaskError, match=rf"task_from: .*{reported}"):
             made(change)
 
 
@@ -201,7 +201,7 @@ def test_one_picture_that_is_to_be_kept_and_forgotten_is_refused_by_its_places()
 
 
 def test_the_rest_is_checked_as_it_is_for_a_task_in_a_file():
-    for more, told in [
+    for more, reported in [
         ({"make_net": net()}, "Sequential that exists already.*lambda: Sequential"),
         ({"make_net": "resnet18"}, "make_net is 'resnet18'"),
         ({"name": "a/b"}, "no name for a folder"),
@@ -210,7 +210,7 @@ def test_the_rest_is_checked_as_it_is_for_a_task_in_a_file():
         ({"mean": 127.0}, "go together"),
         ({"class_names": ("a", "b")}, "2 class_names for 3 classes"),
     ]:
-        with pytest.raises(TaskError, match=told):
+        with pytest.raises(TaskError, match=reported):
             made(**{"make_net": net} | more)
 
 

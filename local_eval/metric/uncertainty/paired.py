@@ -56,8 +56,8 @@ class Comparison:
         what = f"difference {self.difference:+.4f}; {p}: how often equal methods differ so much"
         if self.verdict != "cannot tell":
             return f"{first} is {self.verdict} than {second} at N = {self.models} ({what})."
-        told = f"N = {self.enough} would tell" if self.enough else f"N = {LARGER[-1]} would not tell either"
-        return f"cannot tell {first} from {second} at N = {self.models} ({what}). If it is as it seems, {told}."
+        reported = f"N = {self.enough} would tell" if self.enough else f"N = {LARGER[-1]} would not tell either"
+        return f"cannot tell {first} from {second} at N = {self.models} ({what}). If it is as it seems, {reported}."
 
 
 def compare_methods(
@@ -108,20 +108,20 @@ def comparison_of(
     _, error = _difference(methods, oracles, utilities, models, DRAWS)
     off = float(np.diff(np.sqrt(scores))[0])
     p = _chance(off, error)
-    told = p < 1 - level
+    reported = p < 1 - level
     return Comparison(
-        verdict=("better" if off < 0 else "worse") if told else "cannot tell",
+        verdict=("better" if off < 0 else "worse") if reported else "cannot tell",
         p=p,
         level=level,
         difference=float(scores[0] - scores[1]),
         error=error,
-        needed=told_from(float(scores[1]), error, level),
+        needed=distinguished_from(float(scores[1]), error, level),
         models=models,
-        enough=enough_models(methods, oracles, utilities, models, level) if ahead and not told else None,
+        enough=enough_models(methods, oracles, utilities, models, level) if ahead and not reported else None,
     )
 
 
-def told_from(score: float, error: float, level: float = LEVEL) -> tuple[float, float]:
+def distinguished_from(score: float, error: float, level: float = LEVEL) -> tuple[float, float]:
     """The scores below and above `score` from which on another method is told apart."""
     reach = float(ndtri((1 + level) / 2)) * error
     return max(np.sqrt(score) - reach, 0.0) ** 2, (np.sqrt(score) + reach) ** 2

@@ -471,11 +471,11 @@ def _refuse(unlearned: np.ndarray, retrained: np.ndarray, models: int) -> None:
         constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
         if constant.size:
             raise ProjectionError(f"All {name} models agree on example {constant[0]}: its spread cannot be estimated.")
-    if told_apart(unlearned, retrained).all():
+    if distinguished(unlearned, retrained).all():
         raise ProjectionError("Every example is told apart without error, so how far apart they are is not seen.")
 
 
-def told_apart(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+def distinguished(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """Whether no value of one sample lies within the range of the other, bool [E]: epsilon is then at its cap."""
     inside = [
         ((one >= other.min(axis=0)) & (one <= other.max(axis=0))).any(axis=0)

@@ -170,7 +170,7 @@ BINS_ALL, BINS_ONE, COARSER = 48, 22, 3
 LEVELS = (0.003, 0.01, 0.03, 0.06, 0.1, 0.14)
 
 
-def draw_epsilons(facts: Facts) -> Figure:
+def plot_epsilons(facts: Facts) -> Figure:
     """Examples in every bin, and below, what they bring."""
     bins = facts.bins
     x, total = np.arange(len(bins.count)), len(facts.epsilons)
@@ -205,7 +205,7 @@ def _label_bins(axes: Axes, facts: Facts) -> None:
     axes.set_xlim(-0.7, len(edges) + 1.3)
 
 
-def draw_confidences(facts: Facts) -> Figure:
+def plot_confidences(facts: Facts) -> Figure:
     """All examples and models together."""
     values = (facts.before, facts.theirs.ravel(), facts.ours.ravel())
     with drawing(2.6) as figure:
@@ -218,7 +218,7 @@ def draw_confidences(facts: Facts) -> Figure:
     return figure
 
 
-def draw_example(facts: Facts, example: int) -> Figure:
+def plot_example(facts: Facts, example: int) -> Figure:
     """One example: N unlearned, N retrained models and the original."""
     ours, theirs, before = facts.ours[:, example], facts.theirs[:, example], facts.before[example]
     with drawing(2.0, NARROW) as figure:
@@ -261,7 +261,7 @@ def plane_limits(facts: Facts) -> tuple[float, float]:
     return float(np.clip(1.1 * far, 2.0, 7.0)), float(np.clip(1.1 * tall, np.log(2.6), np.log(16)))
 
 
-def draw_plane(facts: Facts) -> Figure:
+def plot_plane(facts: Facts) -> Figure:
     """One dot an example, over what perfect Gaussians would earn."""
     wide, tall = plane_limits(facts)
     with drawing(3.9) as figure:
@@ -304,7 +304,7 @@ MARKERS = {"original": ("s", BEFORE, 0.2), "retrained": ("o", THEIRS, 0.0), "unl
 MOST_CLASSES = 20
 
 
-def draw_accuracies(facts: Facts) -> Figure:
+def plot_accuracies(facts: Facts) -> Figure:
     """Four rows, three markers; bars are one sd over the models."""
     found = facts.accuracies
     with drawing(2.5) as figure:
@@ -315,7 +315,7 @@ def draw_accuracies(facts: Facts) -> Figure:
     return figure
 
 
-def draw_classes(facts: Facts) -> Figure:
+def plot_classes(facts: Facts) -> Figure:
     """Test accuracy by class."""
     by_class = facts.accuracies.by_class[:, SPLITS.index("test"), :MOST_CLASSES]
     forgotten = set(facts.labels.tolist())
@@ -366,7 +366,7 @@ def shown_standing(facts: Facts) -> list[Result]:
     return some if facts.result in some else standing(facts.result, some[1:])
 
 
-def draw_standing(facts: Facts) -> Figure:
+def plot_standing(facts: Facts) -> Figure:
     """Scores with their intervals, and the ceiling."""
     rows = shown_standing(facts)
     with drawing(0.85 + 0.25 * len(rows)) as figure:
@@ -394,7 +394,7 @@ def _ceiling(axes: Axes, ceiling: float) -> None:
     axes.annotate("ceiling: retraining ", **place, color=THEIRS, fontsize=8.5)
 
 
-def draw_gap(facts: Facts) -> Figure:
+def plot_gap(facts: Facts) -> Figure:
     """The score as it is, and with one thing repaired, or all."""
     gap = facts.gap
     rows = [("as it is", gap.now), *((REPAIRS[r.key], r.alone) for r in gap.repairs), ("all of these", gap.repaired)]
@@ -412,7 +412,7 @@ def draw_gap(facts: Facts) -> Figure:
     return figure
 
 
-def draw_seconds(facts: Facts) -> Figure:
+def plot_seconds(facts: Facts) -> Figure:
     """Seconds by run, the budget if it is near, and crosses for runs without a result."""
     runs, seconds = np.array(list(facts.seconds)), np.array(list(facts.seconds.values()))
     with drawing(2.0) as figure:

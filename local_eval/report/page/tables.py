@@ -27,16 +27,16 @@ from local_eval.report.page.figures import (
     MOST_DOTS,
     MOST_ROWS,
     REPAIRS,
-    draw_accuracies,
-    draw_classes,
-    draw_confidences,
-    draw_epsilons,
-    draw_example,
-    draw_gap,
-    draw_plane,
-    draw_seconds,
-    draw_standing,
     plane_limits,
+    plot_accuracies,
+    plot_classes,
+    plot_confidences,
+    plot_epsilons,
+    plot_example,
+    plot_gap,
+    plot_plane,
+    plot_seconds,
+    plot_standing,
     shares,
 )
 from local_eval.report.page.words import change_in_points, in_points, percent, place, signed
@@ -211,7 +211,7 @@ def standing_block(facts: Facts) -> Block | None:
         "against itself."
     )
     good = "A mark near the dashed line, with a bar that does not reach the marks of others."
-    return Block("standing", "Where it stands", shows, good, here, draw_standing(facts), of_standing(facts))
+    return Block("standing", "Where it stands", shows, good, here, plot_standing(facts), of_standing(facts))
 
 
 def gap_block(facts: Facts) -> Block | None:
@@ -227,7 +227,7 @@ def gap_block(facts: Facts) -> Block | None:
         "right, all else left as it is."
     )
     good = "A first bar that reaches the dashed line. A long bar below it names what to work on."
-    return Block("repairs", "What a repair would bring", shows, good, here, draw_gap(facts), of_gap(facts))
+    return Block("repairs", "What a repair would bring", shows, good, here, plot_gap(facts), of_gap(facts))
 
 
 def epsilons_block(facts: Facts) -> Block:
@@ -242,7 +242,7 @@ def epsilons_block(facts: Facts) -> Block:
     good = "Bars like the blue outline. Even retraining hardly ever gets below 0.5: the best of many attacks has luck."
     here = f"{best} of the examples have an epsilon below 2; {capped} are told apart without error."
     return Block(
-        "epsilons", "How well each example is forgotten", shows, good, here, draw_epsilons(facts),
+        "epsilons", "How well each example is forgotten", shows, good, here, plot_epsilons(facts),
         of_epsilons(facts),
     )  # fmt: skip
 
@@ -254,7 +254,7 @@ def confidences_block(facts: Facts) -> Block:
     good = "The orange outline on the blue area. Grey is the original model, before unlearning."
     here = f"Medians: original {np.median(facts.before):.2f}, retrained {theirs:.2f}, unlearned {ours:.2f}. {NOT_MEANS}"
     return Block(
-        "confidences", "Confidence on the whole forget set", shows, good, here, draw_confidences(facts),
+        "confidences", "Confidence on the whole forget set", shows, good, here, plot_confidences(facts),
         of_confidences(facts),
     )  # fmt: skip
 
@@ -272,7 +272,7 @@ def example_block(facts: Facts, name: str, example: int) -> Block:
     here = f"{about}: epsilon {facts.epsilons[example]:.2f}, {in_points(facts.points[example])}."
     shows = f"Confidence of {facts.models} unlearned and {facts.models} retrained models on one example."
     return Block(
-        name, f"The {name} example", shows, "The orange outline on the blue area.", here, draw_example(facts, example),
+        name, f"The {name} example", shows, "The orange outline on the blue area.", here, plot_example(facts, example),
         of_example(facts, example), example,
     )  # fmt: skip
 
@@ -298,7 +298,7 @@ def plane_block(facts: Facts) -> Block:
         f"distributed, at N = {facts.models}."
     )
     good = "A cloud about the cross, inside the innermost line."
-    return Block("plane", "Shift and spread of every example", shows, good, here, draw_plane(facts), of_plane(facts))
+    return Block("plane", "Shift and spread of every example", shows, good, here, plot_plane(facts), of_plane(facts))
 
 
 def accuracies_block(facts: Facts) -> Block:
@@ -313,7 +313,7 @@ def accuracies_block(facts: Facts) -> Block:
         "models. Retain is to be remembered, forget to be forgotten, validation and test were never trained on."
     )
     good = "Orange on blue in every row, on the forget set too: neither more nor less."
-    return Block("accuracies", "Accuracy", shows, good, here, draw_accuracies(facts), of_accuracies(facts))
+    return Block("accuracies", "Accuracy", shows, good, here, plot_accuracies(facts), of_accuracies(facts))
 
 
 def classes_block(facts: Facts) -> Block:
@@ -333,7 +333,7 @@ def classes_block(facts: Facts) -> Block:
         here += f" The figure shows the first {MOST_CLASSES} of {total} classes, the table all."
     shows = "Right answers on the test set by class."
     good = "Orange on blue in every row: forgetting some examples should not cost a class."
-    return Block("classes", "Accuracy by class", shows, good, here, draw_classes(facts), of_classes(facts))
+    return Block("classes", "Accuracy by class", shows, good, here, plot_classes(facts), of_classes(facts))
 
 
 def seconds_block(facts: Facts) -> Block:
@@ -345,4 +345,4 @@ def seconds_block(facts: Facts) -> Block:
     here += f" {len(failed)} runs failed." if failed else " No run failed."
     shows = "Seconds of every run on this machine; crosses are runs that failed."
     good = f"A flat line below {BUDGET_SECONDS:g} s, Kaggle's budget on its GPU, and no crosses."
-    return Block("seconds", "Time", shows, good, here, draw_seconds(facts), of_seconds(facts))
+    return Block("seconds", "Time", shows, good, here, plot_seconds(facts), of_seconds(facts))

@@ -301,7 +301,7 @@ def _decode(
     def take(k: int, image: np.ndarray) -> None:
         nonlocal images, first
         if images is None:
-            images, first = _room(len(files), image, faults.source), k
+            images, first = _empty_images(len(files), image, faults.source), k
         if image.shape != images.shape[1:]:
             raise TaskError(
                 f"{labels[k]} is {_size(image)} (width x height), but {files[first]} is {_size(images[first])}; "
@@ -313,7 +313,7 @@ def _decode(
     return images
 
 
-def _room(count: int, image: np.ndarray, source: Path) -> np.ndarray:
+def _empty_images(count: int, image: np.ndarray, source: Path) -> np.ndarray:
     """An empty array for `count` such images."""
     if (needed := count * image.nbytes) > (there := psutil.virtual_memory().available):
         raise WorkError(

@@ -104,10 +104,10 @@ def read_table(file: Path, columns: tuple[str, ...]) -> Table:
         TaskError: no such file, no text, or quotes that do not close; the message names the line.
     """
     text = _text(file)
-    skipped, told = (1, text[4]) if text[:4].lower() == "sep=" and text[4:5] in SEPARATORS else (0, None)
+    skipped, reported = (1, text[4]) if text[:4].lower() == "sep=" and text[4:5] in SEPARATORS else (0, None)
     lines = io.StringIO(text, newline="").readlines()[skipped:]
     first = next((line for line in lines if line.strip()), "").lower()
-    separator = told or max(SEPARATORS, key=lambda s: _found(first, s, columns))
+    separator = reported or max(SEPARATORS, key=lambda s: _found(first, s, columns))
     records = _records(file, lines, skipped, separator)
     if not records:
         return Table([], 1, [], separator)
@@ -235,7 +235,7 @@ def faults_apart(listed: Iterable[Listed]) -> list[str]:
     """A message, with both rows, for every image listed twice and every group in both retain and forget."""
     images: dict[str, Listed] = {}
     groups: dict[str, Listed] = {}
-    found, told = [], set()
+    found, reported = [], set()
     for one in listed:
         first = images.setdefault(one.image, one)
         if first is not one:
@@ -243,8 +243,8 @@ def faults_apart(listed: Iterable[Listed]) -> list[str]:
         if one.split not in ("retain", "forget") or not one.group:
             continue
         first = groups.setdefault(one.group, one)
-        if first.split != one.split and one.group not in told:
-            told.add(one.group)
+        if first.split != one.split and one.group not in reported:
+            reported.add(one.group)
             both = _both(first, one)
             found.append(f"{one.row.file}: the group {one.group} is in {both}; it must be wholly in one of them")
     return found

@@ -95,8 +95,8 @@ def test_perfect_unlearning_is_called_perfect_throughout(labels, oracles):
 
 def test_a_shift_of_the_forget_set_is_told_and_controls_stay_at_their_ceiling(labels, oracles):
     found = {m.key: m for m in further_measures(records(2, 32, labels, shift=1.5), oracles, labels)}
-    told = {key for key, measure in found.items() if measure.words in (CLEAR, FAR)}
-    assert told >= {"lira_accuracy", "lira_tpr", "klom", "ks", "auc", "audited_epsilon", "pooled_attack"}
+    reported = {key for key, measure in found.items() if measure.words in (CLEAR, FAR)}
+    assert reported >= {"lira_accuracy", "lira_tpr", "klom", "ks", "auc", "audited_epsilon", "pooled_attack"}
     assert found["test_control"].words == found["retain_control"].words == PERFECT
     assert [m.key for m in shown_in_table(found.values())] == ["lira_accuracy", "klom", "test_control"]
 

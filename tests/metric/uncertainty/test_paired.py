@@ -10,7 +10,7 @@ import pytest
 
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.uncertainty.interval import IntervalError
-from local_eval.metric.uncertainty.paired import compare_methods, told_from
+from local_eval.metric.uncertainty.paired import compare_methods, distinguished_from
 from studies.projections import Family, correlated, family
 
 MODELS, EXAMPLES = 32, 40
@@ -65,7 +65,7 @@ def test_if_nothing_can_be_told_it_says_what_n_would_tell():
 
 
 def test_what_is_needed_lies_around_the_others_score():
-    low, high = told_from(0.04, 0.02)
+    low, high = distinguished_from(0.04, 0.02)
     assert low < 0.04 < high
     found = compared(family(), family(0.8), 0)
     assert found.needed[1] < forgetting_quality(*family()(np.random.default_rng([41, 0]), MODELS, EXAMPLES))

@@ -7,7 +7,7 @@ import pytest
 
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import example_epsilons
-from local_eval.metric.uncertainty.projection import Projection, ProjectionError, project, told_apart
+from local_eval.metric.uncertainty.projection import Projection, ProjectionError, distinguished, project
 from tests.metric.draws import draw
 
 
@@ -40,9 +40,9 @@ def test_examples_all_told_apart_are_refused():
 def test_told_apart_is_where_the_metric_gives_its_cap():
     rng = np.random.default_rng(0)
     unlearned, retrained = rng.normal(4.5, 1, (24, 200)), rng.normal(0, 1, (24, 200))
-    told = told_apart(unlearned, retrained)
-    assert 20 < told.sum() < 180
-    assert np.mean(told == (example_epsilons(unlearned, retrained) >= 50)) > 0.98  # the grid may miss a narrow gap
+    reported = distinguished(unlearned, retrained)
+    assert 20 < reported.sum() < 180
+    assert np.mean(reported == (example_epsilons(unlearned, retrained) >= 50)) > 0.98  # the grid may miss a narrow gap
 
 
 def test_what_cannot_be_scored_is_refused_by_the_metric_itself():

@@ -39,12 +39,12 @@ def same(path, plain):
     return found
 
 
-def refused(path, *told):
+def refused(path, *reported):
     with pytest.raises(TaskError) as caught:
         manifest(path)
     message = str(caught.value)
     assert message.startswith(str(path)), message
-    for text in told:
+    for text in reported:
         assert text in message, message
     assert "manifest.py" not in message
     assert message.count(str(path)) == 1, message
@@ -76,11 +76,11 @@ def test_a_byte_order_mark_says_how_the_text_is_written(tmp_path, cells, encodin
 
 
 @pytest.mark.parametrize("encoding, told", [("latin-1", "row 4 holds the byte 0xfc"), ("utf-16-le", "zero bytes")])
-def test_a_text_that_could_be_several_is_refused(tmp_path, cells, encoding, told):
+def test_a_text_that_could_be_several_is_refused(tmp_path, cells, encoding, reported):
     cells[2][3] = "Jürgen"
     if encoding == "utf-16-le":
         cells[2][3] = "x"
-    refused(write(tmp_path, cells, encoding=encoding), told, "save it as 'CSV UTF-8'")
+    refused(write(tmp_path, cells, encoding=encoding), reported, "save it as 'CSV UTF-8'")
 
 
 def test_a_workbook_and_a_folder_are_no_tables(tmp_path):
@@ -112,10 +112,10 @@ def test_case_of_splits_and_columns_spaces_and_quotes_do_no_harm(tmp_path, cells
         ('"retain/1.png\n",1,retain,a', ["row 3", "closes in row 4"]),
     ],
 )
-def test_quotes_that_go_wrong_are_told_by_the_row_where_they_open(tmp_path, cells, row, told):
+def test_quotes_that_go_wrong_are_told_by_the_row_where_they_open(tmp_path, cells, row, reported):
     path = write(tmp_path, cells)
     path.write_text(path.read_text().replace("retain/1.png,1,retain,retain-0", row))
-    refused(path, *told)
+    refused(path, *reported)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_quotes_that_go_wrong_are_told_by_the_row_where_they_open(tmp_path, cell
         (["retain/1", "5.png", "1", "retain", "a"], "A cell that holds ',' needs quotes around it"),
     ],
 )
-def test_a_row_with_more_or_fewer_cells_than_the_header_is_refused(tmp_path, cells, row, told):
+def test_a_row_with_more_or_fewer_cells_than_the_header_is_refused(tmp_path, cells, row, reported):
     cells[1] = row
-    refused(write(tmp_path, cells), "row 3", told)
+    refused(write(tmp_path, cells), "row 3", reported)
 
 
 def test_empty_cells_at_the_end_of_rows_do_no_harm(tmp_path, cells):
@@ -146,8 +146,8 @@ def test_empty_cells_at_the_end_of_rows_do_no_harm(tmp_path, cells):
         (["group", "label", "split", "person_id"], "two columns group and person_id"),
     ],
 )
-def test_the_same_column_twice_is_refused(tmp_path, cells, header, told):
-    refused(write(tmp_path, cells, header), "row 1", told)
+def test_the_same_column_twice_is_refused(tmp_path, cells, header, reported):
+    refused(write(tmp_path, cells, header), "row 1", reported)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_the_same_column_twice_is_refused(tmp_path, cells, header, told):
         (["image", "label", "split", "patient_id"], "the column 'patient_id' looks like 'group'"),
     ],
 )
-def test_a_column_near_a_known_name_is_suggested_and_never_passed_over(tmp_path, cells, header, told):
-    refused(write(tmp_path, cells, header), "row 1", told)
+def test_a_column_near_a_known_name_is_suggested_and_never_passed_over(tmp_path, cells, header, reported):
+    refused(write(tmp_path, cells, header), "row 1", reported)
 
 
 def test_person_id_is_the_group_and_other_columns_are_said_to_be_passed_over(tmp_path, cells):
@@ -253,10 +253,10 @@ def test_words_as_labels_are_numbered_by_the_alphabet_and_said(tmp_path, cells):
         (lambda k, old: "9" * 5000 if k == 3 else old, "row 5: label is '999"),
     ],
 )
-def test_labels_that_could_mean_something_else_are_refused(tmp_path, cells, change, told):
+def test_labels_that_could_mean_something_else_are_refused(tmp_path, cells, change, reported):
     for k, row in enumerate(cells):
         row[1] = change(k, row[1])
-    refused(write(tmp_path, cells), told)
+    refused(write(tmp_path, cells), reported)
 
 
 @pytest.mark.parametrize(
@@ -270,9 +270,9 @@ def test_labels_that_could_mean_something_else_are_refused(tmp_path, cells, chan
         (0, "None", "row 2: group is 'None'; leave the cell empty"),
     ],
 )
-def test_one_person_in_both_sets_is_refused_however_it_is_spelled(tmp_path, cells, row, group, told):
+def test_one_person_in_both_sets_is_refused_however_it_is_spelled(tmp_path, cells, row, group, reported):
     cells[row][3] = group
-    refused(write(tmp_path, cells), told)
+    refused(write(tmp_path, cells), reported)
 
 
 @pytest.mark.parametrize("one, other", [("7", "7.0"), ("007", "7.00"), ("Zoë", "Zoe\u0308"), ("Ａnna", "anna")])

@@ -20,11 +20,11 @@ def save(path, image, **options):
     return path
 
 
-def refused(path, told):
+def refused(path, reported):
     with pytest.raises(TaskError) as caught:
         read_images([path], ["mine.csv, row 2"])
     assert str(caught.value).startswith(f"mine.csv, row 2: image {path}")
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert str(caught.value).count(str(path)) == 1
 
 
