@@ -16,7 +16,7 @@ def test_what_the_machine_is_out_of_is_one_sentence():
     assert said_by_the_machine(OSError("odd")) is None
 
 
-@pytest.mark.parametrize("number, told", [(errno.ENFILE, True), (errno.ENOENT, False)])
+@pytest.mark.parametrize("number, reported", [(errno.ENFILE, True), (errno.ENOENT, False)])
 def test_a_command_tells_it_and_ends_with_1(number, reported, monkeypatch, capsys):
     def fails(_):
         raise OSError(number, os.strerror(number), "here")

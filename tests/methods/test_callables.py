@@ -39,7 +39,7 @@ def test_its_unlearning_is_its_file_and_other_functions_are_not(module, tmp_path
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, reported",
     [
         (lambda m: setattr(m, "EPOCHS", 5), "holds another EPOCHS than"),
         (lambda m: setattr(m, "helper", lambda: 1), "holds another helper than"),

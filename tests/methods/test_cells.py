@@ -75,7 +75,7 @@ def test_notebooks_of_all_ages_give_their_code_cells(content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, reported",
     [
         ("no json", "not a Jupyter notebook"),
         ("[1, 2]", "not a Jupyter notebook"),

@@ -16,7 +16,7 @@ def load(path):
 
 
 @pytest.mark.parametrize(
-    "source, told",
+    "source, reported",
     [
         ("import argparse\nARGS = argparse.ArgumentParser().parse_args()", r"line 2: parse_args\(\) reads the command"),
         (
@@ -91,7 +91,7 @@ class _Net:
 
 
 @pytest.mark.parametrize(
-    "line, told",
+    "line, reported",
     [
         ("import helpers", "imports helpers, a file beside it"),
         ("import torch.nosuch", "the installed torch .* not have"),

@@ -93,7 +93,7 @@ def test_what_unlearning_needs_is_taken(cells, value, notebook):
 
 
 @pytest.mark.parametrize(
-    "cells, told",
+    "cells, reported",
     [
         (("for LR in (1, 2):\n    pass", RETURNS.format("LR")), "code cell 1, line 1: sets LR"),
         (("x = 1", "with open('w') as f:\n    W = f", RETURNS.format("W")), "code cell 2, line 1: sets W"),

@@ -39,7 +39,7 @@ def test_known_names_in_place_and_unknown_names_anywhere_are_fine(signature):
 
 
 @pytest.mark.parametrize(
-    "signature, told",
+    "signature, reported",
     [
         ("net, forget_loader, retain_loader, val_loader", "`forget_loader` is named like the third argument"),
         ("retain_loader, forget_loader, val_loader, net", "`retain_loader` is named like the second"),

@@ -62,7 +62,7 @@ def test_what_makes_the_network_is_written_so_that_it_makes_the_same(cells, tmp_
 
 
 @pytest.mark.parametrize(
-    "cells, told",
+    "cells, reported",
     [
         (
             ("net = nn.Sequential(nn.Flatten(), nn.Linear(90, 3))", "import copy\nmade = lambda: copy.deepcopy(net)"),

@@ -84,7 +84,7 @@ def test_a_function_of_another_name_is_graded_under_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cells, told",
+    "cells, reported",
     [
         (("import torch\nT = torch.zeros(2)", f"{HEAD}):\n    return T"), "it uses T, a Tensor of this session"),
         (("import torch\nL = torch.nn.ReLU()", f"{HEAD}):\n    return L"), "it uses L, a ReLU of this session"),
@@ -155,7 +155,7 @@ class Method:
 
 
 @pytest.mark.parametrize(
-    "function, told",
+    "function, reported",
     [
         (lambda net, r, f, v: None, "a lambda"),
         (functools.partial(outer, 1), "a functools.partial"),

@@ -60,7 +60,7 @@ def refused(tmp_path, *rows):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, reported",
     [
         ({"rank": 9}, "line 2: rank is '9'"),
         ({"published": 7.0}, "line 2: published is '7.0'"),
@@ -96,7 +96,7 @@ def test_a_family_in_both_parts_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, reported",
     [
         ("variant,rank\nfanchuan,1\n", "the first line must be variant,rank,published"),
         ("", "it has nothing"),

@@ -129,7 +129,7 @@ def test_check_without_a_submission_tells_what_was_understood(where, capsys):
 
 
 @pytest.mark.parametrize(
-    "labels, told",
+    "labels, reported",
     [
         (["dog", "cat"], ["class 0: cat ", "class 1: dog "]),
         (["7", "2"], ["class 0: 2 ", "class 1: 7 "]),

@@ -75,7 +75,7 @@ def test_a_byte_order_mark_says_how_the_text_is_written(tmp_path, cells, encodin
     same(write(tmp_path, cells, encoding=encoding), manifest(write(tmp_path, cells)))
 
 
-@pytest.mark.parametrize("encoding, told", [("latin-1", "row 4 holds the byte 0xfc"), ("utf-16-le", "zero bytes")])
+@pytest.mark.parametrize("encoding, reported", [("latin-1", "row 4 holds the byte 0xfc"), ("utf-16-le", "zero bytes")])
 def test_a_text_that_could_be_several_is_refused(tmp_path, cells, encoding, reported):
     cells[2][3] = "Jürgen"
     if encoding == "utf-16-le":
@@ -104,7 +104,7 @@ def test_case_of_splits_and_columns_spaces_and_quotes_do_no_harm(tmp_path, cells
 
 
 @pytest.mark.parametrize(
-    "row, told",
+    "row, reported",
     [
         ('"retain/1.png,1,retain,a', ["row 3", "a quote opens here and never closes"]),
         ('"retain/1.png"x,1,retain,a', ["row 3", "quotes that are not around a whole cell"]),
@@ -119,7 +119,7 @@ def test_quotes_that_go_wrong_are_told_by_the_row_where_they_open(tmp_path, cell
 
 
 @pytest.mark.parametrize(
-    "row, told",
+    "row, reported",
     [
         (["retain/1.png", "1", "retain"], "3 cells, the header has 4; write empty cells too"),
         (["retain/1.png"], "the column label is empty: 1 cell, the header has 4"),
@@ -139,7 +139,7 @@ def test_empty_cells_at_the_end_of_rows_do_no_harm(tmp_path, cells):
 
 
 @pytest.mark.parametrize(
-    "header, told",
+    "header, reported",
     [
         (["image", "label", "split", "label"], "there are two columns label"),
         (["image", "label", "split", "Image"], "there are two columns image"),
@@ -151,7 +151,7 @@ def test_the_same_column_twice_is_refused(tmp_path, cells, header, reported):
 
 
 @pytest.mark.parametrize(
-    "header, told",
+    "header, reported",
     [
         (["image", "lable", "split", "group"], "no column 'label'; it needs image, label, split"),
         (["image", "lable", "split", "group"], "rename 'lable' if that is it"),
@@ -239,7 +239,7 @@ def test_words_as_labels_are_numbered_by_the_alphabet_and_said(tmp_path, cells):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, reported",
     [
         (lambda k, old: "cat" if k == 3 else old, "row 5: label is 'cat', not an integer >= 0 as others are"),
         (lambda k, old: "3" if k == 3 else "abc"[int(old)], "row 5: label is '3'"),
@@ -260,7 +260,7 @@ def test_labels_that_could_mean_something_else_are_refused(tmp_path, cells, chan
 
 
 @pytest.mark.parametrize(
-    "row, group, told",
+    "row, group, reported",
     [
         (13, "retain-0", "the group retain-0 is in row 2 (retain) and row 15 (forget)"),
         (13, "Retain-0", "'Retain-0' and 'retain-0' differ in case"),
