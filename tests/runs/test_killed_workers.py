@@ -30,7 +30,7 @@ def attack() -> str:
     )
 
 
-@pytest.mark.parametrize("workers, limit", [(1, 3), pytest.param(2, 5, marks=[pytest.mark.spawned, pytest.mark.slow])])
+@pytest.mark.parametrize("workers, limit", [(1, 2), pytest.param(2, 5, marks=[pytest.mark.spawned, pytest.mark.slow])])
 def test_workers_that_runs_kill_many_times_in_a_row_are_replaced(
     original_out, body, submission, monkeypatch, workers, limit
 ):
