@@ -1,14 +1,14 @@
-# make grade: set up, then grade the winner on the embedded task.   make test: set up, then run all tests.
+# make grade: set up, then grade the official starter on the small competition.   make test: set up, then run all tests.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-SUBMISSION ?= fanchuan
-TASK ?= digits
+SUBMISSION ?= baseline_finetune
+TASK ?= competition_small
 RUNS ?= 64
 
 .PHONY: grade test test-slow test-studies test-browser test-ray test-faults test-matrix test-fuzz bench clean help
 
-grade: $(VENV)/installed  ## grade SUBMISSION=fanchuan on TASK=digits with RUNS=64 (the default target)
+grade: $(VENV)/installed  ## grade SUBMISSION=baseline_finetune on TASK=competition_small with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
 
 test: $(VENV)/installed  ## ruff, then all tests

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
-from local_eval.grader import Grader, SeveralOriginals, grade_all, repeats_of, with_seeds
+from local_eval.grader import Grader, SeveralOriginals, grade_all, published_name, repeats_of, with_seeds
 from local_eval.isolation.child import Failure
 from local_eval.isolation.device import usable_device
 from local_eval.isolation.share_gpu import Engine
@@ -24,12 +24,14 @@ from local_eval.metric.metric import example_epsilons
 from local_eval.metric.score import Score, ScoreError, check_runs, confidences
 from local_eval.on_disk import graded_confidences
 from local_eval.oracles.oracles import save_pool
+from local_eval.report.columns import UNSTATED
 from local_eval.report.compare import (
     Compared,
     around_markers,
     as_json,
     markdown,
     pairs_in_words,
+    rank_and_official_score,
     table_of_several,
     write_between_markers,
 )
@@ -67,7 +69,8 @@ def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission:
     """
     print(table(found, shown, grader.task.name))
     print(f"written to {path}")
-    print(in_words(grader.predicted(found, submission)))
+    published = rank_and_official_score(submission)[1] if published_name(submission) else UNSTATED
+    print(in_words(grader.predicted(found, submission), published))
     return OVER_BUDGET if found.within_budget is False else 0
 
 

@@ -103,13 +103,12 @@ def _nth(together: Controls | None, k: int) -> Controls | None:
     return Controls(*(getattr(together, f.name)[k] for f in fields(Controls))) if together else None
 
 
-def unpack_pool(records: list[Record], folder: Path) -> int:
-    """Put oracles where the grader looks for them, unless some are there already; returns how many were new."""
+def unpack_pool(records: list[Record], folder: Path) -> None:
+    """Put oracles where the grader looks for them, but for those that are there already."""
     with locked(folder):
-        new = [k for k in range(len(records)) if not record_path(folder, k).exists()]
-        for k in new:
-            save_record(record_path(folder, k), records[k])
-    return len(new)
+        for k, record in enumerate(records):
+            if not record_path(folder, k).exists():
+                save_record(record_path(folder, k), record)
 
 
 FIRST_ORACLE_SEED = 1_000_000  # far from the original's, so that none starts from its weights

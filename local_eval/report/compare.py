@@ -118,7 +118,7 @@ def markdown(compared: Compared) -> str:
     return "\n".join([*as_markdown(COMPARED, rows), "", legend])
 
 
-def rank_and_official_score(name: str) -> tuple[str, str]:
+def rank_and_official_score(name: str | Submission) -> tuple[str, str]:
     """The final rank and the official private score that a submission's docstring states, or '-', as for a variant."""
     submission = Submission.find(name)
     text = "" if submission.settings else ast.get_docstring(submission.tree()) or ""

@@ -17,6 +17,7 @@ import numpy as np
 
 from local_eval.methods.submission import ROOT
 from local_eval.metric.score import OFFICIAL_RUNS, Score
+from local_eval.report.columns import UNSTATED
 from local_eval.report.result import at_official_n
 from local_eval.store.errors import InputError
 
@@ -154,17 +155,19 @@ def as_json(found: Prediction | str) -> dict:
     return {"none": found} if isinstance(found, str) else asdict(found)
 
 
-def in_words(found: Prediction | str) -> str:
-    """The prediction as one line."""
+def in_words(found: Prediction | str, published: str = UNSTATED) -> str:
+    """The prediction as one line, with the private score that the method had, if it had one."""
     if isinstance(found, str):
         return f"Kaggle's private board: no prediction; {found}"
     place = f"rank {_ranked(found.rank)} of {TEAMS:,} ({_ranked(found.best_rank)} to {_ranked(found.worst_rank)})"
     beyond = "" if found.inside else "; BEYOND the scores of more than one method on the board, so not to be relied on"
     own = " of other methods" if found.own_left_out else ""
     basis = f"{found.rows} published scores of {found.variants} variants{own}"
+    had = "" if published == UNSTATED else f"; there it had {published}"
     return (
         f"Kaggle's private board: about {found.value:.4f}, 80 % interval {found.low:.4f} to {found.high:.4f}, {place}; "
-        f"from {basis}, right within a factor of {found.median_factor:.2f} for half of the methods left out{beyond}"
+        f"from {basis}, right within a factor of {found.median_factor:.2f} for half of the methods left "
+        f"out{beyond}{had}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The embedded task that ranks: the competition's shape and schedule at laptop cost, without a download.
+"""The competition's shape and schedule at laptop cost, embedded: does a method work, and what would Kaggle give?
 
 As officially: 24,399 training images with the official class counts, of 763 persons with about 32 training frames
 each; 15 persons are to be forgotten (14 of class 0, one of class 1; 476 images); validation and test hold other frames
