@@ -131,6 +131,16 @@ class ClaimsTooMuch(nn.Linear):
         return 2 * super().forward(x)
 
 
+class CountsTwice(nn.BatchNorm2d):
+    """Its outputs are those of what it says it is stacked as; one of its numbers is not."""
+
+    stacked_as = nn.BatchNorm2d
+
+    def forward(self, x):
+        self.num_batches_tracked += int(self.training)
+        return super().forward(x)
+
+
 def set_to(**parts):
     """A setup that puts other parts there."""
 
@@ -325,6 +335,7 @@ REFUSED = {
     "torchvision's frozen batch norm": (variant("FrozenBn2", set_to(bn=lambda: FrozenBatchNorm2d(4))), "FrozenBatch"),
     "a subclass with another gradient": (variant("Half", set_to(head=lambda: Halved(4, 3))), "Halved"),
     "a false statement": (variant("Claim", set_to(head=lambda: ClaimsTooMuch(4, 3))), "as they are stacked differ"),
+    "a statement that is false of a count": (variant("Twice", set_to(bn=lambda: CountsTwice(4))), "num_batches_tracked"),
     "a batch norm without statistics": (
         variant("NoStats", set_to(bn=lambda: nn.BatchNorm2d(4, track_running_stats=False))), "cannot be stacked",
     ),
