@@ -335,7 +335,7 @@ REFUSED = {
     "torchvision's frozen batch norm": (variant("FrozenBn2", set_to(bn=lambda: FrozenBatchNorm2d(4))), "FrozenBatch"),
     "a subclass with another gradient": (variant("Half", set_to(head=lambda: Halved(4, 3))), "Halved"),
     "a false statement": (variant("Claim", set_to(head=lambda: ClaimsTooMuch(4, 3))), "as they are stacked differ"),
-    "a statement that is false of a count": (variant("Twice", set_to(bn=lambda: CountsTwice(4))), "num_batches_tracked"),
+    "a false statement on a count": (variant("Twice", set_to(bn=lambda: CountsTwice(4))), "num_batches_tracked"),
     "a batch norm without statistics": (
         variant("NoStats", set_to(bn=lambda: nn.BatchNorm2d(4, track_running_stats=False))), "cannot be stacked",
     ),
