@@ -136,6 +136,7 @@ FORMS = {
     "net": (lambda s: {"net": s}, "taken from 'net'"),
     "data parallel": (lambda s: {f"module.{k}": v for k, v in s.items()}, "prefix 'module.' taken off"),
     "compiled": (lambda s: {f"_orig_mod.{k}": v for k, v in s.items()}, "prefix '_orig_mod.' taken off"),
+    "of a network around it": (lambda s: {f"net.{k}": v for k, v in s.items()}, "prefix 'net.' taken off"),
     "both": (lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()}, "prefix 'module.' taken off"),
     "wrapped and prefixed": (lambda s: {"net": {f"module.{k}": v for k, v in s.items()}}, "taken from 'net', prefix"),
     "float64": (lambda s: {k: v.double() if v.is_floating_point() else v for k, v in s.items()}, "float64 read as"),
