@@ -110,6 +110,8 @@ def test_orders_are_the_same_with_and_without_views_and_views_are_drawn_evenly()
     assert counts.min() > 20000 / 9 * 0.9
     assert not torch.equal(shown, shown_orders(replace(PLAIN, epochs=40, crop=1), 500, seed=8))
     assert not torch.equal(shown[0] // 500, shown[1] // 500), "an example is shown otherwise in every epoch"
+    mirrored = shown_orders(replace(PLAIN, epochs=40, flip=True), 500, seed=7) // 500
+    assert 0.45 < mirrored.double().mean() < 0.55, "where images are only mirrored, half of them are"
 
 
 def test_a_long_gradient_is_shortened_network_by_network_as_torch_does():
