@@ -44,6 +44,7 @@ def test_the_interval_is_the_fits_factors_and_ranks_follow_from_its_ends():
     assert (found.low, found.high) == pytest.approx((0.04, 0.075))
     assert (found.rank, found.worst_rank) == (None, None) and 8 < found.best_rank <= 12
     assert "below 809 of 1,121" in in_words(found) and "within a factor of 1.25" in in_words(found)
+    assert in_words(found, "0.0609").endswith("there it had 0.0609") and "there it had" not in in_words(found)
 
 
 def test_beyond_the_board_the_end_of_the_curve_is_given_and_said_to_be_one():
