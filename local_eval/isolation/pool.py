@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as JobTimeout
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -162,16 +163,51 @@ def run_jobs(
     """
     if not indices:
         return
+    with Progress(models * len(indices), title) as progress:
+        waiting = list(indices)
+        while waiting:
+            lost: list[int] = []
+            for index, found in _until_it_breaks(function, argument, waiting, workers, timeout, progress):
+                if isinstance(found, _Lost):
+                    lost.append(index)
+                    continue
+                yield index, found
+                progress.update(models)
+            if len(lost) == len(waiting):  # whatever breaks pools, it is none of the jobs that were made
+                yield from ((index, Failure(BROKEN)) for index in lost)
+                return
+            waiting = lost
+
+
+BROKEN = "the pool of processes broke before it had made anything; run the same command again"
+
+
+class _Lost:
+    """Stands for a job that was waiting when the pool broke: nobody knows what would have become of it."""
+
+
+def _until_it_breaks(
+    function: Callable[[Any, int], Any],
+    argument: Any,
+    indices: list[int],
+    workers: int,
+    timeout: float | None,
+    progress: Progress,
+) -> Iterator[tuple[int, Any]]:
+    """As `run_jobs`, on one pool; _Lost for every job that it did not come to.
+
+    pebble gives a pool up when a process dies before it is known to have taken a job, which one that is killed soon
+    after it began may do.
+    """
     finished: queue.SimpleQueue = queue.SimpleQueue()
     with Workers(min(workers, len(indices))) as pool:
         for index in indices:
             future = pool.submit(function, argument, index, timeout)
             future.add_done_callback(lambda future, index=index: finished.put((index, future)))
-        with Progress(models * len(indices), title) as progress:
-            for _ in indices:
-                index, future = _next(finished, progress)
-                yield index, pool.outcome(future, timeout)
-                progress.update(models)
+        for _ in indices:
+            index, future = _next(finished, progress)
+            broke = not future.cancelled() and isinstance(future.exception(), BrokenProcessPool)
+            yield index, _Lost() if broke else pool.outcome(future, timeout)
 
 
 class Workers:

@@ -5,11 +5,14 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 import torch
 
+from local_eval.isolation import pool
 from local_eval.isolation.child import Failure
 from local_eval.isolation.pool import run_jobs
 
@@ -91,3 +94,44 @@ def alive(pid: int) -> bool:
         return "zombie" not in Path(f"/proc/{pid}/status").read_text()
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+class Breaking:
+    """Stands in for `Workers`: a pool that makes some jobs and then breaks, as pebble's may when a job kills it."""
+
+    makes: list[int] = []
+
+    def __init__(self, count):
+        self.left = self.makes.pop(0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, argument, index, timeout):
+        future = Future()
+        self.left -= 1
+        if self.left >= 0:
+            future.set_result(function(argument, index))
+        else:
+            future.set_exception(BrokenProcessPool("All workers expired"))
+        return future
+
+    def outcome(self, future, timeout):
+        return future.result()
+
+
+def test_what_a_broken_pool_did_not_come_to_is_made_by_another_unless_that_makes_nothing(monkeypatch):
+    monkeypatch.setattr(pool, "Workers", Breaking)
+    monkeypatch.setattr(Breaking, "makes", [1, 0, 2])
+    found = dict(pool.run_jobs(lambda base, index: base + index, 10, [0, 1, 2], 2, None, "jobs"))
+    assert found[0] == 10 and [found[k].reason for k in (1, 2)] == [pool.BROKEN] * 2
+    monkeypatch.setattr(Breaking, "makes", [1, 1, 5])
+    assert dict(pool.run_jobs(lambda base, index: base + index, 10, [0, 1, 2], 2, None, "jobs")) == {
+        0: 10,
+        1: 11,
+        2: 12,
+    }
+    assert Breaking.makes == []
