@@ -126,14 +126,12 @@ def in_this_process(function, argument, indices, workers, *_, **__):
 
 
 @pytest.fixture
-def score_alone(monkeypatch):
+def score_alone():
     """A grading gives the score without a projection, which takes seconds."""
-    from local_eval.metric.score import ProjectionError
+    from tests.report.page.simulated import projecting
 
-    def refused(*_, **__):
-        raise ProjectionError("not asked for.")
-
-    monkeypatch.setattr("local_eval.metric.score.projection_of", refused)
+    with projecting(False):
+        yield
 
 
 @pytest.fixture(scope="session")

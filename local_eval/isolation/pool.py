@@ -168,22 +168,18 @@ def run_jobs(
         while waiting:
             lost: list[int] = []
             for index, found in _until_it_breaks(function, argument, waiting, workers, timeout, progress):
-                if isinstance(found, _Lost):
+                if found is BROKEN:
                     lost.append(index)
                     continue
                 yield index, found
                 progress.update(models)
-            if len(lost) == len(waiting):  # whatever breaks pools, it is none of the jobs that were made
-                yield from ((index, Failure(BROKEN)) for index in lost)
+            if len(lost) == len(waiting):
+                yield from ((index, BROKEN) for index in lost)
                 return
             waiting = lost
 
 
-BROKEN = "the pool of processes broke before it had made anything; run the same command again"
-
-
-class _Lost:
-    """Stands for a job that was waiting when the pool broke: nobody knows what would have become of it."""
+BROKEN = Failure("the pool of processes broke before it had made anything; run the same command again")
 
 
 def _until_it_breaks(
@@ -194,7 +190,7 @@ def _until_it_breaks(
     timeout: float | None,
     progress: Progress,
 ) -> Iterator[tuple[int, Any]]:
-    """As `run_jobs`, on one pool; _Lost for every job that it did not come to.
+    """As `run_jobs`, on one pool; BROKEN for every job that it did not come to.
 
     pebble gives a pool up when a process dies before it is known to have taken a job, which one that is killed soon
     after it began may do.
@@ -207,7 +203,7 @@ def _until_it_breaks(
         for _ in indices:
             index, future = _next(finished, progress)
             broke = not future.cancelled() and isinstance(future.exception(), BrokenProcessPool)
-            yield index, _Lost() if broke else pool.outcome(future, timeout)
+            yield index, BROKEN if broke else pool.outcome(future, timeout)
 
 
 class Workers:

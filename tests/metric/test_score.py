@@ -8,22 +8,12 @@ import pytest
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import forgetting_quality
 from local_eval.metric.score import ScoreError, check_runs, compute_score, confidences, pool_ceiling
-from local_eval.metric.uncertainty.projection import Projection, ProjectionError
+from local_eval.metric.uncertainty.projection import Projection
 from local_eval.report.result import save_score
 from local_eval.report.table import table
 from local_eval.store.records import Evaluation, Record
 
 LABELS, PERSONS = np.zeros(60, np.int64), np.arange(60) // 3
-
-
-@pytest.fixture
-def unprojected(monkeypatch):
-    """Scores without the projection, which takes a second."""
-
-    def refuse(*_):
-        raise ProjectionError("not asked for")
-
-    monkeypatch.setattr("local_eval.metric.score.projection_of", refuse)
 
 
 def records(models: int, seed: int, shift: float = 0.0, ra: float = 0.9, ta: float = 0.8) -> list[Record]:
@@ -38,7 +28,7 @@ def score(models=32, missing=(), **changes):
     return compute_score(runs, records(models, 2), LABELS, PERSONS, missing)
 
 
-def test_the_score_is_quality_times_both_ratios(unprojected):
+def test_the_score_is_quality_times_both_ratios(score_alone):
     found = score(ra=0.45, ta=0.88)
     assert found.retain_accuracy_ratio == pytest.approx(0.5)
     assert found.test_accuracy_ratio == pytest.approx(1.1), "not clipped at 1"
@@ -47,7 +37,7 @@ def test_the_score_is_quality_times_both_ratios(unprojected):
     assert found.epsilons.shape == (60,)
 
 
-def test_worse_unlearning_scores_lower(unprojected):
+def test_worse_unlearning_scores_lower(score_alone):
     scores = [score(shift=shift).score for shift in (0.0, 1.0, 3.0)]
     assert scores[0] > 2 * scores[1] > 4 * scores[2]
 
@@ -59,7 +49,7 @@ def test_fewer_than_16_runs_are_refused():
     check_runs(16)
 
 
-def test_missing_runs_are_told_on_the_score_and_too_few_oracles_are_refused(unprojected):
+def test_missing_runs_are_told_on_the_score_and_too_few_oracles_are_refused(score_alone):
     found = score(missing=(3, 7))
     assert (found.runs, found.missing) == (30, (3, 7))
     assert "2 failed runs are left out of this score: 3, 7" in table(found, "m", "t")
@@ -91,7 +81,7 @@ def test_the_ceiling_is_what_fresh_oracles_would_get():
     assert pool_ceiling(pool) == pytest.approx(forgetting_quality(fresh, other), abs=0.03)
 
 
-def test_leaks_determinism_and_mixed_devices_are_warned_about(unprojected):
+def test_leaks_determinism_and_mixed_devices_are_warned_about(score_alone):
     same = {i: records(1, 5)[0] for i in range(16)}
     pool = records(16, 2)
     assert "contain the oracles" in " ".join(compute_score(dict(enumerate(pool)), pool, LABELS, PERSONS).warnings)
@@ -103,7 +93,7 @@ def test_leaks_determinism_and_mixed_devices_are_warned_about(unprojected):
         pool[0].facts["device"] = "cpu"
 
 
-def test_score_json_holds_what_programs_need(tmp_path, unprojected):
+def test_score_json_holds_what_programs_need(tmp_path, score_alone):
     found = score()
     path = save_score(found, tmp_path, "mine", "digits", {"seed": 0})
     content = json.loads(path.read_text())
