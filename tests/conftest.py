@@ -97,8 +97,8 @@ def tiny_network_is_known(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_further_measures(request, monkeypatch):
-    """Gradings leave out the further measures, a second of each, unless a test is marked `draws` or `measured`."""
-    if not {"draws", "measured"} & set(request.keywords):
+    """Gradings leave out the further measures, a second of each, unless a test is marked `draws`."""
+    if "draws" not in request.keywords:
         unmeasured(monkeypatch)
 
 

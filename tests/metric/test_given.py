@@ -1,5 +1,6 @@
 """Numbers of any library, precision or layout are scored as what they are, or refused in one sentence."""
 
+import re
 import warnings
 
 import numpy as np
@@ -273,7 +274,11 @@ def test_single_numbers_of_another_kind_are_told():
 
 def test_confidences_of_all_signs_and_sizes_are_not_taken_for_another_kind():
     for shift, scale in ((0, 1), (6, 0.7), (-6, 0.7), (0, 10), (20, 0.5)):
-        quality(scale * OURS + shift, scale * THEIRS + shift)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            quality(scale * OURS + shift, scale * THEIRS + shift)
+        reported = " ".join(str(one.message) for one in caught)
+        assert not re.search("probabilities|losses|logarithms", reported), reported
 
 
 def test_integers_and_persons_of_all_kinds_are_taken():
