@@ -5,7 +5,6 @@ How to run it: python -m local_eval bench --task digits --write bench.json
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import tempfile
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from local_eval.isolation.child import Failure, run_apart
-from local_eval.isolation.device import exact_convolutions, memory_format, usable_device, wait
+from local_eval.isolation.device import exact_convolutions, memory_format, wait
 from local_eval.isolation.pool import default_workers, run_jobs
 from local_eval.isolation.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
 from local_eval.methods.handover import pack
@@ -299,15 +298,6 @@ def pool_job(what: tuple[str, str, str, int], job: int) -> list[np.ndarray]:
         trainer = trainer_of(spec, device, tf32=kind == "tf32")
         task, nets = trainer.task, trainer.train(seeds)
     return [evaluate(net, task).forget_logits for net in nets]
-
-
-def run(options: argparse.Namespace) -> int:
-    """The command `bench`."""
-    device = usable_device(options.device)
-    found = bench(options.task, device, options.parts, options.submission, options.models, options.pool)
-    for _, path in options.write:
-        save(found, path)
-    return 0
 
 
 def bench(task_spec: str, device: str, parts: list[str], submission: str, models: int, pool: int) -> dict:

@@ -8,7 +8,6 @@ How to use it: python -m local_eval board --rows results/kaggle_board_rows.csv
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -26,6 +25,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from local_eval.cli.grading import device_of, engine_of
 from local_eval.cli.parser import BOARD_CONFIDENCES, BOARD_PARTS
+from local_eval.cli.request import Request
 from local_eval.grader import Grader, grade_all
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission
@@ -250,44 +250,44 @@ def _number(which: int) -> Callable[[Graded], str | None]:
 # The command `board`.
 
 
-def board(options: argparse.Namespace) -> int:
+def board(request: Request) -> int:
     """Grade the rows of one part or of both; with --write the file grows row by row."""
-    check_runs(options.runs)
-    rows = [row for row in read_rows(options.rows) if options.part in (row.part, "all")]
-    rows = [row for row in rows if row.confidence in options.confidence]
+    check_runs(request.runs)
+    rows = [row for row in read_rows(request.rows) if request.part in (row.part, "all")]
+    rows = [row for row in rows if row.confidence in request.confidence]
     if not rows:
         raise BoardError(
-            f"{options.rows} has no row of part {options.part} and confidence {' '.join(options.confidence)}"
+            f"{request.rows} has no row of part {request.part} and confidence {' '.join(request.confidence)}"
         )
-    if options.draw:
-        check_ending(options.draw)
-    device = device_of(options)
-    where, how = (options.task, options.out, options.runs, options.seed), (device, options.workers, options.timeout)
-    grader, graded = Grader(*where, *how, engine=engine_of(options)), []
-    print(f"the board: {len(rows)} rows of {options.rows} on {grader.task.name}, {options.runs} runs each", flush=True)
-    for one in grade_rows(grader, rows, lambda line: print(line, flush=True), options.finished_only):
+    if request.draw:
+        check_ending(request.draw)
+    device = device_of(request)
+    where, how = (request.task, request.out, request.runs, request.seed), (device, request.workers, request.timeout)
+    grader, graded = Grader(*where, *how, engine=engine_of(request)), []
+    print(f"the board: {len(rows)} rows of {request.rows} on {grader.task.name}, {request.runs} runs each", flush=True)
+    for one in grade_rows(grader, rows, lambda line: print(line, flush=True), request.finished_only):
         graded.append(one)
-        if options.write:
-            save_board(graded, grader, options.write)
+        if request.write:
+            save_board(graded, grader, request.write)
     failed = {one.row.variant for one in graded if one.score is None}
     if failed:
-        how = "without --finished-only the same command makes" if options.finished_only else "the same command makes"
+        how = "without --finished-only the same command makes" if request.finished_only else "the same command makes"
         print(f"without a score: {', '.join(sorted(failed))}; {how} what is missing", file=sys.stderr)
-    if options.write:
-        print(f"written to {options.write}")
+    if request.write:
+        print(f"written to {request.write}")
     print(*agreement(graded), sep="\n")
     fit = fit_of(graded, grader.task.name, grader.fingerprint, grader.runs)
-    if options.fit and fit is None:
+    if request.fit and fit is None:
         print(
-            f"{options.fit} is not written: too few published scores have a score here to fit a curve", file=sys.stderr
+            f"{request.fit} is not written: too few published scores have a score here to fit a curve", file=sys.stderr
         )
         failed |= {"the fit"}
-    elif options.fit:
-        save_fit(fit, options.fit)
-        print(f"fit of {fit.variants} variants, median factor {fit.median_factor:.2f}, written to {options.fit}")
-    if options.draw:
-        plot_chart(graded, fit, grader.task.name, options.draw)
-        print(f"drawn to {options.draw}")
+    elif request.fit:
+        save_fit(fit, request.fit)
+        print(f"fit of {fit.variants} variants, median factor {fit.median_factor:.2f}, written to {request.fit}")
+    if request.draw:
+        plot_chart(graded, fit, grader.task.name, request.draw)
+        print(f"drawn to {request.draw}")
     return 1 if failed else 0
 
 

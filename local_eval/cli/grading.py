@@ -5,7 +5,6 @@ How to run them: python -m local_eval --help
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from local_eval.cli.request import Request
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
 from local_eval.grader import Grader, SeveralOriginals, grade_all, published_name, repeats_of, with_seeds
 from local_eval.isolation.child import Failure
@@ -106,45 +106,45 @@ def tell_pairs(grader: Grader, scores: dict[str, Score]) -> None:
 # Make and score the runs of a submission: with one seed or several, from one original model and also from several.
 
 
-def with_originals(grader: Grader, options: argparse.Namespace) -> list[Grader]:
+def with_originals(grader: Grader, request: Request) -> list[Grader]:
     """The grader with the official single original model, and with --originals one with several.
 
     Raises:
         ScoreError: numbers of originals or repeats that make no sense.
     """
-    if options.originals is None:
+    if request.originals is None:
         return [grader]
-    return [grader, SeveralOriginals.like(grader, options.originals)]
+    return [grader, SeveralOriginals.like(grader, request.originals)]
 
 
-def make_runs(grader: Grader, submission: Submission, options: argparse.Namespace) -> bool:
+def make_runs(grader: Grader, submission: Submission, request: Request) -> bool:
     """Make what is missing of all seeds' runs, and say what failed; may they be scored?"""
     if isinstance(grader, SeveralOriginals):
         print(f"originals: {grader.disk_of_originals()}", flush=True)
-    keep = options.keep_checkpoints and not isinstance(grader, SeveralOriginals)
-    for one in with_seeds(grader, options.seeds):
+    keep = request.keep_checkpoints and not isinstance(grader, SeveralOriginals)
+    for one in with_seeds(grader, request.seeds):
         failed = tell_failures(one.finish_runs(submission, keep=keep)[1], one.runs)
         if keep and not failed:
             print(f"checkpoints: {one.zip_checkpoints(submission)}")
-        if failed and not options.allow_missing:
+        if failed and not request.allow_missing:
             return False
     return True
 
 
-def score_all(graders: list[Grader], submission: Submission, options: argparse.Namespace) -> tuple[int, Score]:
+def score_all(graders: list[Grader], submission: Submission, request: Request) -> tuple[int, Score]:
     """Score what is on disk, each grader's seeds; the exit code, and the official score."""
-    say_scoring(len(graders[0].task.forget), options.runs)
-    scores = [_score(grader, submission, options) for grader in graders]
+    say_scoring(len(graders[0].task.forget), request.runs)
+    scores = [_score(grader, submission, request) for grader in graders]
     if len(graders) > 1:
         print(originals_line(*scores, graders[1].originals))
     return OVER_BUDGET if any(found.within_budget is False for found in scores) else 0, scores[0]
 
 
-def _score(grader: Grader, submission: Submission, options: argparse.Namespace) -> Score:
+def _score(grader: Grader, submission: Submission, request: Request) -> Score:
     """Score every seed on its own, and print the first one's score with the others beside it."""
-    all_seeds = with_seeds(grader, options.seeds)
+    all_seeds = with_seeds(grader, request.seeds)
     repeated = repeats_of(all_seeds, submission)
-    how = (submission, options.allow_missing, options.budget_hours)
+    how = (submission, request.allow_missing, request.budget_hours)
     first, path = grader.score(*how, repeated)
     for one in all_seeds[1:]:
         one.score(*how)
@@ -340,54 +340,54 @@ NEED_RUNS = {"budget_hours": None, "keep_checkpoints": False, "originals": None,
 NEED_RUNS |= {"engine": "local", "allow_missing": False}  # options about runs, and what they are unless given
 
 
-def _grader(options: argparse.Namespace) -> Grader:
-    check_runs(options.runs)
-    device = device_of(options)
+def _grader(request: Request) -> Grader:
+    check_runs(request.runs)
+    device = device_of(request)
     grader = Grader(
-        task_spec=options.task,
-        out=options.out,
-        runs=options.runs,
-        seed=options.seed,
+        task_spec=request.task,
+        out=request.out,
+        runs=request.runs,
+        seed=request.seed,
         device=device,
-        workers=getattr(options, "workers", None),
-        timeout=getattr(options, "timeout", Grader.timeout),
-        sandbox=getattr(options, "sandbox", None),
-        engine=engine_of(options),
+        workers=getattr(request, "workers", None),
+        timeout=getattr(request, "timeout", Grader.timeout),
+        sandbox=getattr(request, "sandbox", None),
+        engine=engine_of(request),
     )
-    return against_given(grader, options) if getattr(options, "retrained", None) else grader
+    return against_given(grader, request) if getattr(request, "retrained", None) else grader
 
 
-def against_given(grader: Grader, options: argparse.Namespace) -> AgainstGiven:
+def against_given(grader: Grader, request: Request) -> AgainstGiven:
     """The grader against the models of --retrained, which are read once."""
-    if getattr(options, "originals", None):
+    if getattr(request, "originals", None):
         raise ScoreError("--originals grades against the task's oracles; leave it or --retrained out")
-    print(f"retrained models from {options.retrained}; the task's own oracles are left alone", flush=True)
-    return AgainstGiven.like(grader, options.retrained)
+    print(f"retrained models from {request.retrained}; the task's own oracles are left alone", flush=True)
+    return AgainstGiven.like(grader, request.retrained)
 
 
-def engine_of(options: argparse.Namespace) -> Engine | None:
+def engine_of(request: Request) -> Engine | None:
     """What --engine and --address say; None for processes of this machine. Raises InputError."""
-    if getattr(options, "engine", "local") == "local":
-        if getattr(options, "address", None):
+    if getattr(request, "engine", "local") == "local":
+        if getattr(request, "address", None):
             raise ScoreError("--address is the address of a Ray cluster: it goes with --engine ray")
         return None
     from local_eval.cluster.ray_engine import RayEngine  # here, since nothing else needs it
 
-    return RayEngine(options.address)
+    return RayEngine(request.address)
 
 
-def device_of(options: argparse.Namespace) -> str:
+def device_of(request: Request) -> str:
     """The device that was asked for, or the best there is. Raises InputError if it cannot be used."""
-    return usable_device(options.device)
+    return usable_device(request.device)
 
 
-def grade(options: argparse.Namespace) -> int:
+def grade(request: Request) -> int:
     """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
-    names = list(dict.fromkeys(options.submissions))
-    _refuse_idle(options, [name for name in names if looks_like_checkpoints(name)])
-    grader = _grader(options)
-    check_one = partial(_check_one, grader, options)
-    grade_one = partial(_grade_checked, grader, options)
+    names = list(dict.fromkeys(request.submissions))
+    _refuse_idle(request, [name for name in names if looks_like_checkpoints(name)])
+    grader = _grader(request)
+    check_one = partial(_check_one, grader, request)
+    grade_one = partial(_grade_checked, grader, request)
     if len(names) > 1:
         _ = grader.task  # a wrong task should not be named once for every submission
         return grade_several(names, check_one, grade_one)
@@ -396,89 +396,89 @@ def grade(options: argparse.Namespace) -> int:
     return grade_one(names[0])[0]
 
 
-def _refuse_idle(options: argparse.Namespace, given: list[str]) -> None:
+def _refuse_idle(request: Request, given: list[str]) -> None:
     """Raise ScoreError for options that would do nothing, since all that is to be graded is finished models."""
-    idle = [name for name, usual in NEED_RUNS.items() if getattr(options, name) != usual]
-    idle += ["seeds"] if len(options.seeds) > 1 else []
+    idle = [name for name, usual in NEED_RUNS.items() if getattr(request, name) != usual]
+    idle += ["seeds"] if len(request.seeds) > 1 else []
     if given and idle:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise ScoreError(f"{names}: this needs runs that are made here, and {given[0]} holds finished models")
 
 
-def _check_one(grader: Grader, options: argparse.Namespace, name: str) -> None:
-    with_originals(grader, options)  # numbers that make no sense are refused now
+def _check_one(grader: Grader, request: Request, name: str) -> None:
+    with_originals(grader, request)  # numbers that make no sense are refused now
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
     print(f"checking {name}: a dry run", flush=True)
-    found = Submission.find(options.found[name])
-    for remark in check_submission(found, options.task, grader.device, grader.sandbox_of_runs()):
+    found = Submission.find(request.found[name])
+    for remark in check_submission(found, request.task, grader.device, grader.sandbox_of_runs()):
         print(f"check: {remark}", flush=True)
 
 
-def _grade_checked(grader: Grader, options: argparse.Namespace, name: str) -> tuple[int, Score | None]:
+def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Score | None]:
     """An exit code, and the score unless runs failed."""
     if looks_like_checkpoints(name):
-        return _grade_checkpoints(grader, options, Path(name))
-    submission = Submission.find(options.found[name])
-    print(grader.disk_needed(submission, options.keep_checkpoints, options.seeds, options.originals), flush=True)
+        return _grade_checkpoints(grader, request, Path(name))
+    submission = Submission.find(request.found[name])
+    print(grader.disk_needed(submission, request.keep_checkpoints, request.seeds, request.originals), flush=True)
     oracles = grader.finish_oracles()
     print(f"oracles: {len(oracles)} in {grader.workspace.oracles}", flush=True)
-    graders = with_originals(grader, options)
-    if not all(make_runs(each, submission, options) for each in graders):
+    graders = with_originals(grader, request)
+    if not all(make_runs(each, submission, request) for each in graders):
         return 1, None
-    code, found = score_all(graders, submission, options)
-    if not options.no_report:
+    code, found = score_all(graders, submission, request)
+    if not request.no_report:
         report_after_grading(grader, submission)
     return code, found
 
 
-def _grade_checkpoints(grader: Grader, options: argparse.Namespace, path: Path) -> tuple[int, Score]:
+def _grade_checkpoints(grader: Grader, request: Request, path: Path) -> tuple[int, Score]:
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
-    if not options.no_report:
+    if not request.no_report:
         report_after_grading(grader, path)
     return code, found[0]
 
 
-def run(options: argparse.Namespace) -> int:
+def run(request: Request) -> int:
     """Only the runs."""
-    submission = Submission.find(options.found[options.submission])
-    return 1 if tell_failures(_grader(options).finish_runs(submission)[1], options.runs) else 0
+    submission = Submission.find(request.found[request.submission])
+    return 1 if tell_failures(_grader(request).finish_runs(submission)[1], request.runs) else 0
 
 
-def score(options: argparse.Namespace) -> int:
+def score(request: Request) -> int:
     """Only the score of what is on disk."""
-    submission = Submission.find(options.found[options.submission])
-    return score_all(with_originals(_grader(options), options), submission, options)[0]
+    submission = Submission.find(request.found[request.submission])
+    return score_all(with_originals(_grader(request), request), submission, request)[0]
 
 
-def oracles(options: argparse.Namespace) -> int:
+def oracles(request: Request) -> int:
     """Only the oracles; or take them from a file, or leave them in one."""
-    grader = _grader(options)
-    if options.load_pool:
-        print(f"{grader.take_oracles(options.load_pool)} oracles from {options.load_pool}")
+    grader = _grader(request)
+    if request.load_pool:
+        print(f"{grader.take_oracles(request.load_pool)} oracles from {request.load_pool}")
     trained = grader.finish_oracles()
     print(f"{len(trained)} oracles in {grader.workspace.oracles}")
-    if options.save_pool:
-        save_pool(trained, options.save_pool)
-        print(f"{len(trained)} oracles saved to {options.save_pool}")
+    if request.save_pool:
+        save_pool(trained, request.save_pool)
+        print(f"{len(trained)} oracles saved to {request.save_pool}")
     return 0
 
 
-def headroom(options: argparse.Namespace) -> int:
+def headroom(request: Request) -> int:
     """Score originals that forgot nothing, and say whether that leaves room for methods."""
-    grader = _grader(options)
+    grader = _grader(request)
     found, verdict = grader.headroom()
     print(table(found, "fresh originals, nothing forgotten,", grader.task.name))
     print("\n".join(verdict.lines(found.runs)))
     return 0
 
 
-def compare_all(options: argparse.Namespace) -> int:
+def compare_all(request: Request) -> int:
     """Several submissions in one table."""
-    grader = _grader(options)
-    names = options.names or submission_names()
-    pages = [path for form, path in options.write if form == ".md"]
+    grader = _grader(request)
+    names = request.names or submission_names()
+    pages = [path for form, path in request.write if form == ".md"]
     for path in pages:
         around_markers(path, f"table {grader.task.name}")  # so should a file that cannot take the table
     scores, failed = grade_all(grader, names)
@@ -486,25 +486,25 @@ def compare_all(options: argparse.Namespace) -> int:
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     if scores:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
-        graded = Compared(scores, *about, tuple(options.names or ()))
+        graded = Compared(scores, *about, tuple(request.names or ()))
         print(markdown(graded))
-        if len(scores) > 1 and (options.pairs or len(names) == 2):
+        if len(scores) > 1 and (request.pairs or len(names) == 2):
             tell_pairs(grader, scores)
-        for path in (path for form, path in options.write if form == ".json"):
+        for path in (path for form, path in request.write if form == ".json"):
             write_atomically(path, as_json(graded).encode())
         for path in pages:
             write_between_markers(path, f"table {grader.task.name}", markdown(graded))
     return 1 if failed else 0
 
 
-def check(options: argparse.Namespace) -> int:
+def check(request: Request) -> int:
     """Check the contract; without a submission, tell what was understood of the task."""
-    if options.submission is None:
-        print(overview(load_task(options.task)))
+    if request.submission is None:
+        print(overview(load_task(request.task)))
         return 0
-    load_task(options.task)  # a wrong task should not be blamed on the submission
-    sandbox = Sandbox(options.sandbox) if options.sandbox else None
-    for remark in check_submission(options.submission, options.task, device_of(options), sandbox):
+    load_task(request.task)  # a wrong task should not be blamed on the submission
+    sandbox = Sandbox(request.sandbox) if request.sandbox else None
+    for remark in check_submission(request.submission, request.task, device_of(request), sandbox):
         print(f"check: {remark}")
-    print(f"{options.submission} keeps the contract")
+    print(f"{request.submission} keeps the contract")
     return 0

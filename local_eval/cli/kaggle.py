@@ -5,10 +5,10 @@ How to run them: python -m local_eval export fanchuan
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from local_eval.cli.grading import OVER_BUDGET, device_of
+from local_eval.cli.request import Request
 from local_eval.kaggle.budget import MARKER, Cost, budget_table, measure, project, report
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, submission_names
@@ -19,62 +19,62 @@ from local_eval.store.provenance import versions
 VERDICTS = {"fits": 0, "does not fit": OVER_BUDGET, "cannot tell": 4}  # exit codes
 
 
-def submit(options: argparse.Namespace) -> int:
+def submit(request: Request) -> int:
     """Push a notebook, wait for it and submit it."""
     from local_eval.kaggle import submit as kaggle  # here, so that grading does not need the kaggle package
 
-    if options.dry_run:
-        print(kaggle.describe(options.submission, options.message, options.poll_seconds))
+    if request.dry_run:
+        print(kaggle.describe(request.submission, request.message, request.poll_seconds))
     else:
-        kaggle.submit(options.submission, options.message, options.poll_seconds, options.wait_hours)
+        kaggle.submit(request.submission, request.message, request.poll_seconds, request.wait_hours)
     return 0
 
 
-def budget(options: argparse.Namespace) -> int:
+def budget(request: Request) -> int:
     """Will 512 models fit into 8 hours on Kaggle?"""
-    stock = options.stock_epoch_seconds
-    if options.repeats < 1 or (stock is not None and not stock > 0):
+    stock = request.stock_epoch_seconds
+    if request.repeats < 1 or (stock is not None and not stock > 0):
         raise ScoreError("--repeats and --stock-epoch-seconds must be above 0")
-    if bool(options.submission) == options.all:
+    if bool(request.submission) == request.all:
         raise SubmissionError(f"name a submission, or give --all. Known: {', '.join(submission_names())}")
-    if options.all:
-        return _budget_of_all(options)
-    cost = _measured(options, options.submission)
+    if request.all:
+        return _budget_of_all(request)
+    cost = _measured(request, request.submission)
     projection = project(cost, stock)
-    print(report(Submission.find(options.submission).label, cost, projection))
+    print(report(Submission.find(request.submission).label, cost, projection))
     return VERDICTS[projection.verdict]
 
 
-def _budget_of_all(options: argparse.Namespace) -> int:
-    for _, path in options.write:
+def _budget_of_all(request: Request) -> int:
+    for _, path in request.write:
         around_markers(path, MARKER)  # a file that cannot take the table should not wait for it
     costs = {}
     for name in submission_names():
-        costs[name] = _measured(options, name)
+        costs[name] = _measured(request, name)
         print(f"{name}: {costs[name].middle:.1f} stock epochs", file=sys.stderr)
-    where = f"{options.task}, {versions(device_of(options))['device']}"
-    table = budget_table(costs, where, options.stock_epoch_seconds)
+    where = f"{request.task}, {versions(device_of(request))['device']}"
+    table = budget_table(costs, where, request.stock_epoch_seconds)
     print(table)
-    for _, path in options.write:
+    for _, path in request.write:
         write_between_markers(path, MARKER, table)
         print(f"written to {path}")
     return 0
 
 
-def _measured(options: argparse.Namespace, name: str) -> Cost:
-    return measure(name, options.task, device_of(options), options.repeats, options.timeout)
+def _measured(request: Request, name: str) -> Cost:
+    return measure(name, request.task, device_of(request), request.repeats, request.timeout)
 
 
-def export(options: argparse.Namespace) -> int:
+def export(request: Request) -> int:
     """Write notebooks that run alone."""
     from local_eval.kaggle.export import export as write_notebook
     from local_eval.kaggle.export import export_walkthrough  # here, so that grading does not need nbformat
 
-    names = options.submissions + (submission_names() if options.all else [])
+    names = request.submissions + (submission_names() if request.all else [])
     if not names:
         raise SubmissionError(f"name a submission, or give --all. Known: {', '.join(submission_names())}")
     for name in names:
-        print(f"written: {write_notebook(Submission.find(name), options.out)}")
-    if options.all:
-        print(f"written: {export_walkthrough(options.out)}")
+        print(f"written: {write_notebook(Submission.find(name), request.out)}")
+    if request.all:
+        print(f"written: {export_walkthrough(request.out)}")
     return 0

@@ -1,11 +1,10 @@
-"""The commands that look: quick, leaderboard, report, sandbox.
+"""The commands that look: quick, leaderboard, report, bench, sandbox.
 
 How to run it: python -m local_eval sandbox
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import hashlib
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from local_eval.cli.grading import device_of, engine_of, make_report, tell_failures
+from local_eval.cli.request import Request
 from local_eval.grade_given import AgainstGiven
 from local_eval.grader import Grader
 from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
@@ -89,18 +89,18 @@ def _content(files: list[Path], sleep: Callable[[float], None] | None = None) ->
 # The runs are those that `grade` would make: it finds them when it comes, and makes only the others.
 
 
-def quick(options: argparse.Namespace) -> int:
+def quick(request: Request) -> int:
     """Look once, or with --watch until Ctrl-C."""
-    if options.runs < FEWEST:
-        raise ScoreError(f"--runs {options.runs} shows no spread: give at least {FEWEST}")
-    where, how = (options.task, options.out, options.runs, options.seed), (options.workers, options.timeout)
-    grader = Grader(*where, device_of(options), *how, engine=engine_of(options))
-    look = functools.partial(_look, grader, options.submission)
-    if not options.watch:
+    if request.runs < FEWEST:
+        raise ScoreError(f"--runs {request.runs} shows no spread: give at least {FEWEST}")
+    where, how = (request.task, request.out, request.runs, request.seed), (request.workers, request.timeout)
+    grader = Grader(*where, device_of(request), *how, engine=engine_of(request))
+    look = functools.partial(_look, grader, request.submission)
+    if not request.watch:
         return look()
-    for failed in whenever_saved(options.submission, look):
+    for failed in whenever_saved(request.submission, look):
         text = f"{failed}\n" if failed else ""
-        print(f"{text}watching {options.submission}; save it to look again, Ctrl-C to end", file=sys.stderr, flush=True)
+        print(f"{text}watching {request.submission}; save it to look again, Ctrl-C to end", file=sys.stderr, flush=True)
     return 0
 
 
@@ -134,13 +134,13 @@ def table(found: QuickLook, submission: str, task: str, runs: int) -> str:
 # What is graded on a task, ranked and in tiers; and two methods held against each other.
 
 
-def leaderboard(options: argparse.Namespace) -> int:
+def leaderboard(request: Request) -> int:
     """Print the board of what is on disk, and write it to files."""
-    check_runs(options.runs)
-    grader = Grader(options.task, options.out, options.runs, options.seed, device_of(options))
+    check_runs(request.runs)
+    grader = Grader(request.task, request.out, request.runs, request.seed, device_of(request))
     board = leaderboard_of(grader)
     print(as_text(board))
-    for form, path in options.write:
+    for form, path in request.write:
         write = {".csv": as_csv, ".json": as_json, ".html": _as_html}[form]
         write_atomically(path, write(board).encode())
         print(f"written to {path}")
@@ -186,14 +186,14 @@ def _tell(text: str) -> None:
 # The command `report`: draw the page of what was graded last.
 
 
-def report(options: argparse.Namespace) -> int:
+def report(request: Request) -> int:
     """Draw the page, and say where it is."""
-    grader = Grader(options.task, options.out, seed=options.seed, device=device_of(options))
-    if options.retrained:
-        grader = AgainstGiven.like(grader, options.retrained, look=False)
-    name = options.submission
-    submission = Path(name) if looks_like_checkpoints(name) else Submission.find(options.found[name])
-    print(f"report: {make_report(grader, submission, not options.no_images)}")
+    grader = Grader(request.task, request.out, seed=request.seed, device=device_of(request))
+    if request.retrained:
+        grader = AgainstGiven.like(grader, request.retrained, look=False)
+    name = request.submission
+    submission = Path(name) if looks_like_checkpoints(name) else Submission.find(request.found[name])
+    print(f"report: {make_report(grader, submission, not request.no_images)}")
     return 0
 
 
@@ -206,7 +206,18 @@ WHAT = {
 OTHERS = ("bwrap", "podman", "docker")
 
 
-def sandbox(_: argparse.Namespace) -> int:
+def bench(request: Request) -> int:
+    """Time the kit beside the plain way."""
+    from local_eval import bench as timing  # here, since nothing else needs it
+
+    given = (request.task, device_of(request), request.parts, request.submission, request.models, request.pool)
+    found = timing.bench(*given)
+    for _, path in request.write:
+        timing.save(found, path)
+    return 0
+
+
+def sandbox(_: Request) -> int:
     """Try every layer, and say which levels can be had; 1 if the full one cannot."""
     missing = probe()
     for layer, what in WHAT.items():

@@ -316,8 +316,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_options(**graders, compare=compare, board=board)
     add_options_of_quick(graders["quick"])
     add_options_of_board(board)
-    commands.add_parser("list", help="List submissions and tasks.").set_defaults(command="names:list_all")
-    bench = command("bench", "local_eval.bench:run", "Time the kit beside the plain way, as ratios.", False)
+    commands.add_parser("list", help="List submissions and tasks.").set_defaults(command="request:list_all")
+    bench = command("bench", "looking:bench", "Time the kit beside the plain way, as ratios.", False)
     add_options_of_bench(bench)
     add_kaggle_commands(commands)
     return parser

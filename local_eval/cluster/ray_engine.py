@@ -5,6 +5,11 @@ node was lost, never where it failed. Files go into the object store once and to
 bytes, and whoever iterates writes them to disk, as with the local pool. Only so many tasks are in flight as keep the
 cluster busy, so what the driver does for a job does not depend on how many there are.
 
+Ray's own ways were tried with Ray 2.60 and two nodes, and do not carry this. `runtime_env` takes folders for a whole
+connection only, so neither a submission's and a task's files, which differ from job to job, nor a connection that the
+caller has made could use it; unpacking stays, and the kit's code may as well go the same way. Plain returns would be
+unpickled here, and a stranger's submission that takes over a node must not run code on the driver's machine.
+
 How it is used: `Grader(..., engine=RayEngine("auto"))`; on the command line --engine ray --address auto
 """
 

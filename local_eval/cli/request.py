@@ -1,0 +1,242 @@
+"""What a command is asked to do: the parsed options, resolved once and never written to again.
+
+Several spellings come down to one: --data-dir, --original and --epochs go into the task's spec and --set into the
+submission's name, since these two travel to workers; --unlearned stands where a submission does; --seed with --repeat
+is --seeds. All of this is before torch is loaded: a typo in a name is refused, lists are printed, and what a long
+command will do is said.
+
+In: the Namespace of argparse. Out: a Request, which the commands read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import glob
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from local_eval.isolation.pool import default_workers, in_words
+from local_eval.methods.settings import with_settings
+from local_eval.methods.source import SubmissionError
+from local_eval.methods.submission import (
+    ROOT,
+    Submission,
+    looks_like_checkpoints,
+    parse_source,
+    submission_names,
+    submission_path,
+)
+from local_eval.store.errors import InputError
+from local_eval.tasks.names import (
+    OPTIONS,
+    ORIGINAL,
+    read_fields,
+    split_changes,
+    split_spec,
+    task_names,
+    whole_paths,
+    with_changes,
+)
+
+ALL_METHODS = ("grading:grade", "grading:compare_all")  # commands that say first how long they will take
+
+
+class Request:
+    """A command's options by name; what a command does not have raises AttributeError, as with argparse.
+
+    Beside what the parser has: `found`, the submissions as they were found, by the names that they were given by, and
+    for ALL_METHODS `graded`, the names of what is graded: all of submissions/ if `compare` names none.
+    """
+
+    def __init__(self, given: Mapping[str, Any]):
+        """From values by name."""
+        self.__dict__.update(given)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} is what the command line says, and stays so")
+
+
+def resolved(options: argparse.Namespace) -> Request:
+    """The request that parsed options make.
+
+    Raises:
+        InputError: options that contradict each other, names that do not exist, seeds that make no sense.
+        TaskError: the same of a task.
+    """
+    given = dict(vars(options))
+    for part in (_task, _submissions, _names_with_settings, _seeds, _found):
+        given |= part(given)
+    return Request(given)
+
+
+def _task(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's spec with --data-dir, --original, --net and so on; raises TaskError for a file that is not there."""
+    if not given.get("task"):
+        return {}
+    task = given["task"]
+    if given.get("data_dir"):
+        spec, changes = split_changes(task)
+        task = with_changes(f"{spec}:{given['data_dir']}", changes)
+    changes = {name: given[name] for name in OPTIONS if given.get(name) is not None}
+    changes |= read_fields(given.get("recipe") or [])
+    return {"task": with_changes(task, whole_paths(changes)) if changes else task}
+
+
+def _submissions(given: Mapping[str, Any]) -> dict[str, Any]:
+    """--unlearned takes a submission's place; `grade` alone is a question: what is there?
+
+    Raises:
+        SubmissionError: paths that cannot be meant; or nothing is named, after the list of what there is.
+    """
+    forms = "give a folder or zip of checkpoints, or a .npz or .npy of logits or confidences"
+    for side in ("retrained", "unlearned"):
+        path = given.get(side)
+        if path and not path.exists():
+            raise SubmissionError(f"--{side} {path} does not exist; {forms}")
+        if path and not looks_like_checkpoints(str(path)):
+            raise SubmissionError(f"--{side} {path} is neither weights nor numbers; {forms}")
+    if given.get("unlearned"):
+        if given["submissions"]:
+            raise SubmissionError(f"--unlearned stands in place of a submission; leave {given['submissions'][0]} out")
+        return {"submissions": [str(given["unlearned"])]}
+    if given["command"] == "grading:grade" and not given["submissions"]:
+        print_submissions()
+        raise SubmissionError("name what to grade: python -m local_eval grade fanchuan, or a path such as my_method.py")
+    return {}
+
+
+def _names_with_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every submission's name with what --set says: fanchuan becomes fanchuan[EPOCHS=9].
+
+    Raises:
+        SubmissionError: there is no submission whose constants it could change.
+    """
+    settings = given.get("set")
+    fields = {field: given[field] for field in ("submission", "submissions", "names") if given.get(field)}
+    if not settings:
+        return {}
+    if not fields:
+        raise SubmissionError(f"--set {settings[0]} changes a constant of a submission; name the submission, too")
+
+    def changed(name: str) -> str:
+        if looks_like_checkpoints(name):
+            raise SubmissionError(f"{name} holds checkpoints, which have no constants; leave --set out")
+        return with_settings(name, settings)
+
+    return {
+        field: changed(value) if isinstance(value, str) else [changed(name) for name in value]
+        for field, value in fields.items()
+    }
+
+
+def _seeds(given: Mapping[str, Any]) -> dict[str, Any]:
+    """--seeds, or what --seed and --repeat of earlier versions say; the first is the one that counts alone.
+
+    Raises:
+        InputError: no seed, or one twice.
+    """
+    if "seeds" not in given:
+        return {}
+    if given["repeat"] < 1:
+        raise InputError(f"--repeat {given['repeat']}: give 1 or more seeds")
+    seeds = tuple(given["seeds"] or range(given["seed"], given["seed"] + given["repeat"]))
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {' '.join(map(str, seeds))}: one is there twice, which is no other draw")
+    return {"seeds": seeds, "seed": seeds[0]}
+
+
+def _found(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The submissions that are named. Raises SubmissionError and TaskError for what does not exist."""
+    named = [given.get("submission"), *given.get("names", []), *given.get("submissions", [])]
+    named = [name for name in named if name]
+    for name in named:
+        if looks_like_checkpoints(name) and not Path(name).exists():
+            raise SubmissionError(f"{name} does not exist; give the path of a zip or folder of checkpoints")
+    if given.get("task"):
+        split_spec(given["task"])
+    files = [name for name in named if not looks_like_checkpoints(name)]
+    graded = ()
+    if given["command"] in ALL_METHODS:
+        graded = tuple(files or (submission_names() if given["command"].endswith("all") else ()))
+    return {"found": {name: Submission.find(name) for name in dict.fromkeys((*files, *graded))}, "graded": graded}
+
+
+# What there is: submissions and tasks, without importing them.
+
+
+def list_all(request: Request) -> int:
+    """Submissions and tasks, with the first line of what their files say of them."""
+    print_submissions()
+    _print("tasks", task_names(), lambda name: split_spec(name)[0])
+    return 0
+
+
+def print_submissions() -> None:
+    """The submissions that come with the kit."""
+    _print("submissions", submission_names(), submission_path)
+
+
+def _print(title: str, names: list[str], path_of: Callable[[str], Path]) -> None:
+    print(f"{title}:")
+    for name in names:
+        text = ast.get_docstring(parse_source(path_of(name))) or ""
+        print(f"  {name:<22}{text.partition(chr(10))[0]}")
+
+
+RESULTS = ROOT / "results"
+LOADING = 15.0  # seconds for torch in all processes, the dry run and the score
+
+
+def announce(request: Request) -> None:
+    """Print what a command will do with all that it grades, and for how long about."""
+    found = [request.found[name] for name in request.graded]
+    task = split_spec(request.task)[0].stem
+    labels = found[0].label if len(found) == 1 else f"{len(found)} submissions"
+    what = f"grading {labels} on {task}: {request.runs} runs{' each' if len(found) > 1 else ''} against as many oracles"
+    if given := getattr(request, "retrained", None):
+        what = what.replace("as many oracles", f"retrained models from {given}")
+    print(f"{what}; {expected_time(found, task, request)}; results in {request.out}", flush=True)
+
+
+def expected_time(found: list[Submission], task: str, request: Request) -> str:
+    """In words, from what earlier runs took here, or where the kit's own results were measured."""
+    workers, seconds = request.workers or default_workers("cpu"), LOADING
+    for submission in found:
+        took, there = earlier(submission, request)
+        if took is None and submission.is_own:
+            took = _of_the_kit(task, request).get(submission.label, {}).get("seconds_per_run")
+        if took is None:
+            return "how long it takes will show with the first runs"
+        made = request.runs * len(getattr(request, "seeds", "1")) * (2 if getattr(request, "originals", None) else 1)
+        seconds += took * max(made - there, 0) / workers
+    return f"about {in_words(seconds)}, if no oracles are missing"
+
+
+def _of_the_kit(task: str, request: Request) -> dict:
+    """What the kit's own results say of each method on this task, if its network is as it was."""
+    changes = split_changes(request.task)[1]
+    return {} if changes.keys() - {ORIGINAL} else _read(RESULTS / f"{task}.json").get("methods", {})
+
+
+def earlier(submission: Submission, request: Request) -> tuple[float | None, int]:
+    """Seconds per run of this very submission on this task, if it was scored here, and how many runs are on disk."""
+    for folder in request.out.glob(f"*/{glob.escape(submission.path.stem)}-{submission.digest()}-seed{request.seed}"):
+        score = _read(folder / "score.json")
+        if score.get("task_spec") == request.task:
+            return score.get("seconds_per_run"), _records(folder)
+    return None, 0
+
+
+def _records(folder: Path) -> int:
+    return sum(path.stem.isdigit() for path in folder.glob("*.npz"))
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
