@@ -77,8 +77,7 @@ def grade(
         original: another original model to unlearn from: the path of its weights, a network, or its state dict.
         net: another network for the task: as --net takes it, or a function of a file that makes one.
         start: pretrained weights that original and oracles start from, given as `original` is.
-        epochs, lr: of the task's recipe.
-        recipe: further fields of it, such as {"optimizer": "sgd", "momentum": 0.9}; docs/tasks.md lists them.
+        epochs, lr, recipe: of the task's recipe; further fields such as {"momentum": 0.9} (docs/tasks.md).
         retrained: models that were made elsewhere, in place of the task's oracles: a folder or zip of checkpoints, a
             .npz or .npy file of logits or confidences, or from Python an array of logits [N, E, C] or confidences
             [N, E], or a dict of arrays by the names that a file has (docs/bring-your-own.md).
@@ -93,17 +92,19 @@ def grade(
     check_runs(runs)
     out = Path(out)
     name = _name_of(_one_of(submission, unlearned, out), out)
-    given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
-    spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
-    spec = with_given(spec, {key: value for key, value in given.items() if value is not None}, out)
     found = None if looks_like_checkpoints(name) else Submission.find(name)  # a typo should not wait for the task
-    grader = Grader(spec, out, runs, seed, usable_device(device), workers, timeout)
+    given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
+    grader = Grader(_spec(task, given, out), out, runs, seed, usable_device(device), workers, timeout)
     _tell("task", grader.task.notes)
     if retrained is not None:
         grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
-    if found is None:
-        return grade_given(grader, Path(name))[0]
-    return _graded(grader, found, allow_missing)
+    return _graded(grader, found, allow_missing) if found else grade_given(grader, Path(name))[0]
+
+
+def _spec(task: str | os.PathLike | Task, given: Mapping[str, object], out: Path) -> str:
+    """A task as --task takes it, with what is given beside it."""
+    spec = str(keep_task(task, out / WRITTEN)) if isinstance(task, Task) else os.fspath(task)
+    return with_given(spec, {key: value for key, value in given.items() if value is not None}, out)
 
 
 def _graded(grader: Grader, submission: Submission, allow_missing: bool) -> Score:
