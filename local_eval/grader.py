@@ -35,7 +35,7 @@ from local_eval.metric.score import (
     repeats,
     with_accuracies,
 )
-from local_eval.oracles.oracles import OraclePlan, finish_oracles, load_pool, unpack_pool
+from local_eval.oracles.oracles import OraclePlan, finish_oracles, load_pool, pool_size, unpack_pool
 from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
@@ -204,9 +204,12 @@ class Grader:
             print(remark, file=sys.stderr, flush=True)
 
     def _take_the_tasks_own(self, folder: Path) -> None:
-        """Put the oracles that come with the task there, unless they are there or do not fit this task any more."""
+        """Put the oracles that come with the task there, unless they are there or do not fit this task any more.
+
+        A folder of an earlier version, which came with fewer, gets the others too: ceilings rest on all that there are.
+        """
         shipped = self.task.oracles
-        if shipped is None or not shipped.exists() or (folder / "0000.npz").exists():
+        if shipped is None or not shipped.exists() or record_path(folder, pool_size(shipped) - 1).exists():
             return
         try:
             self.take_oracles(shipped)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -65,6 +66,16 @@ def save_pool(records: list[Record], path: Path) -> None:
     if all(controls):
         arrays |= {f.name: np.stack([getattr(c, f.name) for c in controls]) for f in fields(Controls)}
     write_atomically(path, seal(arrays, compressed=True))
+
+
+def pool_size(path: Path) -> int:
+    """How many oracles a file says that it holds; 1 if it cannot be read, which `load_pool` reports."""
+    try:
+        with zipfile.ZipFile(path) as whole, whole.open("accuracies.npy") as array:
+            np.lib.format.read_magic(array)
+            return np.lib.format.read_array_header_1_0(array)[0][0]  # of an array [N, 2], which is not read
+    except (OSError, EOFError, zipfile.BadZipFile, *UNREADABLE, IndexError):
+        return 1
 
 
 def load_pool(path: Path, identity: Callable[[int], dict], shape: tuple[int, int]) -> list[Record]:

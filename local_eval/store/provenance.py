@@ -17,10 +17,21 @@ VERSION = "0.2.0"  # of this kit
 
 
 def versions(device: torch.device | str) -> dict[str, str]:
-    """Device and library versions that a result was made with."""
+    """Device and library versions that a result was made with; of a processor also which instructions torch uses.
+
+    With other instructions (AVX2, AVX512 ...) sums are rounded otherwise, and the same seeds give other runs.
+    """
     device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"device": f"{device.type} {name}", "torch": torch.__version__, "numpy": np.__version__}
+    if device.type == "cuda":
+        about = {"device": f"cuda {torch.cuda.get_device_name(device)}"}
+    else:
+        about = {"device": f"{device.type} {platform.machine()}", "instructions": instructions()}
+    return {**about, "torch": torch.__version__, "numpy": np.__version__}
+
+
+def instructions() -> str:
+    """The instruction set that torch's kernels use on this processor, such as AVX2."""
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def made_with(device: torch.device | str) -> dict:

@@ -159,7 +159,7 @@ FORGET = 72  # images, from digits 0 and 1
 RECIPE = Recipe(epochs=10, lr=1e-3, weight_decay=2e-2)
 REMARK = "one training label in ten is wrong on purpose, so that a few images show another digit than their label"
 ORIGINAL = Path(__file__).with_name("digits_original.npz")  # a copy of outputs/digits-<fingerprint>/original.npz
-ORACLES = Path(__file__).with_name("digits_oracles.npz")  # 256, by `oracles --runs 256 --save-pool`
+ORACLES = Path(__file__).with_name("digits_oracles.npz")  # 512, by `oracles --runs 512 --save-pool`
 
 
 def task() -> Task:

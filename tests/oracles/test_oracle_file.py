@@ -1,11 +1,14 @@
 """Oracles travel in one file and are the same at the other end; a foreign or damaged file is refused."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from local_eval.__main__ import main
 from local_eval.grader import Grader
-from local_eval.oracles.oracles import load_pool, save_pool
+from local_eval.oracles.oracles import load_pool, pool_size, save_pool
 from local_eval.store.records import RecordError
 from tests.conftest import TINY
 
@@ -52,6 +55,22 @@ def test_files_of_another_task_and_damaged_ones_are_refused(graded_once, tmp_pat
     np.savez(tmp_path / "nan.npz", **arrays)
     with pytest.raises(RecordError, match="NaN"):
         load_pool(tmp_path / "nan.npz", identity, shape)
+
+
+def test_a_folder_gets_the_oracles_that_a_newer_version_of_a_task_comes_with(tiny_graded, monkeypatch):
+    """And keeps its own: those that are there are not written again."""
+    grader, file = Grader(TINY, tiny_graded / "out", runs=16), tiny_graded / "shipped.npz"
+    everything = grader.cached_oracles()
+    save_pool(everything, file)
+    assert (pool_size(file), pool_size(tiny_graded / "none.npz"), pool_size(Path(__file__))) == (16, 1, 1)
+    folder = grader.workspace.oracles
+    before = (folder / "0003.npz").stat().st_mtime_ns
+    for k in range(10, 16):
+        (folder / f"{k:04d}.npz").unlink()
+    later = Grader(TINY, tiny_graded / "out", runs=16)
+    monkeypatch.setitem(later.opened.__dict__, "task", replace(later.task, oracles=file))
+    assert len(later.cached_oracles()) == 16
+    assert (folder / "0003.npz").stat().st_mtime_ns == before
 
 
 def test_a_wrong_file_is_bad_input(tmp_path, capsys):
