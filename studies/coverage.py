@@ -1,8 +1,9 @@
-"""How often intervals hold another draw of real runs and real oracles, from gradings with several seeds on disk.
+"""How often intervals hold another draw of real runs and real oracles, from runs of one or more seeds on disk.
 
-Every seed's N runs are scored against every disjoint group of N oracles. A draw is a seed and a group. Its interval is
-held against all draws that share neither with it, and, in a second column, against those of other seeds and the same
-oracles, which is what --seed changes.
+Runs are cut into disjoint groups of N, and so are the oracles; a draw is a group of runs against a group of oracles.
+Its interval is held against all draws that share neither with it. It is made twice: from the N oracles of its draw
+alone, as on a task of one's own, and with half of all groups of oracles at hand, as on a task that comes with many. In
+the second case it is held against draws with oracles of the other half.
 
 How to run it: python -m studies.coverage baseline_finetune random_label --task digits --runs 64 --out outputs
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,62 +24,93 @@ from local_eval.metric.uncertainty.interval import LEVEL, interval_around, numbe
 from local_eval.on_disk import graded_confidences, oracles_there
 from local_eval.store.provenance import provenance
 
-HEAD = "| method | seeds | mean value | sd | held, nothing shared | held, same oracles | width |"
-HEAD += "\n|---|---|---|---|---|---|---|"
+HEAD = "| method | groups of runs | mean value | sd | held, N oracles | width | held, half of the oracles | width |"
+HEAD += "\n|---|---|---|---|---|---|---|---|"
+DRAWS_NEEDED = 2  # groups of runs
 
 
-def seeds_there(grader: Grader, submission: str) -> list[int]:
-    """Seeds of which all N runs of today's code are on disk."""
+@dataclass(frozen=True)
+class Draws:
+    """Of R groups of runs and G of oracles: values [R, G]; ends of intervals [R, G, 2], from N oracles and from half.
+
+    The pool of a draw's second interval are the groups of oracles in its own half: the first G / 2, or the others.
+    """
+
+    values: np.ndarray
+    alone: np.ndarray
+    pooled: np.ndarray
+
+    @property
+    def half(self) -> np.ndarray:
+        """Which half each group of oracles is in, [G]."""
+        groups = self.values.shape[1]
+        return (np.arange(groups) >= groups // 2).astype(int)
+
+
+def groups_of(models: np.ndarray, size: int) -> list[np.ndarray]:
+    """Disjoint groups of `size` of the models [M, E]; what is left over is left out."""
+    return [models[k : k + size] for k in range(0, len(models) - size + 1, size)]
+
+
+def runs_there(grader: Grader, submission: str) -> list[np.ndarray]:
+    """Groups of N of the runs of today's code on disk, of all seeds, [N, E] each."""
     start = grader.run_plan(submission).folder_name.rpartition("-seed")[0]
     found = [path.name.rpartition("-seed")[2] for path in grader.folder.glob(f"{start}-seed*")]
-    seeds = sorted(int(seed) for seed in found if seed.isdigit())
-    last = f"{grader.runs - 1:04d}.npz"
-    return [seed for seed in seeds if (grader.folder / f"{start}-seed{seed}" / last).exists()]
+    groups = []
+    for seed in sorted(int(seed) for seed in found if seed.isdigit()):
+        folder = grader.folder / f"{start}-seed{seed}"
+        missing = next(k for k in range(10**6) if not (folder / f"{k:04d}.npz").exists())
+        if missing >= grader.runs:
+            groups += groups_of(graded_confidences(replace(grader, seed=seed, runs=missing), submission), grader.runs)
+    return groups
 
 
-def draws(grader: Grader, submission: str, oracles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values [S, G] of every seed against every group of oracles [M, E], and their intervals [S, G, 2].
+def draws(grader: Grader, submission: str, oracles: np.ndarray) -> Draws:
+    """All draws of a submission against groups of the oracles [M, E].
 
     Raises:
-        ScoreError: fewer than two seeds, or not all runs of one are there.
+        ScoreError: fewer than two groups of runs are there, or of oracles.
     """
-    seeds, models = seeds_there(grader, submission), grader.runs
-    if len(seeds) < 2:
-        raise ScoreError(f"{submission}: {len(seeds)} seeds with {models} runs are in {grader.folder}; make more")
+    runs, groups, size = runs_there(grader, submission), groups_of(oracles, grader.runs), grader.runs
+    if len(runs) < DRAWS_NEEDED or len(groups) < DRAWS_NEEDED:
+        text = f"{submission}: {len(runs)} groups of {size} runs and {len(groups)} of oracles are in {grader.folder}"
+        raise ScoreError(f"{text}; make two of each at least: more --runs, or another --seed")
     person = numbered(grader.labels_and_persons[1], oracles.shape[1])
-    values, ends = [], []
-    for seed in seeds:
-        runs = graded_confidences(replace(grader, seed=seed), submission)
-        found = [_interval(runs, oracles[k : k + models], person) for k in range(0, len(oracles) - models + 1, models)]
-        values.append([one.value for one in found])
-        ends.append([(one.low, one.high) for one in found])
-    return np.array(values), np.array(ends)
+    shape = len(runs), len(groups)
+    found = Draws(np.zeros(shape), np.zeros((*shape, 2)), np.zeros((*shape, 2)))
+    for r, g in np.ndindex(shape):
+        points = forgetting_points(example_epsilons(runs[r], groups[g]), size)
+        mates = [groups[k] for k in np.flatnonzero(found.half == found.half[g]) if k != g]
+        found.values[r, g] = points.mean()
+        for ends, pool in ((found.alone, [groups[g]]), (found.pooled, [groups[g], *mates])):
+            one = interval_around(points, runs[r], np.concatenate(pool), person)
+            ends[r, g] = one.low, one.high
+    return found
 
 
-def _interval(runs: np.ndarray, oracles: np.ndarray, person: np.ndarray):
-    points = forgetting_points(example_epsilons(runs, oracles), len(runs))
-    return interval_around(points, runs, oracles, person)
+def shares(found: Draws) -> tuple[float, float]:
+    """Share of ordered pairs of draws held: by intervals from N oracles, and by those from half of all oracles."""
+    run, group = (index.ravel() for index in np.indices(found.values.shape))
+    flat, half = found.values.ravel(), found.half[group]
+    apart = (run[:, None] != run) & (group[:, None] != group)
+    held = []
+    for ends, fair in ((found.alone, apart), (found.pooled, apart & (half[:, None] != half))):
+        low, high = ends.reshape(-1, 2).T[..., None]
+        held.append(float(((flat >= low) & (flat <= high))[fair].mean()))
+    return held[0], held[1]
 
 
-def shares(values: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
-    """Share of ordered pairs of draws held: those that share nothing, and those of two seeds with the same oracles."""
-    seed, group = (index.ravel() for index in np.indices(values.shape))
-    flat, limits = values.ravel(), ends.reshape(-1, 2)
-    inside = (flat >= limits[:, :1]) & (flat <= limits[:, 1:])
-    other_seed, other_group = seed[:, None] != seed, group[:, None] != group
-    return float(inside[other_seed & other_group].mean()), float(inside[other_seed & ~other_group].mean())
-
-
-def row(name: str, values: np.ndarray, ends: np.ndarray) -> str:
-    """A line of the table; width is relative to the best interval of one fixed width."""
-    apart, same = shares(values, ends)
-    one = values[np.arange(len(values)), np.arange(len(values)) % values.shape[1]]  # a draw a seed: nearly independent
-    fixed = 2 * np.quantile(np.abs(one[:, None] - one)[np.triu_indices(len(one), 1)], LEVEL)
-    width = float(np.mean(ends[..., 1] - ends[..., 0]) / fixed) if fixed else float("nan")
-    count = len(values)
-    return (
-        f"| `{name}` | {count} | {values.mean():.4f} | {one.std(ddof=1):.4f} | {apart:.2f} | {same:.2f} | {width:.2f} |"
-    )
+def row(name: str, found: Draws) -> str:
+    """A line of the table; widths are relative to the best interval of one fixed width, which knows all draws."""
+    run, group = (index.ravel() for index in np.indices(found.values.shape))
+    flat = found.values.ravel()
+    apart = (run[:, None] != run) & (group[:, None] != group)
+    fixed = 2 * float(np.quantile(np.abs(flat[:, None] - flat)[apart], LEVEL))
+    cells = [f"`{name}`", str(len(found.values)), f"{flat.mean():.4f}", f"{flat.std(ddof=1):.4f}"]
+    for share, ends in zip(shares(found), (found.alone, found.pooled)):
+        width = float(np.mean(ends[..., 1] - ends[..., 0]))
+        cells += [f"{share:.2f}", f"{width / fixed:.2f}" if fixed else "-"]
+    return f"| {' | '.join(cells)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.task}, N = {options.runs}, {len(oracles) // options.runs} disjoint groups of oracles, ", end="")
     print(f"{made['hardware']}, commit {made['commit']}\n\n{HEAD}")
     for name in options.submissions:
-        print(row(name, *draws(grader, name, oracles)), flush=True)
+        print(row(name, draws(grader, name, oracles)), flush=True)
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ def interval_fields(
         ours, pool: [N, E] and [M, E] confidences of the runs and of all oracles.
     """
     person, half = numbered(persons, len(points)), min(len(pool) // 2, len(ours))
-    drawn_again = interval_around(points, ours, pool[: len(ours)], person)
+    drawn_again = interval_around(points, ours, pool, person)
     return {
         "interval": (drawn_again.low * utility, drawn_again.high * utility),
         "drawn_again": drawn_again,

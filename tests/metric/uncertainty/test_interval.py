@@ -1,4 +1,4 @@
-"""An interval is centred on the official score, stays within 0 and 1, and widens with what it is to hold.
+"""An interval lies around what another draw is expected to get, holds its own score, and widens with its level.
 
 How often it holds other draws is a study's: tests/studies/test_figures.py and `python -m studies.intervals`.
 """
@@ -25,12 +25,40 @@ def one_draw(case: str = "starter: shift .6", models: int = MODELS, examples: in
     return CASES[case].family(np.random.default_rng(seed), models, examples)
 
 
-def test_the_centre_is_the_official_score_and_a_higher_level_is_wider():
+def test_the_value_is_the_official_score_and_a_higher_level_is_wider():
     pair = one_draw()
     half, most = score_interval(*pair, level=0.5), score_interval(*pair)
     assert half.value == most.value == forgetting_quality(*pair)
-    assert 0 <= most.low < half.low < most.value < half.high < most.high <= 1
+    assert half.expected == most.expected
+    assert 0 <= most.low < half.low <= most.value <= half.high < most.high <= 1
+    assert half.low < half.expected < half.high
     assert most.level == 0.9
+
+
+def test_the_centre_follows_a_lucky_draw_half_way_and_less_with_more_oracles():
+    """One example of a method that is far off elsewhere is lucky with these oracles; those of another draw say so."""
+    unlearned, retrained = family(4.0)(np.random.default_rng(3), MODELS, EXAMPLES)
+    others = [family(4.0)(np.random.default_rng(seed), MODELS, EXAMPLES)[1] for seed in (4, 5, 6)]
+    unlearned[:, 0] = retrained[::-1, 0] + 1e-3 * np.arange(MODELS)  # as if it were drawn with these very oracles
+    alone = score_interval(unlearned, retrained)
+    more = score_interval(unlearned, np.concatenate([retrained, *others]))
+    assert more.value == alone.value
+    assert alone.low <= more.expected < alone.expected < alone.value <= alone.high
+
+
+def test_all_oracles_are_met_in_evenly_spaced_groups_of_n():
+    """The twin: the official rule on each group."""
+    unlearned, pool = one_draw()[0], one_draw(models=4 * MODELS + 7, seed=1)[1]
+    for count, starts in ((MODELS, [0]), (MODELS + 1, [0, 1]), (len(pool), [0, 26, 52, 77, 103])):
+        values = [forgetting_quality(unlearned, pool[k : k + MODELS]) for k in starts]
+        found = interval.against_all(values[0], unlearned, pool[:count])
+        assert found == pytest.approx(np.mean(values), rel=0.01), count
+
+
+def test_a_score_outside_of_where_others_lie_is_taken_in(monkeypatch):
+    monkeypatch.setattr(interval, "against_all", lambda *_: 0.0)
+    found = score_interval(*one_draw(), level=0.05)
+    assert found.low <= found.expected < found.high == found.value
 
 
 def test_a_score_of_zero_has_room_above():
@@ -106,7 +134,7 @@ def test_what_has_no_interval_is_refused_with_the_reason():
 def test_what_cannot_be_scored_is_refused_by_the_metric():
     unlearned, retrained = one_draw()
     with pytest.raises(MetricError, match="differ"):
-        score_interval(unlearned[:20], retrained)
+        score_interval(unlearned, retrained[:20])
     unlearned[2, 3] = np.nan
     with pytest.raises(MetricError, match="model 2, example 3"):
         score_interval(unlearned, retrained)
