@@ -177,16 +177,15 @@ HELD_OUT: dict[str, Family] = {
 }
 
 
-# How far the projection errs on real models: from quarters of 256 runs and oracles to the score of all.
+# How far the projection errs on real models: from disjoint groups of 512 runs and oracles to the score of all.
 #
-# Each quarter has 64 runs, of a seed of their own, and 64 oracles. What it projects to N = 256 stands beside what all
-# 256 give, and beside the plain score of its 64. Quarters share nothing, but the value at 256 is made of all four, so
-# a projection has it a little easier than one to fresh runs would.
+# What a group of N runs and N oracles projects to 512 stands beside what all 512 give, and beside its plain score.
+# Groups share nothing, but the value at 512 is made of all, so a projection has it a little easier than one to fresh
+# runs would.
 
 
-PARTS, EACH = 4, 64
-MODELS = PARTS * EACH
-COLUMNS = ("method", "seed", "plain_at_64", "projected", "low", "high", "true_at_256", "ratio")
+MODELS, SIZES = 512, (32, 64, 128)
+COLUMNS = ("method", "models", "group", "plain", "projected", "low", "high", "true_at_512", "ratio")
 
 
 def confidences_in(folder: Path, task: Task, count: int) -> np.ndarray:
@@ -207,40 +206,40 @@ def name_of(folder: Path) -> str:
         return folder.name.rpartition("-seed")[0].rpartition("-")[0]
 
 
-def rows_of(name: str, seed: int, unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> list[tuple]:
-    """A row for every part, from confidences [MODELS, E]; the first part's runs are of this seed."""
+def rows_of(name: str, unlearned: np.ndarray, retrained: np.ndarray, persons: np.ndarray) -> list[tuple]:
+    """A row for every group of every size, from confidences [MODELS, E]."""
     true, found = quality_of(unlearned, retrained), []
-    for part in range(PARTS):
-        one = slice(part * EACH, (part + 1) * EACH)
-        p = projection_of(unlearned[one], retrained[one], models=MODELS, persons=persons)
-        numbers = quality_of(unlearned[one], retrained[one]), p.value, p.low, p.high, true, p.value / true
-        found.append((name, seed + part, *(f"{value:.4g}" for value in numbers)))
+    for size in SIZES:
+        for group in range(MODELS // size):
+            one = slice(group * size, (group + 1) * size)
+            p = projection_of(unlearned[one], retrained[one], models=MODELS, persons=persons)
+            numbers = quality_of(unlearned[one], retrained[one]), p.value, p.low, p.high, true, p.value / true
+            found.append((name, size, group, *(f"{value:.4g}" for value in numbers)))
     return found
 
 
 def main_real(spec: str, folder: Path, to: Path) -> None:
-    """Write the table of every method in a folder that has the runs of seeds 0 to 3, 4 to 7 and so on."""
+    """Write the rows of every method in a folder that has 512 runs of one seed."""
     task = load_task(spec)
     persons, oracles = task.forget.person_id.numpy(), confidences_in(folder / "oracles", task, MODELS)
     rows = []
-    for method in sorted({path.name.rpartition("-seed")[0] for path in folder.glob("*-seed*")}):
-        for first in range(0, 10**6, PARTS):
-            parts = [folder / f"{method}-seed{first + k}" for k in range(PARTS)]
-            if not all((part / f"{EACH - 1:04d}.npz").exists() for part in parts):
-                break
-            unlearned = np.concatenate([confidences_in(part, task, EACH) for part in parts])
-            try:
-                rows += rows_of(name_of(folder / f"{method}-seed{first}"), first, unlearned, oracles, persons)
-            except ProjectionError as error:
-                print(f"{method} is left out: {error}", file=sys.stderr)
-            else:
-                print(*rows[-PARTS:], sep="\n", flush=True)
+    for runs in sorted(path for path in folder.glob("*-seed*") if (path / f"{MODELS - 1:04d}.npz").exists()):
+        try:
+            rows += rows_of(name_of(runs), confidences_in(runs, task, MODELS), oracles, persons)
+        except ProjectionError as error:
+            print(f"{runs.name} is left out: {error}", file=sys.stderr)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_atomically(to, text.getvalue().encode())
-    ratios = np.array([float(row[-1]) for row in rows])
-    held = np.mean([float(low) <= float(true) <= float(high) for *_, low, high, true, _ in rows])
-    print(f"median factor {np.exp(np.median(np.abs(np.log(ratios)))):.2f}; the interval holds the truth in {held:.2f}")
+    for size in SIZES:
+        some = [[float(cell) for cell in row[5:]] for row in rows if row[1] == size]
+        if some:
+            low, high, true, ratios = np.array(some).T
+            held, error = np.mean((low <= true) & (true <= high)), np.exp(np.median(np.abs(np.log(ratios))))
+            ends = f"{ratios.min():.2f} to {ratios.max():.2f}"
+            print(
+                f"from {size}: median ratio {np.median(ratios):.2f}, {ends}; median factor {error:.2f}; held {held:.2f}"
+            )
 
 
 # The tables of Gaussian points that the projection and the page ship: what the real metric gives on fresh draws.

@@ -1,4 +1,4 @@
-"""The projection on real models: a table of what quarters project beside what all give."""
+"""The projection on real models: a table of what groups of runs project beside what all give."""
 
 import json
 
@@ -9,8 +9,8 @@ from local_eval.metric.uncertainty.projection import Projection
 from studies import projections as projection_real
 
 
-def test_each_part_is_projected_alone_and_the_truth_is_the_score_of_all(monkeypatch):
-    monkeypatch.setattr(projection_real, "EACH", 24)
+def test_each_group_is_projected_alone_and_the_truth_is_the_score_of_all(monkeypatch):
+    monkeypatch.setattr(projection_real, "SIZES", (24, 48))
     monkeypatch.setattr(projection_real, "MODELS", 96)
     random, persons = np.random.default_rng(0), np.arange(12) // 2
     unlearned, retrained = random.normal(0.4, 1, (96, 12)), random.normal(0, 1, (96, 12))
@@ -21,16 +21,16 @@ def test_each_part_is_projected_alone_and_the_truth_is_the_score_of_all(monkeypa
         return Projection(0.1 * len(projected), 0.01, 0.9, 96)
 
     monkeypatch.setattr(projection_real, "projection_of", projection)
-    rows = projection_real.rows_of("mine", 4, unlearned, retrained, persons)
-    assert [row[:2] for row in rows] == [("mine", 4), ("mine", 5), ("mine", 6), ("mine", 7)]
-    assert {row[6] for row in rows} == {f"{forgetting_quality(unlearned, retrained):.4g}"}
-    for which, row in enumerate(rows):
-        part = slice(24 * which, 24 * (which + 1))
+    rows = projection_real.rows_of("mine", unlearned, retrained, persons)
+    assert [row[1:3] for row in rows] == [(24, 0), (24, 1), (24, 2), (24, 3), (48, 0), (48, 1)]
+    assert {row[7] for row in rows} == {f"{forgetting_quality(unlearned, retrained):.4g}"}
+    for which, (_, size, group, plain, *ends) in enumerate(rows):
+        part = slice(size * group, size * (group + 1))
         (ours, theirs), how = projected[which]
         assert np.array_equal(ours, unlearned[part]) and np.array_equal(theirs, retrained[part])
         assert how["models"] == 96 and how["persons"] is persons
-        assert row[2] == f"{forgetting_quality(unlearned[part], retrained[part]):.4g}"
-        assert row[3:6] == (f"{0.1 * (which + 1):.4g}", "0.01", "0.9")
+        assert plain == f"{forgetting_quality(unlearned[part], retrained[part]):.4g}"
+        assert tuple(ends[:3]) == (f"{0.1 * (which + 1):.4g}", "0.01", "0.9")
 
 
 def test_a_method_is_named_with_its_changed_constants_once_it_was_graded(tmp_path):
