@@ -351,6 +351,26 @@ def check_level(level: str) -> None:
         )
 
 
+def check_card(cage: Cage) -> None:
+    """Raise SandboxError if CUDA starts here, but not in this cage. Where it starts nowhere, a run will say so."""
+    with tempfile.TemporaryDirectory() as mine:
+        if _tried(lambda *_: start_cuda(), mine, mine):
+            return
+        why = _tried(lambda folder, _: (cage.enter(folder), start_cuda()), mine, mine)
+    if why:
+        raise SandboxError(
+            f"--sandbox {cage.level} cannot be had with this card: CUDA starts, but not in the sandbox ({why}); "
+            "nothing was run. Give --device cpu, or ask for less by its name: --sandbox no-files"
+        )
+
+
+def start_cuda() -> None:
+    """Let the driver start in this process, as its first step does. Raises OSError: there is none, or it refuses."""
+    code = ctypes.CDLL("libcuda.so.1").cuInit(0)
+    if code:
+        raise OSError(code, f"cuInit says {code}")
+
+
 def probe() -> dict[str, str]:
     """For every layer why it cannot be had here, or an empty text: each is tried in a process of its own."""
     with tempfile.TemporaryDirectory() as mine, tempfile.TemporaryDirectory() as other:

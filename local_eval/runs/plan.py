@@ -16,7 +16,7 @@ import torch
 
 from local_eval.cluster.node import FILES, Parcel, home_path, packed_path, taken_from
 from local_eval.isolation.child import Answer, Clock, Failure, run_apart
-from local_eval.isolation.sandbox import LEVELS, Cage, SandboxError, check_level, hides
+from local_eval.isolation.sandbox import LEVELS, Cage, SandboxError, check_card, check_level, hides
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import COMMON, ROOT, Submission
 from local_eval.oracles.original import original_digest
@@ -104,7 +104,10 @@ OF_GPUS = (
     "/sys/module",
     "/sys/class",
 )
-GPU_DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri")
+GPU_DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri", "/dev/dxg")  # the last is WSL's
+OWN_THREADS = "/proc/self/task"  # to be written: drivers from 570 on name their threads there
+DRIVER = "libcuda.so.1"  # read where it lies, if not in SYSTEM
+DRIVERS_MAY_LIE_IN = ("/run/opengl-driver/lib", "/usr/local/nvidia/lib64", "/usr/local/cuda/compat")
 DENIED = ("PermissionError", "Operation not permitted", "Permission denied")
 TOLD = "it ran in the sandbox: no network, no files but its own temporary folder, no other processes"
 
@@ -119,14 +122,16 @@ class Sandbox:
     def check(self, submission: Submission, device: str) -> None:
         """Raise SandboxError unless all its layers can be had here and nothing hidden would be seen."""
         check_level(self.level)
-        self.cage(submission, device)
+        cage = self.cage(submission, device)
+        if torch.device(device).type == "cuda":
+            check_card(cage)
 
     def cage(self, submission: Submission, device: str) -> Cage:
         """What a run of a submission may have. Raises SandboxError if something hidden is in a folder that it sees."""
         readable, devices = _readable(submission), ()
         if torch.device(device).type != "cpu":
-            readable += OF_GPUS
-            devices = tuple(path for pattern in GPU_DEVICES for path in glob.glob(pattern))
+            readable += (*OF_GPUS, *folders_of_drivers())
+            devices = (OWN_THREADS, *(path for pattern in GPU_DEVICES for path in glob.glob(pattern)))
         seen = hides(readable, (*self.hidden, *map(str, PACKAGE.rglob("*.npz"))))
         if seen and "files" in LEVELS[self.level]:
             raise SandboxError(
@@ -138,6 +143,14 @@ class Sandbox:
     def as_json(self) -> dict:
         """What a run's record says of it."""
         return {"level": self.level, "layers": list(LEVELS[self.level])}
+
+
+def folders_of_drivers() -> tuple[str, ...]:
+    """Folders outside of the system's in which a CUDA driver lies, as the loader would find it."""
+    folders = [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), *DRIVERS_MAY_LIE_IN]
+    found = [os.path.join(folder, DRIVER) for folder in folders if folder]
+    real = {os.path.dirname(os.path.realpath(path)) for path in found if os.path.exists(path)}
+    return tuple(sorted({os.path.dirname(path) for path in found if os.path.exists(path)} | real))
 
 
 def _readable(submission: Submission) -> tuple[str, ...]:

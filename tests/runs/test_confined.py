@@ -7,7 +7,9 @@ import re
 import shutil
 import socket
 import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -20,7 +22,7 @@ from local_eval.isolation.child import Failure
 from local_eval.isolation.sandbox import LEVELS, SandboxError, check_level, hides, probe
 from local_eval.methods.submission import Submission
 from local_eval.runs.one_run import one_run
-from local_eval.runs.plan import Sandbox
+from local_eval.runs.plan import Sandbox, folders_of_drivers
 from tests.conftest import GOOD, TINY
 
 LACKING = probe()
@@ -292,3 +294,67 @@ def test_grade_in_the_sandbox_says_so_and_scores_the_same(tiny_graded, capsys):
     found.append(json.loads(path.read_text()))
     assert "sandbox" not in found[0] and found[1]["sandbox"] == {"full": 16, "none": 0}
     assert found[0]["epsilons"] == found[1]["epsilons"] and found[0]["score"] == found[1]["score"]
+
+
+def name_a_thread():
+    """As pthread_setname_np does it for another thread than the calling one."""
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        file = os.open(f"/proc/self/task/{other.native_id}/comm", os.O_RDWR)
+        os.write(file, b"cuda00001")
+        os.close(file)
+    finally:
+        done.set()
+        other.join()
+
+
+def in_a_cage(device, submission, tmp_path, work):
+    """What goes wrong when `work()` is done in the cage for a device; empty if nothing does."""
+    cage = Sandbox("full").cage(Submission.find(submission(GOOD)), device)
+    (tmp_path / "own").mkdir(exist_ok=True)
+    return sandbox._tried(lambda folder, _: (cage.enter(folder), work()), str(tmp_path / "own"), "")
+
+
+@needs_all
+def test_for_a_card_drivers_may_name_the_threads_of_the_process_and_see_no_more(submission, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    assert in_a_cage("cuda", submission, tmp_path, name_a_thread) == ""
+    assert re.search(DENIED, in_a_cage("cpu", submission, tmp_path, name_a_thread))
+    for path in (f"/proc/self/task/{{}}/root{secret}", f"/proc/self/task/{{}}/cwd/..{secret}"):
+        found = in_a_cage(
+            "cuda", submission, tmp_path, lambda p=path: Path(p.format(threading.get_native_id())).read_text()
+        )
+        assert re.search(f"{DENIED}|No such file", found), path
+
+
+@needs_all
+def test_a_card_that_starts_outside_of_the_sandbox_alone_is_refused_before_anything_runs(
+    submission, tmp_path, monkeypatch
+):
+    """Asked of the driver by a stand-in: one that reads a file, one that starts anywhere, one that starts nowhere."""
+    needed, mine = tmp_path / "of the driver", Submission.find(submission(GOOD))
+    needed.write_text("x")
+    monkeypatch.setattr(sandbox, "start_cuda", needed.read_text)
+    with pytest.raises(SandboxError, match="CUDA starts, but not in the sandbox .*Permission denied"):
+        Sandbox("full").check(mine, "cuda")
+    Sandbox("full").check(mine, "cpu")
+    Sandbox("no-files").check(mine, "cuda")
+    for start in (lambda: None, tmp_path.joinpath("none").read_text):
+        monkeypatch.setattr(sandbox, "start_cuda", start)
+        Sandbox("full").check(mine, "cuda")
+
+
+@needs_all
+def test_a_driver_that_lies_elsewhere_can_be_read(submission, tmp_path, monkeypatch):
+    real = tmp_path / "drivers"
+    real.mkdir()
+    (real / "libcuda.so.550").write_text("x")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libcuda.so.1").symlink_to(real / "libcuda.so.550")
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/nowhere:{tmp_path / 'lib'}:")
+    assert folders_of_drivers() == (str(real), str(tmp_path / "lib"))
+    assert in_a_cage("cuda", submission, tmp_path, (tmp_path / "lib" / "libcuda.so.1").read_text) == ""
+    assert in_a_cage("cpu", submission, tmp_path, (tmp_path / "lib" / "libcuda.so.1").read_text)
