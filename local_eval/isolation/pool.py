@@ -130,8 +130,17 @@ def _watch_parent(parent: int) -> None:
     _leave()
 
 
-# What full GPU memory is called by the allocator and CUDA, by cuBLAS, and by cuDNN, which swallows the first
-OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
+# What full GPU memory is called by the allocator and CUDA, by cuBLAS, by cuDNN, which swallows the first, and while a
+# graph is recorded, where it spoils the recording and only that is told.
+OUT_OF_MEMORY = (
+    "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_NOT_INITIALIZED", "unable to find an engine", "StreamCaptureInvalidated", "error during capture",
+)  # fmt: skip
+# Errors after which a process can use its GPU no more, whatever it does.
+CARD_LOST = (
+    "illegal memory access", "device-side assert", "unspecified launch failure", "misaligned address",
+    "an illegal instruction was encountered", "uncorrectable ECC", "hardware stack error", "the launch timed out",
+)  # fmt: skip
 
 
 def default_workers(device: str) -> int:
@@ -141,9 +150,28 @@ def default_workers(device: str) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def memory_was_full(reason: str) -> bool:
-    """Does an error's text say that the GPU's memory was full?"""
-    return any(sign in reason for sign in OUT_OF_MEMORY)
+def memory_was_full(error: BaseException | Failure) -> bool:
+    """Does an error, or one in whose handling it arose, say that the GPU's memory was full?"""
+    return _says(error, OUT_OF_MEMORY)
+
+
+def card_was_lost(error: BaseException | Failure) -> bool:
+    """Does an error say that its process can use the GPU no more?"""
+    return _says(error, CARD_LOST)
+
+
+def _says(error: BaseException | Failure, signs: tuple[str, ...]) -> bool:
+    text = error.reason + error.traceback if isinstance(error, Failure) else "\n".join(_chain(error))
+    return any(sign in text for sign in signs)
+
+
+def _chain(error: BaseException | None) -> Iterator[str]:
+    """The texts of an error, of the one that caused it, and so on; each once, should they name each other."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 def run_jobs(
@@ -193,17 +221,23 @@ def _until_it_breaks(
     """As `run_jobs`, on one pool; BROKEN for every job that it did not come to.
 
     pebble gives a pool up when a process dies before it is known to have taken a job, which one that is killed soon
-    after it began may do.
+    after it began may do. And a pool is given up here after an error that takes the GPU from one of its processes for
+    good: that one would fail every job that it is given from then on.
     """
     finished: queue.SimpleQueue = queue.SimpleQueue()
+    left = set(indices)
     with Workers(min(workers, len(indices))) as pool:
         for index in indices:
             future = pool.submit(function, argument, index, timeout)
             future.add_done_callback(lambda future, index=index: finished.put((index, future)))
-        for _ in indices:
+        while left:
             index, future = _next(finished, progress)
-            broke = not future.cancelled() and isinstance(future.exception(), BrokenProcessPool)
-            yield index, BROKEN if broke else pool.outcome(future, timeout)
+            left.remove(index)
+            error = None if future.cancelled() else future.exception()
+            yield index, BROKEN if isinstance(error, BrokenProcessPool) else pool.outcome(future, timeout)
+            if error is not None and card_was_lost(error):  # raised by the worker, not told by it of another process
+                break
+    yield from ((index, BROKEN) for index in sorted(left))
 
 
 class Workers:

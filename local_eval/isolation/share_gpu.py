@@ -157,7 +157,7 @@ def jobs_per_second(made: list[Timed], workers: int) -> float:
 
 def ran_out_of_memory(result: Any) -> bool:
     """Did a job fail because the GPU's memory was full?"""
-    return isinstance(result, Failure) and memory_was_full(result.reason)
+    return isinstance(result, Failure) and memory_was_full(result)
 
 
 def more_that_fit(wanted: int, most: int, workers: int, before: int, least: int) -> int:

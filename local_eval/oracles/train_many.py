@@ -265,7 +265,7 @@ def model_steps_per_second(task: Task, examples: Split, layout: Layout, tf32: bo
     except CannotStack:
         return 0.0
     except RuntimeError as error:
-        if not memory_was_full(str(error)):
+        if not memory_was_full(error):
             raise
     wait(examples.images.device)
     torch.cuda.empty_cache()  # out here, since the error's traceback holds on to the bundles
@@ -322,7 +322,7 @@ class Trainer:
             except CannotStack:
                 nets = [train(self.task, self.examples, seed, stepped) for seed in at_once]
             except RuntimeError as error:
-                if not memory_was_full(str(error)):
+                if not memory_was_full(error):
                     raise
                 if self.layout.networks == 1:
                     text = "the device's memory is too small to train a single network of this task"

@@ -135,3 +135,42 @@ def test_what_a_broken_pool_did_not_come_to_is_made_by_another_unless_that_makes
         2: 12,
     }
     assert Breaking.makes == []
+
+
+def lose_the_card(lost: dict, index: int):
+    if index in lost["here"]:
+        lost["files"].joinpath(str(index)).write_text(str(os.getpid()))
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    if index in lost["elsewhere"]:
+        return Failure("RuntimeError: CUDA error: device-side assert triggered")  # of a process of its own
+    return os.getpid()
+
+
+def test_a_process_that_lost_its_card_makes_no_further_job_and_one_that_tells_of_another_goes_on(tmp_path):
+    lost = {"files": tmp_path, "here": {2}, "elsewhere": {1, 4}}
+    found = dict(pool.run_jobs(lose_the_card, lost, list(range(6)), 1, None, "jobs"))
+    assert "illegal memory access" in found[2].reason
+    assert all("device-side assert" in found[k].reason for k in (1, 4))
+    gone = int((tmp_path / "2").read_text())
+    assert found[0] == gone and found[3] == found[5] != gone
+
+
+def test_full_memory_is_known_by_all_its_names_also_behind_another_error():
+    said = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED",
+        "CUDA error: operation failed due to a previous error during capture", "cudaErrorStreamCaptureInvalidated",
+    )  # fmt: skip
+    for text in said:
+        assert pool.memory_was_full(RuntimeError(text)), text
+        assert pool.memory_was_full(Failure("RuntimeError: CUDA error", f"Traceback ...\nRuntimeError: {text}")), text
+    try:
+        try:
+            raise MemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("CUDA error: invalid argument")  # as the end of a recording does
+    except RuntimeError as error:
+        assert pool.memory_was_full(error)
+        error.__cause__ = error
+        assert not pool.memory_was_full(error), "and a circle ends"
+    assert not pool.memory_was_full(RuntimeError("CUDA error: device-side assert triggered"))
