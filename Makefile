@@ -6,7 +6,7 @@ SUBMISSION ?= baseline_finetune
 TASK ?= competition_small
 RUNS ?= 64
 
-.PHONY: grade test test-slow test-studies test-browser test-ray test-faults test-matrix test-fuzz bench clean help
+.PHONY: grade test test-slow test-studies test-browser test-gpu test-ray test-faults test-matrix test-fuzz bench clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=baseline_finetune on TASK=competition_small with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -23,6 +23,9 @@ test-studies: $(VENV)/installed  ## the figures of the studies: errors and cover
 
 test-browser: $(VENV)/installed  ## look at the report page in Chromium, if there is one
 	$(RUN) -m pytest -n 0 -m browser tests/report/page
+
+test-gpu: $(VENV)/installed  ## the tests that need a GPU, which is hidden from all others
+	$(RUN) -m pytest -n 0 -m gpu
 
 test-matrix: $(VENV)/installed  ## try torch 2.6 to the newest with Python 3.11 to 3.14, where they are to be had
 	$(RUN) .ci/test_matrix.py $(MATRIX)

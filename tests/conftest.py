@@ -41,6 +41,19 @@ def winners_first(names) -> list:
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
+def pytest_configure(config):
+    """Hide the card, on which what is given no --device would train, from all but the tests that are marked `gpu`."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def a_card_if_it_needs_one(request):
+    """A test marked `gpu` is skipped without one."""
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU here")
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Workers use one thread; results are compared with theirs to the bit."""

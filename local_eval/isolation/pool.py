@@ -107,6 +107,8 @@ def start_worker(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(STOPPED)
     os.environ["MPLBACKEND"] = "Agg"  # plots go nowhere
+    # Else a task's file that only asks whether there is a GPU starts CUDA here, and no run that is forked could use it
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     silence = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(silence, number)

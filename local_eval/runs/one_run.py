@@ -58,6 +58,11 @@ def one_run(plan: RunPlan, index: int) -> Record | Failure:
     """Run `index` of a plan. Whatever the submission does short of killing this process too ends in a Failure."""
     _, original, _, _ = workplace(plan.task, plan.original_of(index))
     fresh_net(plan.task)  # before the fork
+    if torch.device(plan.device).type == "cuda" and torch.cuda.is_initialized():  # nothing of the kit's does so here
+        return Failure(
+            f"{split_spec(plan.task)[0]} has used the GPU while the task was loaded; every run is forked from the "
+            "process that loads it, and CUDA cannot follow. Leave data and networks on the CPU; the kit moves them"
+        )
     work = partial(unlearned_weights, plan, index)
     answer = run_confined(plan.sandbox, plan.submission, plan.device, work, plan.timeout)
     if isinstance(answer.content, Failure):

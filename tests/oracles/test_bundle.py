@@ -26,8 +26,6 @@ from local_eval.tasks.evaluate import evaluate, initial_net
 from local_eval.tasks.loading import load_task
 from tests.oracles.kinds_of_networks import REFUSED, STACKED
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="replays CUDA graphs, so it needs a GPU")
-
 
 def with_epochs(task, epochs):
     return replace(task, recipe=replace(task.recipe, epochs=epochs, weight_decay=1e-2))
@@ -193,7 +191,7 @@ def test_a_cpu_stacks_small_networks_only_and_always_the_same_number():
     assert best_layout(large, large.retain) == Layout(1)
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("layout", [Layout(1), Layout(1, 4, channels_last=False), Layout(4, 2)])
 def test_replayed_graphs_take_the_steps_that_are_taken_one_by_one(tiny, layout):
     task = with_epochs(tiny.to("cuda"), 6)
@@ -207,7 +205,7 @@ def test_replayed_graphs_take_the_steps_that_are_taken_one_by_one(tiny, layout):
     assert len(list(Trainer(task, task.retain, layout).train(list(range(9))))) == 9
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_on_a_gpu_the_fast_pool_and_the_plain_pool_are_one_pool():
     """Fast oracles against plain ones score like halves of one pool, within the noise of 32 models."""
     task = load_task("digits").to("cuda")

@@ -145,7 +145,7 @@ def test_the_optimisers_are_torchs_own():
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="replays CUDA graphs, so it needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", RECIPES)
 def test_replayed_steps_are_the_plain_ones(tiny, name):
     task = with_recipe(tiny, **RECIPES[name] | {"epochs": 6}).to("cuda")

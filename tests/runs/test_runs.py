@@ -17,6 +17,7 @@ import torch
 
 from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
+from local_eval.isolation.pool import run_jobs
 from local_eval.oracles.original import save_original
 from local_eval.runs.one_run import one_run, seed_everything
 from local_eval.store.files import OutputError
@@ -189,6 +190,22 @@ def grade(out, path, *more, runs=16, **kwargs):
 
 
 @pytest.mark.slow
+def test_a_task_that_used_the_gpu_before_runs_are_forked_is_named_and_asking_for_one_is_no_use(
+    tiny_grader, submission, monkeypatch
+):
+    plan = tiny_grader.run_plan(submission(GOOD))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert not isinstance(one_run(plan, 3), Failure), "on the CPU it does not matter"
+    found = one_run(replace(plan, device="cuda"), 3)
+    assert "tiny_task.py has used the GPU while the task was loaded" in found.reason
+    asked = dict(run_jobs(asks_for_a_card, None, [0], 1, None, "jobs"))
+    assert asked == {0: "1"}, "so torch asks NVML, which starts nothing"
+
+
+def asks_for_a_card(_: None, index: int) -> str | None:
+    return os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK")
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_grading_goes_on_and_gives_the_same_runs(tmp_path, body, how):
     path = body("import time; time.sleep(0.4)")
