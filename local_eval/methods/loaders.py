@@ -81,8 +81,11 @@ class Examples(Dataset):
             row = self._rows[index]
             return row | {"image": self.split.seen(row["image"])}
         index = range(len(self))[index]  # IndexError past the end, where a loop over the data set stops
-        batch = self.batch(torch.tensor([index]))
-        return {key: value[0] if key == "image" else value[0].item() for key, value in batch.items()}
+        # Numbers are read from the computer's memory, since reading them from a GPU waits for all that it has to do,
+        # and collation asks for the first example of every batch.
+        home = self.home
+        columns = (home.image_id, home.labels, home.age, home.person_id)
+        return dict(zip(KEYS, (self._here().pixels(slice(index, index + 1))[0], *(c[index].item() for c in columns))))
 
     @property
     def examples(self) -> list[dict]:
@@ -145,9 +148,13 @@ class Examples(Dataset):
     def __getitems__(self, indices: list[int]) -> _Fetched | list[dict]:
         return _Fetched(self, indices) if self._rows is None else [self[index] for index in indices]
 
+    def _here(self) -> Split:
+        """The split where this process can use it."""
+        return self.split if get_worker_info() is None else self.home
+
     def batch(self, index: torch.Tensor) -> dict:
         """The examples at `index` as one batch, on the split's device."""
-        split = self.split if get_worker_info() is None else self.home
+        split = self._here()
         if split.images.is_cuda:
             index = index.pin_memory()  # from ordinary memory the copy would wait for all that the GPU has to do
         index = index.to(split.images.device, non_blocking=True)

@@ -59,6 +59,20 @@ def test_images_are_raw_pixels_and_fresh_copies(tiny):
     assert tiny.retain.digest() == before
 
 
+def test_no_batch_and_no_example_waits_for_the_device(tiny):
+    """A split on the device `meta` holds nothing that could be read back: whatever tried to would raise."""
+    away = tiny.to("meta")
+    for loader in make_loaders(away, tiny)[:2]:
+        batches = list(loader)
+        assert all(value.device.type == "meta" for batch in batches for value in batch.values())
+        assert sum(len(batch["image"]) for batch in batches) == len(loader.dataset)
+    near, far = make_loaders(tiny)[0].dataset, make_loaders(away, tiny)[0].dataset
+    assert list(near[3]) == list(next(iter(make_loaders(tiny)[0]))) == list(far[3])
+    for one, other in zip(near, far):
+        assert one["image"].shape == other["image"].shape and one["image"].dtype == other["image"].dtype
+        assert {key: one[key] for key in one if key != "image"} == {key: other[key] for key in one if key != "image"}
+
+
 def test_loaders_come_in_the_order_of_the_arguments(tiny):
     assert [len(loader.dataset) for loader in make_loaders(tiny)] == [96, 16, 24]
 
