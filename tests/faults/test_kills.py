@@ -106,10 +106,12 @@ def workers_of(child):
     return found
 
 
+@pytest.mark.spawned  # else a worker looks like any other process, and none would be found
 def test_workers_from_which_runs_are_forked_are_killed(store, undisturbed, table):
     """In real pools of two, while oracles are trained and runs made."""
     rng, struck, lost, starts = random.Random(SEED + 3), 0, 0, 0
     while struck < WORKERS:
+        assert starts < 10 * WORKERS, "no worker is found"
         before, child = store.finished(), store.start(workers=2)
         starts += 1
         while psutil.pid_exists(child) and struck < WORKERS:
@@ -129,6 +131,7 @@ def test_workers_from_which_runs_are_forked_are_killed(store, undisturbed, table
     table.tell("kill -9 of a worker, from which runs are forked", WORKERS, lost, changed, text)
 
 
+@pytest.mark.spawned
 def test_driver_and_workers_are_killed_at_once(store, undisturbed, table):
     rng, lost = random.Random(SEED + 4), 0
     for _ in range(EVERYTHING):
