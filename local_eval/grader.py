@@ -59,6 +59,7 @@ class Opened:
 
     def __init__(self, task_spec: str, out: Path) -> None:
         self.task_spec, self.out = task_spec, Path(out).resolve()
+        self.own_oracles_fit = True  # until those that come with the task were tried and refused
 
     @cached_property
     def task(self) -> Task:
@@ -209,11 +210,14 @@ class Grader:
         A folder of an earlier version, which came with fewer, gets the others too: ceilings rest on all that there are.
         """
         shipped = self.task.oracles
-        if shipped is None or not shipped.exists() or record_path(folder, pool_size(shipped) - 1).exists():
+        if shipped is None or not shipped.exists() or not self.opened.own_oracles_fit:
+            return
+        if record_path(folder, pool_size(shipped) - 1).exists():
             return
         try:
             self.take_oracles(shipped)
         except RecordError as error:
+            self.opened.own_oracles_fit = False
             print(f"the oracles that come with the task are not used: {error}", file=sys.stderr)
 
     def oracle_identity(self, index: int) -> dict:

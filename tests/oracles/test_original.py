@@ -89,3 +89,5 @@ def test_oracles_that_do_not_fit_are_told_and_left(tmp_path, tiny, capsys, monke
     grader.opened.__dict__["task"] = replace(tiny, oracles=ORACLES)
     assert len(grader.finish_oracles()) == 4
     assert "are not used" in capsys.readouterr().err
+    grader.cached_oracles()
+    assert "are not used" not in capsys.readouterr().err, "told once a command, and the file read once"
