@@ -46,6 +46,12 @@ class Draws:
         groups = self.values.shape[1]
         return (np.arange(groups) >= groups // 2).astype(int)
 
+    @property
+    def apart(self) -> np.ndarray:
+        """Which two draws share neither runs nor oracles, bool [R G, R G]."""
+        run, group = (index.ravel() for index in np.indices(self.values.shape))
+        return (run[:, None] != run) & (group[:, None] != group)
+
 
 def groups_of(models: np.ndarray, size: int) -> list[np.ndarray]:
     """Disjoint groups of `size` of the models [M, E]; what is left over is left out."""
@@ -56,12 +62,11 @@ def runs_there(grader: Grader, submission: str) -> list[np.ndarray]:
     """Groups of N of the runs of today's code on disk, of all seeds, [N, E] each."""
     start = grader.run_plan(submission).folder_name.rpartition("-seed")[0]
     found = [path.name.rpartition("-seed")[2] for path in grader.folder.glob(f"{start}-seed*")]
-    groups = []
+    groups, last = [], f"{grader.runs - 1:04d}.npz"
     for seed in sorted(int(seed) for seed in found if seed.isdigit()):
-        folder = grader.folder / f"{start}-seed{seed}"
-        missing = next(k for k in range(10**6) if not (folder / f"{k:04d}.npz").exists())
-        if missing >= grader.runs:
-            groups += groups_of(graded_confidences(replace(grader, seed=seed, runs=missing), submission), grader.runs)
+        if (grader.folder / f"{start}-seed{seed}" / last).exists():
+            all_there = replace(grader, seed=seed).with_all_finished(submission)
+            groups += groups_of(graded_confidences(all_there, submission), grader.runs)
     return groups
 
 
@@ -90,11 +95,9 @@ def draws(grader: Grader, submission: str, oracles: np.ndarray) -> Draws:
 
 def shares(found: Draws) -> tuple[float, float]:
     """Share of ordered pairs of draws held: by intervals from N oracles, and by those from half of all oracles."""
-    run, group = (index.ravel() for index in np.indices(found.values.shape))
-    flat, half = found.values.ravel(), found.half[group]
-    apart = (run[:, None] != run) & (group[:, None] != group)
+    flat, half = found.values.ravel(), np.tile(found.half, len(found.values))
     held = []
-    for ends, fair in ((found.alone, apart), (found.pooled, apart & (half[:, None] != half))):
+    for ends, fair in ((found.alone, found.apart), (found.pooled, found.apart & (half[:, None] != half))):
         low, high = ends.reshape(-1, 2).T[..., None]
         held.append(float(((flat >= low) & (flat <= high))[fair].mean()))
     return held[0], held[1]
@@ -102,10 +105,8 @@ def shares(found: Draws) -> tuple[float, float]:
 
 def row(name: str, found: Draws) -> str:
     """A line of the table; widths are relative to the best interval of one fixed width, which knows all draws."""
-    run, group = (index.ravel() for index in np.indices(found.values.shape))
     flat = found.values.ravel()
-    apart = (run[:, None] != run) & (group[:, None] != group)
-    fixed = 2 * float(np.quantile(np.abs(flat[:, None] - flat)[apart], LEVEL))
+    fixed = 2 * float(np.quantile(np.abs(flat[:, None] - flat)[found.apart], LEVEL))
     cells = [f"`{name}`", str(len(found.values)), f"{flat.mean():.4f}", f"{flat.std(ddof=1):.4f}"]
     for share, ends in zip(shares(found), (found.alone, found.pooled)):
         width = float(np.mean(ends[..., 1] - ends[..., 0]))

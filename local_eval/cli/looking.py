@@ -197,15 +197,6 @@ def report(request: Request) -> int:
     return 0
 
 
-WHAT = {
-    "limits": "no core or giant files, few processes, few environment variables",
-    "files": "reads Python and the submission, writes in its own temporary folder",
-    "network": "no sockets",
-    "processes": "no signals to others, no looking into them, no mounts, no capabilities",
-}
-OTHERS = ("bwrap", "podman", "docker")
-
-
 def bench(request: Request) -> int:
     """Time the kit beside the plain way."""
     from local_eval import bench as timing  # here, since nothing else needs it
@@ -215,6 +206,15 @@ def bench(request: Request) -> int:
     for _, path in request.write:
         timing.save(found, path)
     return 0
+
+
+WHAT = {
+    "limits": "no core or giant files, few processes, few environment variables",
+    "files": "reads Python and the submission, writes in its own temporary folder",
+    "network": "no sockets",
+    "processes": "no signals to others, no looking into them, no mounts, no capabilities",
+}
+OTHERS = ("bwrap", "podman", "docker")
 
 
 def sandbox(_: Request) -> int:

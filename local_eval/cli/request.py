@@ -41,14 +41,14 @@ from local_eval.tasks.names import (
     with_changes,
 )
 
-ALL_METHODS = ("grading:grade", "grading:compare_all")  # commands that say first how long they will take
+GRADE, COMPARE = "grading:grade", "grading:compare_all"  # commands that say first how long they will take
 
 
 class Request:
     """A command's options by name; what a command does not have raises AttributeError, as with argparse.
 
     Beside what the parser has: `found`, the submissions as they were found, by the names that they were given by, and
-    for ALL_METHODS `graded`, the names of what is graded: all of submissions/ if `compare` names none.
+    for GRADE and COMPARE `graded`, the names of what is graded: all of submissions/ if `compare` names none.
     """
 
     def __init__(self, given: Mapping[str, Any]):
@@ -102,7 +102,7 @@ def _submissions(given: Mapping[str, Any]) -> dict[str, Any]:
         if given["submissions"]:
             raise SubmissionError(f"--unlearned stands in place of a submission; leave {given['submissions'][0]} out")
         return {"submissions": [str(given["unlearned"])]}
-    if given["command"] == "grading:grade" and not given["submissions"]:
+    if given["command"] == GRADE and not given["submissions"]:
         print_submissions()
         raise SubmissionError("name what to grade: python -m local_eval grade fanchuan, or a path such as my_method.py")
     return {}
@@ -158,9 +158,9 @@ def _found(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("task"):
         split_spec(given["task"])
     files = [name for name in named if not looks_like_checkpoints(name)]
-    graded = ()
-    if given["command"] in ALL_METHODS:
-        graded = tuple(files or (submission_names() if given["command"].endswith("all") else ()))
+    graded = tuple(files) if given["command"] in (GRADE, COMPARE) else ()
+    if given["command"] == COMPARE and not files:
+        graded = tuple(submission_names())
     return {"found": {name: Submission.find(name) for name in dict.fromkeys((*files, *graded))}, "graded": graded}
 
 
