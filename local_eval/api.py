@@ -19,8 +19,8 @@ import torch
 
 from local_eval.grade_given import AgainstGiven, grade_given, path_of
 from local_eval.grader import Grader
+from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
-from local_eval.isolation.device import usable_device
 from local_eval.methods.from_python import file_of, write_out
 from local_eval.methods.submission import Submission, looks_like_checkpoints
 from local_eval.methods.task_files import keep_task

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +27,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from local_eval.isolation.child import Failure, run_apart
 from local_eval.isolation.device import exact_convolutions, memory_format, wait
 from local_eval.isolation.pool import default_workers, run_jobs
-from local_eval.isolation.share_gpu import JOBS_PER_PROCESS, Timed, jobs_per_second, timed_job
 from local_eval.methods.handover import pack
 from local_eval.methods.loaders import make_loader
 from local_eval.methods.submission import Submission
@@ -229,6 +231,40 @@ def matrix_gflops(device: torch.device, size: int = 1024) -> float:
         wait(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best / 1e9
+
+
+JOBS_PER_PROCESS = 3  # the first of them is not counted
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a job returned, and in which process and how many seconds it was made."""
+
+    result: Any
+    process: int
+    seconds: float
+
+
+def timed_job(what: tuple[Callable[[Any, int], Any], Any], index: int) -> Timed:
+    """Make a job, with a look at the clock."""
+    function, argument = what
+    start = time.perf_counter()
+    result = function(argument, index)
+    return Timed(result, os.getpid(), time.perf_counter() - start)
+
+
+def jobs_per_second(made: list[Timed], workers: int) -> float:
+    """What `workers` processes make at once; 0 if that cannot be told.
+
+    From the median job: processes start one after another, so counting jobs on the clock would count their start. The
+    first job of each, which loads the data, is left out.
+    """
+    known, seconds = set(), []
+    for job in made:
+        if job.process in known:
+            seconds.append(job.seconds)
+        known.add(job.process)
+    return workers / statistics.median(seconds) if seconds else 0.0
 
 
 def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict:

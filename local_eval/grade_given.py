@@ -29,8 +29,9 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.grader import Grader, Named
+from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Failure
-from local_eval.isolation.pool import run_jobs
+from local_eval.isolation.share_gpu import run_on_device
 from local_eval.metric.given import MetricError, as_numbers, by_means
 from local_eval.metric.score import LEAST_RUNS, Score, ScoreError, compute_score, confidences
 from local_eval.metric.side_file import ENDINGS, KINDS, SideError, read_side
@@ -73,13 +74,14 @@ def evaluate_checkpoints(grader: Grader, checkpoints: Checkpoints, folder: Path)
         CheckpointError: with the first few that cannot be used; the others are kept.
         OutputError: the folder cannot be used.
     """
-    plan, wrong = CheckpointPlan(grader.task_spec, checkpoints, grader.device), []
+    plan, wrong = CheckpointPlan(grader.task_spec, checkpoints, kind_of(grader.device)), []
     workers = grader.workers or WORKERS
     with locked(folder):
         kept = kept_evaluations(grader, checkpoints, folder)
         records = {k: record for k, record in kept.items() if _is_of(record, checkpoints, k)}
         missing = [index for index in range(len(checkpoints.names)) if index not in records]
-        with closing(run_jobs(one_checkpoint, plan, missing, workers, grader.timeout, "checkpoints")) as results:
+        how = (workers, grader.timeout, "checkpoints")
+        with closing(run_on_device(grader.device, one_checkpoint, plan, missing, *how)) as results:
             for index, result in results:
                 if isinstance(result, Failure):
                     wrong.append(f"checkpoint {index}: {result.reason}")

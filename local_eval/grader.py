@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.isolation.cards import card_name
 from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine
 from local_eval.methods.submission import Submission
@@ -170,11 +171,12 @@ class Grader:
 
     def finish_originals(self) -> None:
         """Train the original model, or take the task's own, unless it is there."""
-        finish_original(self.task, self.fingerprint, self.original_file, self.device)
+        finish_original(self.task, self.fingerprint, self.original_file, self.device, self._workers_spec)
 
     def original_records(self) -> list[Record]:
         """How the original model does; it must be on disk."""
-        return [original_record(self.task, self.fingerprint, self.original_file, self.device, self.workspace)]
+        where = self.original_file, self.device, self.workspace, self._workers_spec
+        return [original_record(self.task, self.fingerprint, *where)]
 
     def original(self) -> Evaluation | None:
         """How the one original model does on the task; None where runs start from several."""
@@ -380,7 +382,8 @@ class Grader:
         """What a score.json says beside the score: how it was made, and how good the original model is."""
         originals = self.original_records()
         retain, test = mean_accuracies(originals) if originals else (None, None)
-        facts = {"task_spec": self.task_spec, **made_with(self.device), "seed": self.seed, "repeats": None}
+        made = made_with(self.device, card_name(self.device))
+        facts = {"task_spec": self.task_spec, **made, "seed": self.seed, "repeats": None}
         facts |= {"unlearned": None, "retrained": None}  # nothing was given; grade_given.py says otherwise
         reported = {"retain_accuracy": retain, "test_accuracy": test, "file": None, "hash": None}
         if len(originals) == 1:

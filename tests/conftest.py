@@ -13,10 +13,8 @@ from filelock import FileLock
 
 from local_eval.__main__ import main
 from local_eval.grader import Grader
-from local_eval.isolation import pool, share_gpu
-from local_eval.oracles import oracles
+from local_eval.isolation import pool
 from local_eval.oracles.original import finish_original
-from local_eval.runs import check as run_check
 from local_eval.tasks import check
 from local_eval.tasks.loading import load_task
 from tests import tiny_task
@@ -128,8 +126,7 @@ def without_a_pool(monkeypatch):
 
 def work_here(patch: pytest.MonkeyPatch) -> None:
     """Do for a fixture of a wider scope what `without_a_pool` does for a test."""
-    for stage in (run_check, oracles, share_gpu):
-        patch.setattr(stage, "run_jobs", in_this_process)
+    patch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
 
 
 def in_this_process(function, argument, indices, workers, *_, **__):

@@ -67,7 +67,7 @@ def made(tmp_path_factory, original_out, tiny):
 @pytest.fixture(autouse=True)
 def here(without_a_pool, monkeypatch):
     """No processes, and nothing is trained: it is all there, or not needed."""
-    monkeypatch.setattr(grade_checkpoints, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     monkeypatch.setattr("local_eval.cli.grading.check_submission", lambda *_: [])
     monkeypatch.setattr(oracle_room, "one_job", lambda *_: pytest.fail("an oracle is trained"))
 
@@ -172,10 +172,10 @@ def test_checkpoints_that_were_looked_at_are_not_looked_at_again_unless_they_cha
         return ((index, function(argument, index)) for index in indices)
 
     grader = Grader(TINY, tmp_path / "out", N)
-    monkeypatch.setattr(grade_checkpoints, "run_jobs", interrupted)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         given_sides.find_given(grader, nets, "unlearned")
-    monkeypatch.setattr(grade_checkpoints, "run_jobs", counted)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", counted)
     whole = given_sides.find_given(grader, nets, "unlearned")
     assert seen == list(range(N))
     other, times = nets / checkpoint_name(3), os.stat(nets / checkpoint_name(3))

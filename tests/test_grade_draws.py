@@ -131,7 +131,7 @@ def test_seeds_have_oracles_of_their_own_where_there_are_enough(graded, made_up)
 
 
 def test_weights_are_added_to_originals_that_lack_them_and_are_repaired(tmp_path, monkeypatch):
-    monkeypatch.setattr(oracles, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     several = SeveralOriginals(TINY, tmp_path, runs=RUNS, originals=2)
     folder = several.folder / "originals"
     without = several._original_plan.__class__(TINY, several.fingerprint, "cpu", 4, forget_too=True)

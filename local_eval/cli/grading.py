@@ -15,8 +15,8 @@ from pathlib import Path
 from local_eval.cli.request import Request
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
 from local_eval.grader import Grader, SeveralOriginals, grade_all, published_name, repeats_of, with_seeds
+from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
-from local_eval.isolation.device import usable_device
 from local_eval.isolation.share_gpu import Engine
 from local_eval.methods.settings import label
 from local_eval.methods.submission import SUBMISSIONS, Submission, looks_like_checkpoints, submission_names

@@ -9,6 +9,7 @@ import sys
 
 from local_eval.cli.grading import OVER_BUDGET, device_of
 from local_eval.cli.request import Request
+from local_eval.isolation.cards import card_name
 from local_eval.kaggle.budget import MARKER, Cost, budget_table, measure, project, report
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, submission_names
@@ -52,7 +53,8 @@ def _budget_of_all(request: Request) -> int:
     for name in submission_names():
         costs[name] = _measured(request, name)
         print(f"{name}: {costs[name].middle:.1f} stock epochs", file=sys.stderr)
-    where = f"{request.task}, {versions(device_of(request))['device']}"
+    device = device_of(request)
+    where = f"{request.task}, {versions(device, card_name(device))['device']}"
     table = budget_table(costs, where, request.stock_epoch_seconds)
     print(table)
     for _, path in request.write:

@@ -20,6 +20,7 @@ from local_eval.cli.grading import device_of, engine_of, make_report, tell_failu
 from local_eval.cli.request import Request
 from local_eval.grade_given import AgainstGiven
 from local_eval.grader import Grader
+from local_eval.isolation.cards import card_name
 from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, looks_like_checkpoints, source_files, submission_path
@@ -155,7 +156,7 @@ def leaderboard_of(grader: Grader) -> Leaderboard:
 
 def facts_of(grader: Grader, found: list[Entry]) -> dict:
     """On what the entries of a leaderboard were graded, and the command that makes it again."""
-    made = provenance(grader.device)
+    made = provenance(grader.device, card_name(grader.device))
     devices = {str(one.result.get("device")) for one in found}
     return {
         "task": grader.task.name,

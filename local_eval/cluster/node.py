@@ -205,21 +205,19 @@ def make_trial(
     Returns:
         That number, and the packed results of the jobs that were made.
     """
-    import torch  # here, since only this worker needs it: it ends with this call
+    from local_eval.isolation.share_gpu import until_settled  # here, since it imports torch
 
-    from local_eval.isolation.share_gpu import until_settled
-
+    _forget_main()
     _set(environment)
     function, argument = pickle.loads(job)
-    free = lambda: torch.cuda.mem_get_info()[0]  # noqa: E731
     with tempfile.TemporaryDirectory(prefix="unlearning-kit-") as left:
         argument, made = argument.moved(folders, Path(left)), []
-        trials = until_settled(function, argument, indices, timeout, "trial", os.cpu_count() or 1, free)
+        trials = until_settled(function, argument, indices, timeout, "trial")
         while True:
             try:
                 index, result = next(trials)
             except StopIteration as end:
-                return end.value[0], made
+                return end.value, made
             made.append((index, packed(*argument.reported(result, index, folders))))
 
 
@@ -250,9 +248,14 @@ class Keeper:
 @lru_cache(maxsize=1)
 def keeper() -> Keeper:
     """This process's own."""
-    sys.modules["__main__"].__file__ = None  # Ray's main program, which the new process would import again
+    _forget_main()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     return Keeper()
+
+
+def _forget_main() -> None:
+    """Ray's main program, which a process that is started from here would import again."""
+    sys.modules["__main__"].__file__ = None
 
 
 def _end_with(parent: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -303,6 +305,48 @@ def _run_apart(work: Callable[[Clock], bytes], timeout: float | None, before: Co
     return Answer(content, watched.seconds, watched.printed.decode(errors="replace"), watched.printed_bytes)
 
 
+class Standby:
+    """A process, forked from this one, that answers requests one after the other for as long as this one lives.
+
+    For what cannot be done here, such as using a GPU in a process that is to be forked again, and takes long to start.
+    """
+
+    def __init__(self, answer: Callable[[bytes], bytes]):
+        self._ours, theirs = multiprocessing.Pipe()
+        try:
+            self._process = _forked(lambda: _serve(answer, theirs))
+        finally:
+            theirs.close()
+
+    def ask(self, request: bytes) -> bytes | Failure:
+        """What `answer(request)` gives there, or why it gives nothing. After a Failure it has ended."""
+        try:
+            self._ours.send_bytes(request)
+            answer = _unwrap(self._ours.recv_bytes())
+        except (EOFError, OSError):
+            answer = Failure("the process that was to answer is gone, out of memory perhaps")
+        if isinstance(answer, Failure):
+            self.end()
+        return answer
+
+    def end(self) -> None:
+        """End it."""
+        self._ours.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._process, 0)
+
+
+def _serve(answer: Callable[[bytes], bytes], pipe: Connection) -> None:
+    """The whole life of a process that stands by."""
+    _close_all_but(pipe.fileno())
+    with contextlib.suppress(EOFError, OSError):  # the other side is gone
+        while True:
+            request = pipe.recv_bytes()
+            pipe.send_bytes(b"+" + _answer_of(lambda _, request=request: answer(request), None))
+
+
 def _nameless_file() -> BinaryIO:
     """For the answer. In memory where that can be had: foreign code may have filled the disk."""
     if hasattr(os, "memfd_create"):
@@ -356,7 +400,7 @@ def _current_folder() -> str:
         return os.sep
 
 
-def _answer_of(work: Callable[[Clock], bytes], clock: Clock) -> bytes:
+def _answer_of(work: Callable[[Clock | None], bytes], clock: Clock | None) -> bytes:
     """What the work gives, or as JSON after a zero byte why it gives nothing."""
     try:
         return work(clock)

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from local_eval.store.errors import InputError, first_line
-
 # Random numbers that depend on one seed alone, and leave everybody else's as they were.
 #
 # A network may draw from torch (its initial weights, dropout), from numpy or from random, whoever wrote it. An oracle
@@ -56,29 +54,6 @@ def drawn_so_far() -> tuple[Any, ...]:
 
 
 LEAST_CHANNELS = 8  # of a 1x1 convolution in channels last on a CPU
-
-
-KINDS = ("cpu", "cuda")  # of devices; torch calls AMD's cards cuda, too
-WHY_NOT = {"mps": "every run is forked, and Metal does not survive that", "meta": "it computes nothing"}
-
-
-def usable_device(name: str | None) -> str:
-    """The device of this name, or the best there is.
-
-    Raises:
-        InputError: it cannot be used here, or it is of a kind with which nothing has been tried.
-    """
-    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = device.partition(":")[0]
-    if kind not in KINDS:
-        reason = WHY_NOT.get(kind, "the kit works on cpu and cuda, such as cuda:1, and has not been tried on others")
-        raise InputError(f"--device {device} cannot be used ({reason}); try --device cpu")
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = first_line(error)
-        raise InputError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
-    return device
 
 
 def exact_convolutions(same_shapes: bool = False, tf32: bool = False) -> contextlib.AbstractContextManager:

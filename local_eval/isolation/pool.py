@@ -14,11 +14,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as JobTimeout
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
+from types import MappingProxyType
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -94,11 +95,12 @@ def in_words(seconds: float) -> str:
 STOPPED = 128 + signal.SIGTERM  # a worker's exit code when it was asked to end
 
 
-def start_worker(parent: int) -> None:
+def start_worker(parent: int, environment: Mapping[str, str]) -> None:
     """Make this process mortal, quiet and single-threaded, in this order.
 
     Args:
         parent: the process that it must not outlive.
+        environment: variables to set before anything is imported, such as those that say which GPU it sees.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # no handler of Python's would be called while a library is loaded
@@ -106,6 +108,7 @@ def start_worker(parent: int) -> None:
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     if os.getppid() != parent:
         os._exit(STOPPED)
+    os.environ.update(environment)
     os.environ["MPLBACKEND"] = "Agg"  # plots go nowhere
     # Else a task's file that only asks whether there is a GPU starts CUDA here, and no run that is forked could use it
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
@@ -245,7 +248,8 @@ def _until_it_breaks(
 class Workers:
     """`with Workers(2) as pool: pool.submit(...)`: processes, each with one job at a time; the end stops them."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, environment: Mapping[str, str] = MappingProxyType({})):
+        """`environment`: variables that they have beside those of this process."""
         self._began_to_adopt = adopt_orphans()  # what a job has started comes here if its worker is killed
         resource_tracker.ensure_running()  # now, because it undoes what `_deaf_to_ctrl_c` does
         self._before = children_now()
@@ -255,7 +259,7 @@ class Workers:
             max_workers=count,
             context=self._spawning,
             initializer=start_worker,
-            initargs=(os.getpid(),),
+            initargs=(os.getpid(), dict(environment)),
         )
 
     def __enter__(self) -> Workers:

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
+from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Clock, Failure, run_apart
-from local_eval.isolation.pool import run_jobs
+from local_eval.isolation.share_gpu import run_on_device
 from local_eval.methods.contract import load_telling
 from local_eval.methods.loaders import make_loaders
 from local_eval.methods.source import SubmissionError
@@ -117,9 +118,9 @@ def measure(submission: str, task: str, device: str, repeats: int = REPEATS, tim
         SubmissionError: there is none, or it fails.
     """
     found = Submission.find(submission)
-    plan = TimingPlan(found, task, device, timeout)
+    plan = TimingPlan(found, task, kind_of(device), timeout)
     jobs, limit = list(range(2 * repeats + 2)), 2 * timeout + 600
-    results = dict(run_jobs(one_timing, plan, jobs, 1, limit, f"timing {found.label}"))
+    results = dict(run_on_device(device, one_timing, plan, jobs, 1, limit, f"timing {found.label}"))
     for result in results.values():
         if isinstance(result, Failure):
             raise SubmissionError(with_path(found, result))

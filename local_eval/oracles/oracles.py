@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.cluster.node import Parcel, taken_from
+from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Failure
-from local_eval.isolation.pool import default_workers, run_jobs
-from local_eval.isolation.share_gpu import Engine
+from local_eval.isolation.share_gpu import Engine, run_on_device
 from local_eval.oracles.original import holds_weights, save_original
 from local_eval.oracles.train_many import Trainer
 from local_eval.store.errors import WorkError
@@ -219,9 +219,12 @@ def finish_oracles(
         if missing:
             before_training()
         failures = {}
-        run = engine.run_jobs if engine else run_jobs
-        workers = workers if workers or engine else default_workers(plan.device)
-        jobs = run(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
+        if engine:
+            jobs = engine.run_jobs(one_job, plan, missing, workers, None, f"{plan.kind}s", models=size)
+        else:
+            there = replace(plan, device=kind_of(plan.device))
+            how = (workers, None, f"{plan.kind}s", size, True)  # training fills a card by itself
+            jobs = run_on_device(plan.device, one_job, there, missing, *how)
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for job, result in jobs:
                 if isinstance(result, Failure):

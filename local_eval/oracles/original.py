@@ -9,20 +9,26 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from local_eval.isolation.cards import kind_of
+from local_eval.isolation.child import Failure
 from local_eval.isolation.pool import Progress
+from local_eval.isolation.share_gpu import run_on_device
 from local_eval.oracles.train_many import Layout, Trainer
+from local_eval.store.errors import WorkError
 from local_eval.store.files import locked, write_atomically
 from local_eval.store.provenance import versions
 from local_eval.store.records import UNREADABLE, Record, RecordError
 from local_eval.store.sealed import ABOUT, DamagedFile, load_state, seal_state, unseal
 from local_eval.store.workspace import Workspace
 from local_eval.tasks.evaluate import evaluate
+from local_eval.tasks.loading import load_task
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
 
@@ -55,16 +61,24 @@ def _about(path: Path) -> dict | None:
         return None
 
 
-def finish_original(task: Task, fingerprint: str, path: Path, device: str) -> Path:
+def finish_original(task: Task, fingerprint: str, path: Path, device: str, spec: str = "") -> Path:
     """Train the original model on retain and forget, or take the task's own, unless `path` holds it; returns the path.
 
+    On a GPU it is trained in a worker, which also evaluates it: this process keeps off the card (isolation/cards.py).
+
+    Args:
+        spec: of the task, for the worker.
     Raises:
         OutputError: the folder is in use, read-only or full.
+        WorkError: the worker could not train it.
     """
     with locked(path.parent):
         if _is_original(path, task, fingerprint):
             return path
         state = task.original or _of_earlier_version(path.with_suffix(".pt"), task, fingerprint)
+        if state is None and kind_of(device) != "cpu":
+            _made_on_a_card(_Wanted(spec, fingerprint, path), device)
+            return path
         if state is None:
             state = trained_original(task, device)
         save_original(path, state, fingerprint, given=task.original is not None)
@@ -78,9 +92,31 @@ def trained_original(task: Task, device: str) -> dict[str, Tensor]:
     steps = recipe.epochs * -(-len(examples) // recipe.batch_size)
     with Progress(steps, "training the original model", "step") as progress:
         (net,) = Trainer(task, examples, Layout(1)).train([ORIGINAL_SEED], partial(progress.update, 1))
-    state = {name: value.cpu() for name, value in net.state_dict().items()}
-    torch.cuda.empty_cache()  # this process waits from now on, and the workers need the memory
-    return state
+    return {name: value.cpu() for name, value in net.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a worker needs to make the original model, or to evaluate it if it is there."""
+
+    task: str
+    fingerprint: str
+    path: Path
+
+
+def _made_on_a_card(wanted: _Wanted, device: str) -> None:
+    """Raises WorkError."""
+    ((_, result),) = run_on_device(device, _make, wanted, [0], 1, None, "the original model", one_each=True)
+    if isinstance(result, Failure):
+        raise WorkError(f"the original model could not be trained or evaluated: {result.as_text().rstrip()}")
+
+
+def _make(wanted: _Wanted, _: int) -> None:
+    """In a worker, on its card: train it unless it is there, and evaluate it."""
+    task = load_task(wanted.task, tried=True)
+    if not _is_original(wanted.path, task, wanted.fingerprint):
+        save_original(wanted.path, trained_original(task, "cuda"), wanted.fingerprint)
+    _evaluate(task, wanted.fingerprint, wanted.path, "cuda", Workspace(wanted.path.parent))
 
 
 def save_original(path: Path, state: dict[str, Tensor], fingerprint: str, given: bool = False) -> None:
@@ -88,15 +124,36 @@ def save_original(path: Path, state: dict[str, Tensor], fingerprint: str, given:
     write_atomically(path, seal_state(state, {"fingerprint": fingerprint} | ({"given": True} if given else {})))
 
 
-def original_record(task: Task, fingerprint: str, path: Path, device: str, workspace: Workspace) -> Record:
-    """How the original model in `path` does on the task; measured once, then read from beside it."""
-    about, identity = path.with_name(f"{path.stem}_evaluation.npz"), {"kind": "original", "task": fingerprint}
-    identity["original"] = original_digest(path)
+def original_record(
+    task: Task, fingerprint: str, path: Path, device: str, workspace: Workspace, spec: str = ""
+) -> Record:
+    """How the original model in `path` does on the task; measured once, then read from beside it.
+
+    Args:
+        spec: of the task, for the worker that measures it on a GPU.
+    Raises:
+        WorkError: the worker could not.
+    """
+    shape = len(task.forget), task.num_classes
     with contextlib.suppress(FileNotFoundError, RecordError):
-        return workspace.load(about, identity, (len(task.forget), task.num_classes))
+        return workspace.load(*_evaluation_of(path, fingerprint), shape)
+    if kind_of(device) == "cpu":
+        return _evaluate(task, fingerprint, path, device, workspace)
+    _made_on_a_card(_Wanted(spec, fingerprint, path), device)
+    return workspace.load(*_evaluation_of(path, fingerprint), shape)
+
+
+def _evaluation_of(path: Path, fingerprint: str) -> tuple[Path, dict]:
+    """Where the original model's evaluation is kept, and what it must be of."""
+    identity = {"kind": "original", "task": fingerprint, "original": original_digest(path)}
+    return path.with_name(f"{path.stem}_evaluation.npz"), identity
+
+
+def _evaluate(task: Task, fingerprint: str, path: Path, device: str, workspace: Workspace) -> Record:
     task = task.to(device)
     net = task.make_net().to(device)
     net.load_state_dict(load_state(path))
+    about, identity = _evaluation_of(path, fingerprint)
     record = Record(evaluate(net, task), identity, versions(device))
     workspace.save(about, record)
     return record

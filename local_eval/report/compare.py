@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from local_eval.isolation.cards import card_name
 from local_eval.methods.submission import Submission
 from local_eval.metric.score import Score
 from local_eval.metric.uncertainty.paired import comparison_of
@@ -107,7 +108,7 @@ def row_of(name: str, result: Result) -> Row:
 def markdown(compared: Compared) -> str:
     """The table, best score first, with what it was measured on."""
     rows = sorted(compared.rows(), key=lambda row: -row.result["score"])
-    facts = provenance(compared.device)
+    facts = provenance(compared.device, card_name(compared.device))
     correlation, ranked = rank_agreement(compared.scores)
     agreement = f" Spearman's correlation with the {ranked} official ranks: {correlation:.2f}." if ranked > 2 else ""
     command = command_line("compare", [*compared.names], compared.spec, compared.runs, compared.seed)
@@ -145,7 +146,8 @@ def as_json(compared: Compared) -> str:
     correlation, ranked = rank_agreement(compared.scores)
     about |= {"rank_correlation": correlation if ranked > 2 else None, "ranked_methods": ranked}
     methods = {row.name: as_fields(IN_JSON, row) for row in rows}
-    return json.dumps({**about, **provenance(compared.device), "methods": methods}, indent=1) + "\n"
+    about |= provenance(compared.device, card_name(compared.device))
+    return json.dumps({**about, "methods": methods}, indent=1) + "\n"
 
 
 def pairs_in_words(

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Answer, Clock, Failure, first_lines
-from local_eval.isolation.pool import run_jobs
+from local_eval.isolation.share_gpu import run_on_device
 from local_eval.methods.contract import check_result, load_telling, work_at_import
 from local_eval.methods.handover import as_it_stands, check_at_rest, ended, pack, unpack
 from local_eval.methods.identity import left_behind
@@ -457,8 +458,8 @@ def check_submission(name: str | Submission, task: str, device: str, sandbox: Sa
         sandbox.check(submission, device)
     book = submission.notebook()
     remarks = [*(book.left_out if book else ()), *foreign_imports(submission), *work_at_import(submission)]
-    plan = CheckPlan(submission, task, device, sandbox)
-    ((_, result),) = run_jobs(dry_run, plan, [0], workers=1, timeout=2 * TIME_LIMIT, title="dry run")
+    plan = CheckPlan(submission, task, kind_of(device), sandbox)
+    ((_, result),) = run_on_device(device, dry_run, plan, [0], 1, 2 * TIME_LIMIT, "dry run")
     if isinstance(result, Failure):
         raise SubmissionError(with_path(submission, result))
     return remarks + result

@@ -25,7 +25,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from local_eval.isolation.child import Clock, Failure, run_apart
+from local_eval.isolation.cards import cards_of, kind_of
+from local_eval.isolation.child import Clock, Failure, Standby
 from local_eval.isolation.device import forget_precision, wait
 from local_eval.isolation.share_gpu import Engine, run_on_device
 from local_eval.methods.contract import check_result, load_telling
@@ -144,16 +145,39 @@ def evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: 
         SubmissionError: its outputs on the forget set are not finite.
     """
     if torch.device(plan.device).type == "cpu":
-        return _evaluated(plan, index, state, facts)
-    # This process is to be forked again, and what has touched a GPU cannot be. The pickle is our own process's.
-    answer = run_apart(lambda _: pickle.dumps(_evaluated(plan, index, state, facts)), None)
-    if isinstance(answer.content, Failure):
-        raise SubmissionError(f"its weights cannot be evaluated: {answer.content.reason}")
-    return pickle.loads(answer.content)
+        return _evaluated(plan, workplace(plan.task, plan.original_of(index))[0], index, state, facts)
+    # This process is to be forked again, and what has touched a GPU cannot be. The pickles are our own processes'.
+    evaluator = _evaluator()
+    answer = evaluator.ask(pickle.dumps((plan, index, pack(state, state, {}), facts)))
+    if isinstance(answer, Failure) or plan.alone:
+        evaluator.end()
+        _evaluator.cache_clear()
+    if isinstance(answer, Failure):
+        raise SubmissionError(f"its weights cannot be evaluated: {answer.reason}")
+    return pickle.loads(answer)
 
 
-def _evaluated(plan: RunPlan, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:
-    task = workplace(plan.task, plan.original_of(index))[0].to(plan.device)
+@lru_cache(maxsize=1)
+def _evaluator() -> Standby:
+    """This worker's process for evaluation: it starts CUDA once for all runs."""
+    return Standby(_evaluated_there)
+
+
+def _evaluated_there(request: bytes) -> bytes:
+    plan, index, packed, facts = pickle.loads(request)
+    state, _ = unpack(packed, workplace(plan.task, plan.original_of(index))[1])
+    record = _evaluated(plan, _data_on(plan.device, plan.task), index, state, facts)
+    torch.cuda.empty_cache()  # it waits from now on, and runs need the memory
+    return pickle.dumps(record)
+
+
+@lru_cache(maxsize=1)
+def _data_on(device: str, spec: str) -> Task:
+    return _loaded(spec)[0].to(device)
+
+
+def _evaluated(plan: RunPlan, task: Task, index: int, state: dict[str, torch.Tensor], facts: dict) -> Record:
+    """`task` has its data on the device."""
     net = copy.deepcopy(fresh_net(plan.task)).to(plan.device)
     net.load_state_dict(state)
     forget_precision()
@@ -252,11 +276,12 @@ def finish_runs(
             kept = kept_checkpoints(plan.checkpoints, {i: run.facts.get("checkpoint") for i, run in done.items()})
         missing = [i for i in range(runs) if i not in kept]
         read = next((run.facts["read"] for run in done.values() if "read" in run.facts), None)
-        plan = replace(plan, timeout=timeout, reads=read)
+        alone = bool(missing) and kind_of(plan.device) == "cuda" and not engine and cards_of(plan.device)[0].takes_one
+        device, plan = plan.device, replace(plan, timeout=timeout, reads=read, device=kind_of(plan.device), alone=alone)
         # The worker ends a run that hangs; the pool ends a worker that does, because a run has stopped it, say
         limit = 2 * timeout + WORKER_GRACE
         run = engine.run_on_device if engine else run_on_device
-        jobs = run(plan.device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
+        jobs = run(device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
         with contextlib.closing(jobs):  # an error in here stops the workers at once
             for index, result in jobs:
                 failed = workspace.failed(folder, index)

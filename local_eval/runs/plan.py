@@ -251,6 +251,7 @@ class RunPlan:
     checkpoints: Path | None = None  # folder in which to keep every run's state dict
     timeout: float | None = None  # seconds after which a run counts as hanging
     sandbox: Sandbox | None = None  # what runs give up; their results are the same with and without
+    alone: bool = False  # the card takes one process at a time: EXCLUSIVE_PROCESS mode
     reads: dict | None = None  # what its runs are known to read, as in a record; None if none has been made
 
     @classmethod

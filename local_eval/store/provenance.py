@@ -16,14 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSION = "0.2.0"  # of this kit
 
 
-def versions(device: torch.device | str) -> dict[str, str]:
+def versions(device: torch.device | str, card: str = "") -> dict[str, str]:
     """Device and library versions that a result was made with; of a processor also which instructions torch uses.
 
     With other instructions (AVX2, AVX512 ...) sums are rounded otherwise, and the same seeds give other runs.
+
+    Args:
+        card: a GPU's name, where it is known; asking torch for it starts CUDA in this process.
     """
     device = torch.device(device)
     if device.type == "cuda":
-        about = {"device": f"cuda {torch.cuda.get_device_name(device)}"}
+        about = {"device": f"cuda {card or torch.cuda.get_device_name(device)}"}
     else:
         about = {"device": f"{device.type} {platform.machine()}", "instructions": instructions()}
     return {**about, "torch": torch.__version__, "numpy": np.__version__}
@@ -34,20 +37,20 @@ def instructions() -> str:
     return torch.backends.cpu.get_cpu_capability()
 
 
-def made_with(device: torch.device | str) -> dict:
-    """Of a result that was just made: when, by which kit, libraries and hardware."""
-    facts = provenance(device)
+def made_with(device: torch.device | str, card: str = "") -> dict:
+    """Of a result that was just made: when, by which kit, libraries and hardware. `card` as for `versions`."""
+    facts = provenance(device, card)
     return {
         "when": datetime.now().astimezone().isoformat(timespec="seconds"),
         "kit": {"version": VERSION, "commit": facts["commit"]},
-        **versions(device),
+        **versions(device, card),
         "hardware": facts["hardware"],
     }
 
 
-def provenance(device: str) -> dict[str, str]:
-    """Hardware, versions and commit that a figure was measured with."""
-    facts = versions(device)
+def provenance(device: str, card: str = "") -> dict[str, str]:
+    """Hardware, versions and commit that a figure was measured with. `card` as for `versions`."""
+    facts = versions(device, card)
     try:
         command = ["git", "describe", "--always", "--dirty"]
         commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout

@@ -6,9 +6,7 @@ import pytest
 from local_eval.__main__ import main
 from local_eval.cli import looking as quick
 from local_eval.grader import Grader
-from local_eval.isolation import share_gpu
 from local_eval.methods.source import SubmissionError
-from local_eval.oracles import oracles
 from local_eval.store.records import record_path
 from tests.conftest import TINY
 from tests.made_up import in_this_process
@@ -16,8 +14,7 @@ from tests.made_up import in_this_process
 
 @pytest.fixture(autouse=True)
 def few_processes(monkeypatch):
-    for stage in (oracles, share_gpu):
-        monkeypatch.setattr(stage, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
 
 
 def arguments(out, path, *more):

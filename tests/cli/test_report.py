@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from local_eval import grade_given as grade_checkpoints
 from local_eval.__main__ import main
 from local_eval.cli import grading as drawing
 from local_eval.grader import Grader
@@ -45,7 +44,7 @@ def graded(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_processes(without_a_pool, monkeypatch):
-    monkeypatch.setattr(grade_checkpoints, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
 
 
 def folder_of(out, start="mine"):

@@ -6,7 +6,6 @@ from local_eval.__main__ import main
 from local_eval.metric.measures import MEASURES, measured, perfect_pairs
 from local_eval.report.result import Result
 from local_eval.report.table import table
-from local_eval.runs import check
 from tests.conftest import in_this_process
 from tests.metric.measures.made import outputs, pair
 from tests.metric.test_score import score
@@ -23,7 +22,7 @@ def test_the_method_does_what_its_rows_say(made, monkeypatch):
 
 
 def test_the_method_and_the_task_pass_the_check(monkeypatch, capsys):
-    monkeypatch.setattr(check, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     assert main(["check", "shrink_perturb", "--task", "stripes", "--device", "cpu"]) == 0
     assert "check: line" not in capsys.readouterr().out, "it can travel to Kaggle"
 

@@ -23,7 +23,6 @@ from local_eval.cli.parser import make_parser
 from local_eval.grader import Grader
 from local_eval.report.compare import around_markers
 from local_eval.report.result import save_score
-from local_eval.runs import check
 from local_eval.store.provenance import VERSION
 from local_eval.tasks.loading import load_task
 from tests.conftest import TINY, in_this_process
@@ -129,7 +128,7 @@ def test_generated_tables_stand_between_their_markers():
 
 
 def test_cheap_commands_of_the_pages_do_what_they_say(monkeypatch, capsys):
-    monkeypatch.setattr(check, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     assert main(["list"]) == 0
     assert "fanchuan" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:

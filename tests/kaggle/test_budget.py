@@ -53,7 +53,7 @@ def test_measuring_sets_the_warm_up_apart_and_pairs_each_run_with_a_stock_epoch(
         assert workers == 1, "alone on the machine"
         return [(k, Work(seconds=100 if k < 2 else (k % 2 * 3 + 1) * k, steps=2, images=128)) for k in indices]
 
-    monkeypatch.setattr(budget, "run_jobs", jobs)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", jobs)
     found = budget.measure(submission(), TINY, "cpu", repeats=3)
     assert found.times == (4 * 3 / 2, 4 * 5 / 4, 4 * 7 / 6)
     assert found.stock_seconds == 4
@@ -81,7 +81,7 @@ def test_sizes_stand_to_each_other_as_in_the_competition(tiny):
 
 def test_twice_the_epochs_cost_twice_and_a_failing_submission_is_told(submission, monkeypatch, capsys):
     monkeypatch.setattr(budget, "SIZES", {"retain": 128, "forget": 16, "validation": 16})
-    monkeypatch.setattr(budget, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     source = (submission_path("baseline_finetune").read_text()).replace("EPOCHS = 1", "EPOCHS = 4")
     plan = budget.TimingPlan(Submission.find(submission(source)), TINY, "cpu", 900)
     stock, ours = (budget.one_timing(plan, index) for index in (2, 3))

@@ -25,7 +25,7 @@ def no_jobs(function, argument, jobs, *more, **named):
 
 def test_loaded_oracles_are_those_that_were_saved_and_are_not_trained_again(tiny_graded, capsys, monkeypatch):
     places, file = [tiny_graded / "out", tiny_graded / "elsewhere"], tiny_graded / "results" / "pool.npz"
-    monkeypatch.setattr("local_eval.oracles.oracles.run_jobs", no_jobs)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", no_jobs)
     assert oracles(places[0], "--save-pool", str(file)) == 0
     assert oracles(places[1], "--load-pool", str(file)) == 0
     assert "16 oracles from" in capsys.readouterr().out

@@ -77,7 +77,7 @@ def test_the_oracles_that_come_with_digits_are_used_unasked(tmp_path, monkeypatc
         assert jobs == [], "nothing is to be trained"
         yield from ()
 
-    monkeypatch.setattr("local_eval.oracles.oracles.run_jobs", refuse)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", refuse)
     grader = Grader("digits", tmp_path, runs=64)
     assert len(grader.finish_oracles()) == 64
     assert len(grader.cached_oracles()) == 512

@@ -40,7 +40,7 @@ def test_a_vit_with_dropout_is_the_same_in_this_process_and_with_two_workers_res
     (tmp_path / "task.py").write_text(VIT)
     one, two = (Grader(str(tmp_path / "task.py"), tmp_path / name, workers=2) for name in ("one", "two"))
     with monkeypatch.context() as patch:
-        patch.setattr(oracles, "run_jobs", here)
+        patch.setattr("local_eval.isolation.share_gpu.run_jobs", here)
         expected = one.finish_oracles(8)
     shutil.copytree(one.folder / "oracles", two.folder / "oracles")
     for index in (1, 4, 6):
@@ -109,7 +109,7 @@ def test_training_leaves_all_generators_alone(tiny):
 
 
 def test_a_person_is_told_once_that_oracles_are_trained_one_by_one_and_why(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(oracles, "run_jobs", here)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", here)
     grader = Grader(TINY, tmp_path, runs=4)
     grader.opened.__dict__["task"] = replace(load_task(TINY), make_net=TinyViT)
     monkeypatch.setattr(oracles, "trainer_of", lambda *_: trainer(grader.task, False))

@@ -179,7 +179,7 @@ def grade(out, *more) -> list[str]:
 
 @pytest.mark.usefixtures("without_a_pool", "score_alone")
 def test_runs_and_their_checkpoints_give_the_same_score(tiny_graded, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("local_eval.grade_given.run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     out, path = tiny_graded / "out", str(tiny_graded / "mine.py")
     assert main(grade(out, path, "--runs", "16", "--keep-checkpoints", "--budget-hours", "1e-4")) == 3
     assert "NOT A VALID SCORE" in capsys.readouterr().out

@@ -26,7 +26,7 @@ def wrapped(state):
 
 @pytest.mark.usefixtures("score_alone")
 def test_foreign_names_and_forms_score_as_the_competitions(graded_once, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("local_eval.grade_given.run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     plain, foreign = tmp_path / "plain", tmp_path / "foreign" / "my nets"
     plain.mkdir()
     foreign.mkdir(parents=True)

@@ -14,7 +14,6 @@ from local_eval.__main__ import main
 from local_eval.methods.contract import load_submission
 from local_eval.methods.loaders import make_loaders
 from local_eval.methods.submission import Submission, submission_names
-from local_eval.runs import check
 from local_eval.runs.one_run import seed_everything
 from tests import nets
 from tests.conftest import TINY, in_this_process
@@ -174,7 +173,7 @@ def test_the_kit_tells_it_in_one_sentence_without_a_traceback(tmp_path, monkeypa
         "from dataclasses import replace\nfrom local_eval.tasks.loading import load_task\nfrom tests.nets import mlp\n"
         f"def task():\n    return replace(load_task({TINY!r}), name='flat', make_net=mlp)\n"
     )
-    monkeypatch.setattr(check, "run_jobs", in_this_process)
+    monkeypatch.setattr("local_eval.isolation.share_gpu.run_jobs", in_this_process)
     for command in ("check", "grade"):
         more = ["--out", str(tmp_path / "out"), "--runs", "16"] if command == "grade" else []
         assert main([command, "kookmin", "--task", str(task), "--device", "cpu", *more]) == 2
