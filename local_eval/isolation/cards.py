@@ -157,6 +157,6 @@ def _look(device: str, _: int) -> tuple[list[Card], list[str]]:
 
 def _uuid(number: int) -> str:
     """A card's own name for NVML; empty where torch, or the card, does not tell it."""
-    with contextlib.suppress(RuntimeError, AssertionError, AttributeError):
+    with contextlib.suppress(Exception):  # without it memory and mode are not known, and all else works
         return str(torch.cuda.get_device_properties(number).uuid)
     return ""

@@ -24,7 +24,7 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     Args:
         device: where the work happens: a GPU has a generator of its own.
     """
-    card = torch.device(device) if torch.device(device).type == "cuda" else None
+    card = torch.device(device) if torch.device(device).type == "cuda" and _card_draws() else None
     others = torch.get_rng_state(), np.random.get_state(), random.getstate()
     of_card = None if card is None else torch.cuda.get_rng_state(card)
     _start(seed, card)
@@ -36,6 +36,12 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
         random.setstate(others[2])
         if card is not None:
             torch.cuda.set_rng_state(of_card, card)
+
+
+def _card_draws() -> bool:
+    """Has a GPU a generator of its own? A real one always; CUDA is started, since there is none before."""
+    torch.cuda.init()
+    return bool(torch.cuda.default_generators)
 
 
 def _start(seed: int, card: torch.device | None) -> None:
