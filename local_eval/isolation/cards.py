@@ -126,7 +126,7 @@ def cards_of(device: str) -> tuple[Card, ...]:
 
 def _unusable(device: str, reason: str) -> str:
     if "busy or unavailable" in reason:
-        reason += "; in EXCLUSIVE_PROCESS mode, as nvidia-smi -q -d COMPUTE shows, another process may hold it"
+        reason += "; in mode EXCLUSIVE_PROCESS another process may hold it, PROHIBITED takes none: nvidia-smi shows both"
     return f"--device {device} cannot be used here ({reason}); try --device cpu"
 
 
@@ -151,7 +151,8 @@ def _look(device: str, _: int) -> tuple[list[Card], list[str]]:
             torch.zeros(1, device=f"cuda:{k}")
             cards.append(Card(k, torch.cuda.get_device_name(k), _uuid(k)))
         except (RuntimeError, AssertionError) as error:
-            reasons.append(f"cuda:{k}: {first_line(error)}")
+            mode = Card(k, "", _uuid(k)).mode  # asking for it needs no context
+            reasons.append(f"cuda:{k}: {first_line(error)}" + (f", in compute mode {mode}" if mode else ""))
     return cards, reasons
 
 

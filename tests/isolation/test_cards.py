@@ -67,12 +67,22 @@ def test_cards_that_are_unlike_the_first_are_named_and_not_used(seen, capsys):
 def test_a_card_that_cannot_be_used_is_refused_with_the_reason(seen):
     for outcome, reason in (
         (([], []), "torch sees no such card"),
-        (([], ["cuda:0: CUDA error: CUDA-capable device(s) is/are busy or unavailable"]), "EXCLUSIVE_PROCESS mode"),
+        (([], ["cuda:0: CUDA error: CUDA-capable device(s) is/are busy or unavailable"]), "EXCLUSIVE_PROCESS another process may hold it"),
         (Failure("still running after its limit of 300 s; it was stopped"), "its limit of 300 s"),
     ):
         seen(outcome)
         with pytest.raises(InputError, match=f"--device cuda cannot be used here .*{reason}.*--device cpu"):
             usable_device("cuda")
+
+
+def test_the_compute_mode_of_a_card_that_does_not_take_us_is_named(monkeypatch):
+    def refuse(*_, device):
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nmore")
+
+    monkeypatch.setattr(torch, "zeros", refuse)
+    monkeypatch.setattr(Card, "mode", "PROHIBITED")
+    reason = "cuda:1: CUDA error: CUDA-capable device(s) is/are busy or unavailable, in compute mode PROHIBITED"
+    assert cards._look("cuda:1", 0) == ([], [reason])
 
 
 def test_a_worker_sees_its_card_alone_also_where_the_user_shows_a_few(monkeypatch):

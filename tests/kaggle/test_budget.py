@@ -49,7 +49,7 @@ def test_a_calibrated_stock_epoch_replaces_the_default(monkeypatch, submission):
 
 
 def test_measuring_sets_the_warm_up_apart_and_pairs_each_run_with_a_stock_epoch(monkeypatch, submission):
-    def jobs(function, plan, indices, workers, timeout, title):
+    def jobs(function, plan, indices, workers, timeout, title, models):
         assert workers == 1, "alone on the machine"
         return [(k, Work(seconds=100 if k < 2 else (k % 2 * 3 + 1) * k, steps=2, images=128)) for k in indices]
 
