@@ -126,7 +126,7 @@ def cards_of(device: str) -> tuple[Card, ...]:
 
 def _unusable(device: str, reason: str) -> str:
     if "busy or unavailable" in reason:
-        reason += "; in mode EXCLUSIVE_PROCESS another process may hold it, PROHIBITED takes none: nvidia-smi shows both"
+        reason += "; in mode EXCLUSIVE_PROCESS another process may hold it, PROHIBITED takes none (nvidia-smi)"
     return f"--device {device} cannot be used here ({reason}); try --device cpu"
 
 
