@@ -65,9 +65,10 @@ def test_cards_that_are_unlike_the_first_are_named_and_not_used(seen, capsys):
 
 
 def test_a_card_that_cannot_be_used_is_refused_with_the_reason(seen):
+    busy = "cuda:0: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
     for outcome, reason in (
         (([], []), "torch sees no such card"),
-        (([], ["cuda:0: CUDA error: CUDA-capable device(s) is/are busy or unavailable"]), "another process may hold it"),
+        (([], [busy]), "another process may hold it"),
         (Failure("still running after its limit of 300 s; it was stopped"), "its limit of 300 s"),
     ):
         seen(outcome)
