@@ -20,9 +20,9 @@ from local_eval.metric.score import OFFICIAL_RUNS
 from local_eval.report.page import tables, words
 from local_eval.report.page.facts import Facts, PageSource, gather
 from local_eval.report.page.figures import as_png, as_svg
+from local_eval.report.result import FIGURES, PAGE
 from local_eval.store.files import write_atomically
 
-PAGE, FOLDER = "report.html", "figures"
 SMALLEST_IMAGE = 96  # pixels; smaller images are enlarged, each pixel to a square
 
 
@@ -47,8 +47,8 @@ def write_page(source: PageSource, folder: Path, images: bool = True) -> Path:
     facts = gather(source)
     sections = sections_of(facts)
     for block in every_block(sections):
-        write_atomically(folder / FOLDER / f"{block.key}.png", as_png(block.figure))
-    write_atomically(folder / FOLDER / "examples.csv", tables.as_csv(facts).encode())
+        write_atomically(folder / FIGURES / f"{block.key}.png", as_png(block.figure))
+    write_atomically(folder / FIGURES / "examples.csv", tables.as_csv(facts).encode())
     write_atomically(folder / PAGE, page(facts, sections, images).encode())
     return folder / PAGE
 
