@@ -498,7 +498,7 @@ def oracles(request: Request) -> int:
     if request.load_pool:
         print(f"{grader.take_oracles(request.load_pool)} oracles from {request.load_pool}")
     trained = grader.finish_oracles()
-    print(f"{len(trained)} oracles in {grader.workspace.oracles}")
+    print(f"{many(len(trained), 'oracle')} in {grader.workspace.oracles}")
     if request.save_pool:
         save_pool(trained, request.save_pool)
         print(f"{len(trained)} oracles saved to {request.save_pool}")
