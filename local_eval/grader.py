@@ -377,11 +377,11 @@ class Grader:
         """Which runs are not there, and the commands that make them or do without."""
         text = f"{len(missing)} of {many(self.runs, 'run')} {'is' if len(missing) == 1 else 'are'} missing "
         text += f"({', '.join(map(str, missing[:8]))}{', ...' if len(missing) > 8 else ''}); "
-        text += f"make what is missing: {self.command('grade', submission, runs=self.runs)}"
+        text += f"to make what is missing:\n  {self.command('grade', submission, runs=self.runs)}"
         if self.runs - len(missing) < LEAST_RUNS:
             return text
         without = self.command("score", submission, runs=self.runs, more=["--allow-missing"])
-        return f"{text}, or score the others, which is noted on the score: {without}"
+        return f"{text}\nto score the others, which is noted on the score:\n  {without}"
 
     def score_folder(self, name: str) -> Path:
         """Where the score of what is kept in the folder `name` goes."""
