@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from local_eval.commands import command
 from local_eval.isolation.child import Failure, run_apart
 from local_eval.isolation.device import exact_convolutions, memory_format, wait
 from local_eval.isolation.pool import default_workers, run_jobs
@@ -287,7 +288,8 @@ def runs_bench(task_spec: str, task: Task, device: str, submission: str) -> dict
             rates[str(workers)] = 60 * jobs_per_second(made, workers)
         apart = dict(run_jobs(seconds_apart, plan, [0], 1, TIMEOUT, "a process of its own"))[0]
     if not rates:
-        raise WorkError(f"{submission} fails on this task: python -m local_eval check {submission} says why")
+        why = command("check", [submission], task=task_spec)
+        raise WorkError(f"{submission} fails on this task, and this says why: {why}")
     return {
         "runs_per_minute": rates,
         "runs_speedup": max(rates.values()) / rates["1"],

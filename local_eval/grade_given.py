@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.commands import from_here
 from local_eval.grader import Grader, Named
 from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Failure
@@ -39,6 +40,7 @@ from local_eval.report.prediction import as_json
 from local_eval.report.result import save_score
 from local_eval.runs.checkpoints import Checkpoints
 from local_eval.runs.plan import Sandbox
+from local_eval.store.errors import many
 from local_eval.store.files import locked, write_atomically
 from local_eval.store.provenance import versions
 from local_eval.store.records import Evaluation, Record, record_path
@@ -240,6 +242,10 @@ class AgainstGiven(Grader):
         own = {one.name: getattr(grader, one.name) for one in fields(grader)}
         return cls(**own, given=find_given(grader, path, "retrained", look))
 
+    def more_words(self, verb: str) -> tuple[str, ...]:
+        """The models that were given, for the commands that take them."""
+        return ("--retrained", from_here(self.given.path)) if verb in ("grade", "score", "report") else ()
+
     def score_folder(self, name: str) -> Path:
         """Apart from scores against the task's own oracles."""
         return self.workspace.of(f"{name}-against-{self.given.digest}")
@@ -250,13 +256,14 @@ class AgainstGiven(Grader):
 
     def finish_oracles(self, count: int | None = None) -> list[Record]:
         """Those that were given; raises ScoreError if they are too few. The original model is seen to elsewhere."""
-        count = count or self.runs
-        if len(self.given.records) < count:
+        wanted, there = count or self.runs, len(self.given.records)
+        if there < wanted:
+            fewer = f"give --runs {there}" if count is None else "leave some of the unlearned ones out"
             raise ScoreError(
-                f"{self.given.path} holds {len(self.given.records)} retrained models, and {count} unlearned ones need "
-                f"as many: give more, or grade {len(self.given.records)} (--runs {len(self.given.records)})"
+                f"{self.given.path} holds {many(there, 'retrained model')}, and {wanted} unlearned ones need as many: "
+                f"give more of them, or {fewer}"
             )
-        return list(self.given.records[:count])
+        return list(self.given.records[:wanted])
 
     def cached_oracles(self) -> list[Record]:
         """All that were given."""

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from local_eval.isolation.cards import card_name
+from local_eval.commands import command
+from local_eval.isolation.cards import best_kind, card_name
 from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine
 from local_eval.methods.submission import Submission
@@ -26,6 +27,7 @@ from local_eval.metric.given import MetricError
 from local_eval.metric.headroom import Verdict, verdict
 from local_eval.metric.measures import Labels, further_measures
 from local_eval.metric.score import (
+    LEAST_RUNS,
     Repeats,
     Score,
     ScoreError,
@@ -41,9 +43,10 @@ from local_eval.oracles.original import USUAL, finish_original, original_digest,
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
 from local_eval.report.result import repeats_fields, save_score
-from local_eval.runs.checkpoints import zip_checkpoints
+from local_eval.runs.checkpoints import holds_all_of, zip_checkpoints
 from local_eval.runs.one_run import finish_runs, finished_runs
 from local_eval.runs.plan import RunPlan, Sandbox, disk_needed
+from local_eval.store.errors import many
 from local_eval.store.provenance import made_with
 from local_eval.store.records import Evaluation, Record, RecordError, record_path
 from local_eval.store.workspace import Workspace
@@ -153,6 +156,16 @@ class Grader:
     def _oracle_plan(self) -> OraclePlan:
         together = networks_per_job(self.task, self.device)
         return OraclePlan(self._workers_spec, self.fingerprint, self.device, together)
+
+    def command(self, verb: str, *names: Named | Path, runs: int | None = None, more: Sequence[str] = ()) -> str:
+        """A command for people to copy that works on this task, in this folder, with this seed, on this device."""
+        device = self.device if self.device != best_kind() else ""
+        where = {"task": self.task_spec, "out": self.out, "seed": self.seed or None}
+        return command(verb, names, **where, device=device, runs=runs, more=(*self.more_words(verb), *more))
+
+    def more_words(self, verb: str) -> tuple[str, ...]:
+        """What a command must say to work as this grader does, beside task, folder, seed and device."""
+        return ()
 
     def headroom(self) -> tuple[Score, Verdict]:
         """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing.
@@ -307,10 +320,16 @@ class Grader:
         return Sandbox(self.sandbox, (str(Path(self.out).resolve()), *shipped)) if self.sandbox else None
 
     def zip_checkpoints(self, submission: Named) -> Path:
-        """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder. Raises OutputError."""
+        """submission.zip of the checkpoints that `finish_runs` kept, in the runs' folder; a larger one stays.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         folder = self.workspace.of(self.run_plan(submission).folder_name)
-        zip_checkpoints(self.workspace.checkpoints(folder), self.workspace.zipped(folder), self.runs)
-        return self.workspace.zipped(folder)
+        checkpoints, zipped = self.workspace.checkpoints(folder), self.workspace.zipped(folder)
+        if not holds_all_of(zipped, checkpoints, self.runs):
+            zip_checkpoints(checkpoints, zipped, self.runs)
+        return zipped
 
     def score(
         self,
@@ -334,11 +353,11 @@ class Grader:
         done = self.finished_runs(submission)
         missing = [i for i in range(self.runs) if i not in done]
         if missing and not allow_missing:
-            raise ScoreError(
-                f"{len(missing)} of {self.runs} runs are missing ({', '.join(map(str, missing[:8]))}); "
-                "finish them with the same command, or pass --allow-missing, which is noted on the score"
-            )
+            raise ScoreError(self._what_to_do_without(missing, submission))
         pool = self.cached_oracles()
+        if len(pool) < len(done):
+            train = self.command("oracles", runs=len(done))
+            raise ScoreError(f"{len(done)} runs need as many oracles, and {len(pool)} are there; train them: {train}")
         score = compute_score(done, pool, *self.labels_and_persons, missing, self.original())
         score = self.with_further(score, done, pool)
         if budget_hours is not None:
@@ -354,6 +373,16 @@ class Grader:
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
         score = replace(score, warnings=score.warnings + self.other_original())
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def _what_to_do_without(self, missing: list[int], submission: Named) -> str:
+        """Which runs are not there, and the commands that make them or do without."""
+        text = f"{len(missing)} of {many(self.runs, 'run')} {'is' if len(missing) == 1 else 'are'} missing "
+        text += f"({', '.join(map(str, missing[:8]))}{', ...' if len(missing) > 8 else ''}); "
+        text += f"to make what is missing:\n  {self.command('grade', submission, runs=self.runs)}"
+        if self.runs - len(missing) < LEAST_RUNS:
+            return text
+        without = self.command("score", submission, runs=self.runs, more=["--allow-missing"])
+        return f"{text}\nto score the others, which is noted on the score:\n  {without}"
 
     def score_folder(self, name: str) -> Path:
         """Where the score of what is kept in the folder `name` goes."""
@@ -443,6 +472,10 @@ class SeveralOriginals(Grader):
                 "Without it the runs start from the one official original model"
             )
         return cls(**{one.name: getattr(grader, one.name) for one in fields(grader)}, originals=originals)
+
+    def more_words(self, verb: str) -> tuple[str, ...]:
+        """How many originals, for the commands that make or score runs."""
+        return ("--originals", str(self.originals)) if verb in ("grade", "score") else ()
 
     @cached_property
     def _original_plan(self) -> OraclePlan:

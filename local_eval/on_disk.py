@@ -2,7 +2,7 @@
 
 A folder of runs counts if its records 0 to N - 1 are there and verify against what its score.json says they were made
 from, and if that fits: the task's fingerprint, the original model, the seed. A score.json of the same N is taken as it
-is; of another N, or of an earlier version of the kit, the score is computed anew and not kept.
+is; where there is none of this N, or of an earlier version of the kit, the score is computed anew and not kept.
 
 How to see it: python -m local_eval leaderboard --task digits --runs 64
 """
@@ -23,12 +23,11 @@ from local_eval.metric.given import MetricError
 from local_eval.metric.score import ScoreError, compute_score, confidences
 from local_eval.oracles.oracles import load_pool
 from local_eval.report.leaderboard import Entry, LeftOut
-from local_eval.report.result import Result, read_score
+from local_eval.report.result import Result, kept_at, of_the_same_models, read_score
 from local_eval.runs.one_run import finished_runs
-from local_eval.store.errors import InputError
+from local_eval.store.errors import InputError, many
 from local_eval.store.records import Record, RecordError, record_path
 from local_eval.store.sealed import DamagedFile, unseal
-from local_eval.tasks.names import reported_changes, split_changes
 
 OTHER_SEED = "its runs have another seed: "
 NEW = "interval_level"  # a field that score.json has since intervals cover another draw
@@ -54,9 +53,8 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     oracles = oracles_there(grader)
     if len(oracles) < grader.runs:
         raise ScoreError(
-            f"{len(oracles)} oracles are in {grader.workspace.oracles}, the board at N = {grader.runs} needs as many: "
-            f"python -m local_eval oracles --task {split_changes(grader.task_spec)[0]}"
-            f"{reported_changes(grader.task_spec)} --runs {grader.runs}"
+            f"{many(len(oracles), 'oracle')} {'is' if len(oracles) == 1 else 'are'} in {grader.workspace.oracles}, the "
+            f"board at N = {grader.runs} needs as many; train them: {grader.command('oracles', runs=grader.runs)}"
         )
     found = list(_of_one_device(_newest(list(_look(grader)))))
     rows, left_out = [], _reported_once([LeftOut(one.name, one.reason) for one in found if one.reason])
@@ -96,7 +94,8 @@ def _nothing(grader: Grader, left_out: list[LeftOut]) -> str:
     reported = "".join(f"\n  {one.name}: {one.reason}" for one in left_out)
     return (
         f"nothing in {grader.folder} has been graded at N = {grader.runs} with seed {grader.seed}; "
-        f"grade something first, or give another --runs or --seed{reported}"
+        "give another --runs or --seed, or grade something: "
+        f"{grader.command('grade', 'baseline_finetune', runs=grader.runs)}{reported}"
     )
 
 
@@ -203,10 +202,12 @@ def _kind(one: Found) -> str:
 
 def _scored(grader: Grader, one: Found, oracles: list[Record]) -> Result:
     """Its result at the grader's N."""
-    content = one.content
+    kept = kept_at(one.folder, grader.runs)
+    content = one.content if kept is None else kept[1]
     half = min(len(oracles) // 2, grader.runs)
     expected = {"runs": grader.runs, "missing_runs": [], "ceiling_runs": half}
-    if NEW in content and all(content.get(key) == value for key, value in expected.items()):
+    same = of_the_same_models(content, one.content)
+    if same and NEW in content and all(content.get(key) == value for key, value in expected.items()):
         return Result(content)
     score = compute_score(one.runs, oracles, *grader.labels_and_persons, original=grader.original())
     about = {key: content.get(key) for key in ("made_from", "settings", "torch", "device", "seed")}
@@ -225,7 +226,8 @@ def graded_confidences(grader: Grader, submission: Named) -> np.ndarray:
     folder = grader.workspace.of(plan.folder_name)
     runs = finished_runs(plan, folder, grader.runs, shape, grader.workspace)
     if len(runs) < grader.runs:
-        raise ScoreError(f"{submission}: {len(runs)} of {grader.runs} runs are on disk; finish them with grade")
+        make = grader.command("grade", submission, runs=grader.runs)
+        raise ScoreError(f"{submission}: {len(runs)} of {grader.runs} runs are on disk; make the others: {make}")
     return confidences(_in_order(runs), grader.labels_and_persons[0])
 
 

@@ -26,6 +26,7 @@ from sklearn.isotonic import IsotonicRegression
 from local_eval.cli.grading import device_of, engine_of
 from local_eval.cli.parser import BOARD_CONFIDENCES, BOARD_PARTS
 from local_eval.cli.request import Request
+from local_eval.commands import command as command_line
 from local_eval.grader import Grader, grade_all
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission
@@ -33,7 +34,7 @@ from local_eval.metric.given import MetricError
 from local_eval.metric.score import OFFICIAL_RUNS, Score, ScoreError, check_runs
 from local_eval.report.columns import Column, as_csv
 from local_eval.report.prediction import FLOOR, Curve, Fit, covers, read_off
-from local_eval.report.result import at_official_n, command_line
+from local_eval.report.result import at_official_n
 from local_eval.store.errors import InputError
 from local_eval.store.files import write_atomically
 from local_eval.store.records import RecordError
@@ -215,7 +216,8 @@ def measured_value(score: Score) -> tuple[float, float, float]:
 
 def command(row: Row, grader: Grader, runs: int) -> str:
     """The command that grades one row alone; places on this machine are left out."""
-    return command_line("grade", [row.variant], grader.task_spec, runs, grader.seed)
+    where = {"task": grader.task_spec, "runs": runs, "seed": grader.seed or None}
+    return command_line("grade", [row.variant], **where, whole=False)
 
 
 def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:

@@ -90,10 +90,10 @@ def test_a_score_needs_all_runs_unless_told(tiny_graded, capsys, monkeypatch):
     assert "--allow-missing" in said.err
     assert "its lines" in graded_file(tiny_graded, "0016.failed.txt").read_text()
     assert not list(tiny_graded.glob("out/*/*/score.json"))
-    with pytest.raises(ScoreError, match="1 of 17 runs are missing .16.;"):
+    with pytest.raises(ScoreError, match="1 of 17 runs is missing .16.;"):
         Grader(TINY, tiny_graded / "out", runs=17).score(mine)
     assert main(["grade", mine, *where, "--allow-missing"]) == 0
-    assert "failed runs are left out" in capsys.readouterr().out
+    assert "1 failed run is left out of this score: 16" in capsys.readouterr().out
 
 
 def test_a_resumed_grading_gives_the_score_of_an_undisturbed_one(tiny_graded):

@@ -5,23 +5,22 @@ How to run them: python -m local_eval --help
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from local_eval.cli.request import Request
+from local_eval.commands import command, task_words, typed
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
 from local_eval.grader import Grader, SeveralOriginals, grade_all, published_name, repeats_of, with_seeds
 from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine
-from local_eval.methods.settings import label
-from local_eval.methods.submission import SUBMISSIONS, Submission, looks_like_checkpoints, submission_names
+from local_eval.methods.submission import Submission, looks_like_checkpoints, submission_names
 from local_eval.metric.metric import example_epsilons
-from local_eval.metric.score import Score, ScoreError, check_runs, confidences
+from local_eval.metric.score import LEAST_RUNS, Score, ScoreError, check_runs, confidences
 from local_eval.on_disk import graded_confidences
 from local_eval.oracles.oracles import save_pool
 from local_eval.report.columns import UNSTATED
@@ -38,16 +37,15 @@ from local_eval.report.compare import (
 from local_eval.report.page.facts import PageSource, measures_in
 from local_eval.report.page.render import write_page
 from local_eval.report.prediction import in_words
-from local_eval.report.result import Result
+from local_eval.report.result import SCORE, Result, kept, kept_at, kept_under, of_the_same_models, result_folder
 from local_eval.report.table import originals_line, repeats_line, table
 from local_eval.runs.check import check_submission
 from local_eval.runs.one_run import finished_runs
 from local_eval.runs.plan import Sandbox
-from local_eval.store.errors import InputError, WorkError
+from local_eval.store.errors import InputError, WorkError, many
 from local_eval.store.files import write_atomically
 from local_eval.store.records import Record, RecordError
 from local_eval.tasks.loading import load_task, overview
-from local_eval.tasks.names import option_words, split_changes
 
 # What the commands that grade say: scores, failures.
 
@@ -69,13 +67,21 @@ def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission:
     """
     print(table(found, shown, grader.task.name))
     print(f"written to {path}")
+    folder = result_folder(path)
+    if folder != path.parent:
+        larger = Result.read(folder / SCORE)["runs"]
+        print(f"the larger grading, N = {larger}, stays as it is, and is what {folder / SCORE} and its page show")
     published = rank_and_official_score(submission)[1] if published_name(submission) else UNSTATED
     print(in_words(grader.predicted(found, submission), published))
     return OVER_BUDGET if found.within_budget is False else 0
 
 
-def tell_failures(failures: dict[int, Failure], runs: int) -> int:
-    """Say why runs failed, each reason once; returns how many did."""
+def tell_failures(failures: dict[int, Failure], grader: Grader, submission: Submission, seeds: Sequence[int]) -> int:
+    """Say why runs failed, each reason once, and what can be done; returns how many did.
+
+    Args:
+        seeds: all with which the command makes runs.
+    """
     by_reason: dict[str, list[int]] = {}
     for index, failure in sorted(failures.items()):
         by_reason.setdefault(failure.reason, []).append(index)
@@ -83,12 +89,18 @@ def tell_failures(failures: dict[int, Failure], runs: int) -> int:
         runs_named = ("run " if len(indices) == 1 else "runs ") + ", ".join(map(str, indices))
         print(f"{runs_named} failed: {failures[indices[0]].reported()}", file=sys.stderr)  # what the first one printed
     if failures:
-        print(
-            f"{len(failures)} of {runs} runs failed; tracebacks are in the run folder as NNNN.failed.txt. "
-            "The same command tries them again, with a longer --timeout if they are slow and do not hang; "
-            "--allow-missing scores without them",
-            file=sys.stderr,
+        where = grader.workspace.failed(grader.workspace.of(grader.run_plan(submission).folder_name), min(failures))
+        text = (
+            f"{len(failures)} of {many(grader.runs, 'run')} failed; tracebacks are in {where.parent}, as {where.name}. "
+            "The same command tries them again, with a longer --timeout if they are slow and do not hang"
         )
+        if grader.runs - len(failures) >= LEAST_RUNS:
+            more = ["--allow-missing", *(["--seeds", *map(str, seeds)] if len(seeds) > 1 else [])]
+            without = (replace(grader, seed=0) if len(seeds) > 1 else grader).command(
+                "score", submission, runs=grader.runs, more=more
+            )
+            text += f". To score without them: {without}"
+        print(text, file=sys.stderr)
     return len(failures)
 
 
@@ -123,7 +135,7 @@ def make_runs(grader: Grader, submission: Submission, request: Request) -> bool:
         print(f"originals: {grader.disk_of_originals()}", flush=True)
     keep = request.keep_checkpoints and not isinstance(grader, SeveralOriginals)
     for one in with_seeds(grader, request.seeds):
-        failed = tell_failures(one.finish_runs(submission, keep=keep)[1], one.runs)
+        failed = tell_failures(one.finish_runs(submission, keep=keep)[1], one, submission, request.seeds)
         if keep and not failed:
             print(f"checkpoints: {one.zip_checkpoints(submission)}")
         if failed and not request.allow_missing:
@@ -202,83 +214,101 @@ NEEDED = ("oracles", "projected", "not_projected", "missing_runs", "notes", "see
 CHECKED = 3  # examples whose epsilons are computed again: do the records still belong to the score?
 
 
-def make_report(grader: Grader, submission: Submission | Path, images: bool = True) -> Path:
-    """Write report.html beside score.json; returns its path.
+def make_report(
+    grader: Grader, submission: Submission | Path, images: bool = True, graded: tuple[int, int] | None = None
+) -> Path:
+    """Write report.html beside a score.json; returns its path.
 
     Args:
         submission: as it was found; or the path of models that were made elsewhere.
         images: whether the page shows three images of the forget set.
+        graded: N, and how many runs were left out, of the score that it is about; None for the largest.
     Raises:
         ScoreError: there is no score, or runs and oracles are not those of the score any more.
         RecordError: score.json cannot be trusted.
         OutputError: the page cannot be written.
     """
-    if isinstance(submission, Path):
-        folder, score, records = _of_checkpoints(grader, submission)
-        named = submission.name
-    else:
-        folder, score, records = _of_runs(grader, submission)
-        named = _as_given(submission)
-    source = _results(grader, folder, score, records, _command(named, score))
-    _check_fit(source)
-    return write_page(source, folder, images)
+    read = _of_checkpoints if isinstance(submission, Path) else _of_runs
+    path, score, records = read(grader, submission, graded)
+    source = _results(grader, path, score, records, _again(grader, submission, score))
+    _check_fit(source, source.command)
+    page_of = replace(source, command=_command(submission, score), shortened=_shortened(submission, score))
+    return write_page(page_of, path.parent, images)
 
 
-def _of_runs(grader: Grader, submission: Submission) -> tuple[Path, Result, dict[int, Record]]:
+Graded = tuple[Path, Result, dict[int, Record]]  # score.json, what it holds, and the models' records
+
+
+def _of_runs(grader: Grader, submission: Submission, graded: tuple[int, int] | None) -> Graded:
     plan = grader.run_plan(submission)
-    folder = grader.score_folder(plan.folder_name)
-    score = _score_in(folder, submission.label)
+    path, score = _score_in(grader, grader.score_folder(plan.folder_name), submission, graded)
     missing = set(score["missing_runs"])
     shape = len(grader.task.forget), grader.task.num_classes
     runs = grader.workspace.of(plan.folder_name)
     done = finished_runs(plan, runs, score["runs"] + len(missing), shape, grader.workspace)
-    return folder, score, {k: run for k, run in done.items() if k not in missing}
+    return path, score, {k: run for k, run in done.items() if k not in missing}
 
 
-def _of_checkpoints(grader: Grader, path: Path) -> tuple[Path, Result, dict[int, Record]]:
-    side = find_given(grader, path, "unlearned", look=False)
-    folder = score_folder(grader, side)
-    return folder, _score_in(folder, path.name), {record.identity["index"]: record for record in side.records}
+def _of_checkpoints(grader: Grader, models: Path, graded: tuple[int, int] | None) -> Graded:
+    side = find_given(grader, models, "unlearned", look=False)
+    path, score = _score_in(grader, score_folder(grader, side), models, graded)
+    return path, score, {record.identity["index"]: record for record in side.records}
 
 
-def _score_in(folder: Path, submission: str) -> Result:
-    again = f"python -m local_eval grade {submission}"
-    if not (folder / "score.json").exists():
-        raise ScoreError(f"there is no score of {submission} in {folder}; make one first: {again}")
-    score = Result.read(folder / "score.json")
+def _score_in(
+    grader: Grader, folder: Path, submission: Submission | Path, graded: tuple[int, int] | None
+) -> tuple[Path, Result]:
+    """A score in a folder and its path. Raises ScoreError, RecordError."""
+    runs = graded and not isinstance(submission, Path) and sum(graded)
+    again = grader.command("grade", submission, runs=runs or None)
+    name = submission.name if isinstance(submission, Path) else submission.label
+    path, there = folder / SCORE, kept(folder)
+    if graded is not None or not path.exists():
+        found = kept_at(folder, *graded) if graded is not None else there[0] if there else None
+        if found is None:
+            at_n = f" at N = {graded[0]}" if graded is not None else ""
+            others = ", ".join(str(one["runs"]) for _, one in there)
+            others = f" (there is one at N = {others})" if others else ""
+            raise ScoreError(f"there is no score of {name}{at_n} in {folder}{others}; make one first: {again}")
+        path = found[0]
+    try:
+        score = Result.read(path)
+    except RecordError as error:
+        raise RecordError(f"{error}: {again}") from None
     if gone := [key for key in NEEDED if key not in score]:
-        raise ScoreError(f"{folder / 'score.json'} is of an earlier version, without {gone[0]}; score again: {again}")
+        raise ScoreError(f"{path} is of an earlier version, without {gone[0]}; grade it again: {again}")
     if score["score"] is None:
         raise ScoreError(
-            f"{folder / 'score.json'} knows no accuracies, which a page needs; put retain_accuracy and "
+            f"{path} knows no accuracies, which a page needs; put retain_accuracy and "
             "test_accuracy into the file that was given"
         )
-    return score
+    return path, score
 
 
-def _results(grader: Grader, folder: Path, score: Result, records: dict[int, Record], command: str) -> PageSource:
-    runs = score["runs"]
+def _results(grader: Grader, path: Path, score: Result, records: dict[int, Record], again: str) -> PageSource:
+    runs, folder = score["runs"], result_folder(path)
     if not grader.original_records():
         raise ScoreError("a page shows the original model, and none is there: both sides were given")
     pool = replace(grader, runs=runs).cached_oracles()
     if len(records) != runs or len(pool) < runs:
         raise ScoreError(
-            f"{folder} has a score of {runs} runs, but {len(records)} runs and {len(pool)} oracles count now; "
-            f"grade again: {command}"
+            f"{folder} has a score of {runs} runs, but {many(len(records), 'run')} and {many(len(pool), 'oracle')} "
+            f"count now; grade it again: {again}"
         )
     (original,) = Grader.original_records(grader)  # the official one, also where runs start from several
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
-    others, measures = _others(folder, score), measures_in(score)
-    return PageSource(score, records, pool, original, grader.task, command, failures, others, measures)
+    larger = next((one for _, one in kept(folder) if of_the_same_models(one, score) and one["runs"] > runs), None)
+    facts = {"failures": failures, "others": _others(folder, score), "measures": measures_in(score), "larger": larger}
+    return PageSource(score, records, pool, original, grader.task, again, **facts)
 
 
-def _check_fit(source: PageSource) -> None:
+def _check_fit(source: PageSource, again: str) -> None:
     """Raise ScoreError if these are not the models that the score was made from."""
     labels = source.task.forget.labels.cpu().numpy()
     runs = [source.unlearned[k] for k in sorted(source.unlearned)]
     some = [confidences(models, labels)[:, :CHECKED] for models in (runs, source.retrained)]
     if example_epsilons(*some).tolist() != source.result["epsilons"][:CHECKED]:
-        raise ScoreError(f"runs or oracles have changed since they were scored; grade again: {source.command}")
+        raise ScoreError(f"runs or oracles have changed since they were scored; grade it again: {again}")
 
 
 def _why(path: Path) -> str:
@@ -292,8 +322,8 @@ def _why(path: Path) -> str:
 def _others(folder: Path, score: Result) -> tuple[Result, ...]:
     """What else was graded on this task at this N and seed; of a submission's versions the last."""
     found = {}
-    for path in sorted(folder.parent.glob("*/score.json")):
-        if path.parent == folder:
+    for path in kept_under(folder.parent):
+        if result_folder(path) == folder:
             continue
         try:
             other = Result.read(path)
@@ -308,30 +338,39 @@ def _others(folder: Path, score: Result) -> tuple[Result, ...]:
     return tuple(s for name, s in sorted(found.items()) if name != score["submission"])
 
 
-def _as_given(submission: Submission) -> str:
-    """How the command line names it, without the folders of whoever graded it."""
-    own = submission.path.parent == SUBMISSIONS
-    return submission.label if own else label(submission.path.name, submission.settings)
+def _again(grader: Grader, submission: Submission | Path, score: Result) -> str:
+    """The command that makes a score again here; models that were given bring their N."""
+    if isinstance(submission, Path):
+        return grader.command("grade", submission)
+    more = ["--allow-missing"] if score["missing_runs"] else []
+    return grader.command("grade", submission, runs=score["runs"] + len(score["missing_runs"]), more=more)
 
 
-def _command(named: str, score: Result) -> str:
-    spec, _ = split_changes(score["task_spec"])
-    words = ["python", "-m", "local_eval", "grade", named, "--task", Path(spec).name]
-    words += option_words(score["task_spec"])
-    if score["seed"] is not None:
-        words += ["--runs", str(score["runs"] + len(score["missing_runs"])), "--seed", str(score["seed"])]
-    words += ["--allow-missing"] if score["missing_runs"] else []
-    words += ["--retrained", score["retrained"]["from"]] if score.get("retrained") else []
-    return shlex.join(words)
+def _command(submission: Submission | Path, score: Result) -> str:
+    """The command for the page, which others may be sent: without the folders of whoever graded."""
+    made_here = score["seed"] is not None
+    more = ["--allow-missing"] if score["missing_runs"] else []
+    more += ["--retrained", score["retrained"]["from"]] if score.get("retrained") else []
+    runs = score["runs"] + len(score["missing_runs"]) if made_here else None
+    where = {"task": score["task_spec"], "runs": runs, "seed": score["seed"]}
+    return command("grade", [submission], **where, more=more, whole=False)
+
+
+def _shortened(submission: Submission | Path, score: Result) -> tuple[str, ...]:
+    """The files that the page's command names without their folders."""
+    whole, short = (
+        [typed(submission, kind), *task_words(score["task_spec"], kind)] for kind in (True, False)
+    )  # fmt: skip
+    return tuple(name for path, name in zip(whole, short) if path != name)
 
 
 # What `grade` does when the score is written: draw the page about it, and never fail by that.
 
 
-def report_after_grading(grader: Grader, submission: Submission | Path) -> None:
-    """Draw the page; whatever goes wrong is said in one line, since the score is safe by now."""
+def report_after_grading(grader: Grader, submission: Submission | Path, score: Score) -> None:
+    """Draw the page of this score; whatever goes wrong is said in one line, since the score is safe by now."""
     try:
-        print(f"report: {make_report(grader, submission)}")
+        print(f"report: {make_report(grader, submission, graded=(score.runs, len(score.missing)))}")
     except Exception as error:
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
@@ -428,7 +467,7 @@ def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Sc
         return 1, None
     code, found = score_all(graders, submission, request)
     if not request.no_report:
-        report_after_grading(grader, submission)
+        report_after_grading(grader, submission, found)
     return code, found
 
 
@@ -436,14 +475,15 @@ def _grade_checkpoints(grader: Grader, request: Request, path: Path) -> tuple[in
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
     if not request.no_report:
-        report_after_grading(grader, path)
+        report_after_grading(grader, path, found[0])
     return code, found[0]
 
 
 def run(request: Request) -> int:
     """Only the runs."""
     submission = Submission.find(request.found[request.submission])
-    return 1 if tell_failures(_grader(request).finish_runs(submission)[1], request.runs) else 0
+    grader = _grader(request)
+    return 1 if tell_failures(grader.finish_runs(submission)[1], grader, submission, [request.seed]) else 0
 
 
 def score(request: Request) -> int:
@@ -458,7 +498,7 @@ def oracles(request: Request) -> int:
     if request.load_pool:
         print(f"{grader.take_oracles(request.load_pool)} oracles from {request.load_pool}")
     trained = grader.finish_oracles()
-    print(f"{len(trained)} oracles in {grader.workspace.oracles}")
+    print(f"{many(len(trained), 'oracle')} in {grader.workspace.oracles}")
     if request.save_pool:
         save_pool(trained, request.save_pool)
         print(f"{len(trained)} oracles saved to {request.save_pool}")
@@ -487,7 +527,7 @@ def compare_all(request: Request) -> int:
     if scores:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Compared(scores, *about, tuple(request.names or ()))
-        print(markdown(graded))
+        print(markdown(graded, grader.command("compare", *graded.names, runs=grader.runs)))
         if len(scores) > 1 and (request.pairs or len(names) == 2):
             tell_pairs(grader, scores)
         for path in (path for form, path in request.write if form == ".json"):

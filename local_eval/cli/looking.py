@@ -18,6 +18,7 @@ from pathlib import Path
 
 from local_eval.cli.grading import device_of, engine_of, make_report, tell_failures
 from local_eval.cli.request import Request
+from local_eval.commands import command
 from local_eval.grade_given import AgainstGiven
 from local_eval.grader import Grader
 from local_eval.isolation.cards import card_name
@@ -29,7 +30,7 @@ from local_eval.metric.quick import FEWEST, QuickLook, quick_look
 from local_eval.metric.score import LEAST_RUNS, ScoreError, check_runs
 from local_eval.on_disk import entries
 from local_eval.report.leaderboard import Entry, Leaderboard, as_csv, as_json, as_text, make_leaderboard
-from local_eval.report.result import command_line
+from local_eval.report.result import kept
 from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import write_atomically
 from local_eval.store.provenance import provenance
@@ -39,6 +40,7 @@ from local_eval.store.provenance import provenance
 # Looked at by content, twice a second: saving without a change does nothing, and no notification service is needed.
 
 
+SCREENING = 64  # runs of the score that a quick look recommends
 POLL = 0.5  # seconds between looks at the files
 SETTLED = 0.2  # seconds for which a file must stay as it is: an editor may save in several steps
 
@@ -109,16 +111,17 @@ def _look(grader: Grader, name: str) -> int:
     submission = Submission.find(name)
     oracles = grader.finish_oracles(max(grader.runs, LEAST_RUNS))
     done, failures = grader.make_runs(name)
-    if tell_failures(failures, grader.runs):
+    if tell_failures(failures, grader, submission, [grader.seed]):
         return 1
     runs = [done[index] for index in sorted(done)]
     found = quick_look(runs, grader.cached_oracles() or oracles, *grader.original_records(), Labels.of(grader.task))
-    print(table(found, submission.label, grader.task.name, len(runs)), flush=True)
+    score = grader.command("grade", submission, runs=SCREENING)
+    print(table(found, submission.label, grader.task.name, len(runs), score), flush=True)
     return 0
 
 
-def table(found: QuickLook, submission: str, task: str, runs: int) -> str:
-    """The look as a few aligned lines."""
+def table(found: QuickLook, submission: str, task: str, runs: int, score: str) -> str:
+    """The look as a few aligned lines, and below them the command that gives a score."""
     columns = (found.unlearned, found.retrained, found.original)
     rows = [(f"{key} accuracy", *(f"{getattr(c, key):.3f}" for c in columns)) for key in ("retain", "forget", "test")]
     attacks = ("unknown" if c.attack is None else f"{c.attack:.3f}" for c in columns)
@@ -128,7 +131,7 @@ def table(found: QuickLook, submission: str, task: str, runs: int) -> str:
     lines = [f"quick look at {submission} on {task}, {runs} runs: no score"]
     lines.append(f"  {'':<22}{'unlearned':>10}{'retrained':>10}{'original':>10}")
     lines += [f"  {name:<22}{one:>10}{two:>10}{three:>10}" for name, one, two, three in rows]
-    lines.append(f"  {found.words}; {found.seconds:.2f} s a run. A score: grade {submission} --runs 64")
+    lines += [f"  {found.words}; {found.seconds:.2f} s a run", f"  for a score: {score}"]
     return "\n".join(lines)
 
 
@@ -170,7 +173,9 @@ def facts_of(grader: Grader, found: list[Entry]) -> dict:
         "hardware": made["hardware"],
         "torch": ", ".join(sorted({str(one.result.get("torch")) for one in found})),
         "commit": made["commit"],
-        "command": command_line("leaderboard", [], grader.task_spec, grader.runs, grader.seed),
+        "command": command(
+            "leaderboard", task=grader.task_spec, runs=grader.runs, seed=grader.seed or None, whole=False
+        ),
     }
 
 
@@ -194,8 +199,16 @@ def report(request: Request) -> int:
         grader = AgainstGiven.like(grader, request.retrained, look=False)
     name = request.submission
     submission = Path(name) if looks_like_checkpoints(name) else Submission.find(request.found[name])
-    print(f"report: {make_report(grader, submission, not request.no_images)}")
+    graded = None if request.runs is None else _graded_with(grader, submission, request.runs)
+    print(f"report: {make_report(grader, submission, not request.no_images, graded)}")
     return 0
+
+
+def _graded_with(grader: Grader, submission: Submission | Path, runs: int) -> tuple[int, int]:
+    """N, and how many runs were left out, of the score that `grade --runs N` has made."""
+    folder = None if isinstance(submission, Path) else grader.score_folder(grader.run_plan(submission).folder_name)
+    sizes = [(one["runs"], len(one["missing_runs"])) for _, one in kept(folder)] if folder else []
+    return min((size for size in sizes if sum(size) == runs), key=lambda size: size[1], default=(runs, 0))
 
 
 def bench(request: Request) -> int:

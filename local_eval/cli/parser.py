@@ -116,6 +116,7 @@ def add_options_of_report(report: argparse.ArgumentParser) -> None:
     add_set(report)
     report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
     report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
+    report.add_argument("--runs", type=int, metavar="N", help="of several gradings that with N runs (the largest)")
     add_sides(report)
     report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 

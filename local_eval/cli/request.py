@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from local_eval.commands import command
 from local_eval.isolation.pool import default_workers, in_words
 from local_eval.methods.settings import with_settings
 from local_eval.methods.source import SubmissionError
@@ -104,7 +105,9 @@ def _submissions(given: Mapping[str, Any]) -> dict[str, Any]:
         return {"submissions": [str(given["unlearned"])]}
     if given["command"] == GRADE and not given["submissions"]:
         print_submissions()
-        raise SubmissionError("name what to grade: python -m local_eval grade fanchuan, or a path such as my_method.py")
+        where = {"task": given["task"], "out": given["out"], "runs": given["runs"]}
+        fanchuan = command("grade", ["fanchuan"], **where)
+        raise SubmissionError(f"name what to grade, also by a path such as my_method.py: {fanchuan}")
     return {}
 
 

@@ -78,7 +78,7 @@ def usable_device(name: str | None) -> str:
     Raises:
         InputError: it cannot be used here, or it is of a kind with which nothing has been tried.
     """
-    device = name or ("cuda" if _has_cards() else "cpu")
+    device = name or best_kind()
     kind = device.partition(":")[0]
     if kind not in KINDS:
         reason = WHY_NOT.get(kind, "the kit works on cpu and cuda, such as cuda:1, and has not been tried on others")
@@ -130,12 +130,12 @@ def _unusable(device: str, reason: str) -> str:
     return f"--device {device} cannot be used here ({reason}); try --device cpu"
 
 
-def _has_cards() -> bool:
-    """Does torch see a card? Asked of the driver, not of CUDA, which would start it in this process."""
+def best_kind() -> str:
+    """'cuda' if torch sees a card, else 'cpu'. The driver is asked, not CUDA, which would start in this process."""
     before = os.environ.get(CHECK_BY_NVML)
     os.environ[CHECK_BY_NVML] = "1"
     try:
-        return torch.cuda.is_available()
+        return "cuda" if torch.cuda.is_available() else "cpu"
     finally:
         if before is None:
             del os.environ[CHECK_BY_NVML]

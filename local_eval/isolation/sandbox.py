@@ -344,10 +344,10 @@ def check_level(level: str) -> None:
     if missing:
         reported = "; ".join(f"{layer} ({why})" for layer, why in missing.items())
         lower = [name for name, layers in LEVELS.items() if not set(layers) & set(missing)]
-        advice = f"or ask for less by its name: --sandbox {lower[0]}" if lower else "or run it on another machine"
+        advice = f"ask for less by its name, --sandbox {lower[0]}" if lower else "run it on another machine"
         raise SandboxError(
-            f"--sandbox {level} cannot be had here, it lacks {reported}; nothing was run. See python -m local_eval "
-            f"sandbox, {advice}"
+            f"--sandbox {level} cannot be had here, it lacks {reported}; nothing was run. Either {advice}; what can be "
+            "had here is told by: python -m local_eval sandbox"
         )
 
 

@@ -17,12 +17,13 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from local_eval.commands import command
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import COMMON, TRAVELS, Submission, parse_source
 from local_eval.store.files import write_atomically
@@ -395,9 +396,10 @@ def submission_notebook(submission: Submission) -> str:
     """The notebook of a submission as JSON text; raises SubmissionError."""
     gathered = gather(submission, Source.read(DRIVER))
     driver = {cell.tag: cell for cell in read_cells(DRIVER) if cell.tag}
-    rest = [cell for cell in read_cells(DRIVER) if not cell.tag]
+    budget = json.dumps(command("budget", [submission], whole=False))  # which is how Python writes a text, too
+    rest = [replace(cell, text=cell.text.replace(BUDGET, budget)) for cell in read_cells(DRIVER) if not cell.tag]
     cells = [
-        _title(gathered.method, submission.label),
+        _title(gathered.method, submission),
         Cell("## Imports", "markdown"),
         Cell(import_lines(gathered.imports)),
     ]
@@ -406,11 +408,14 @@ def submission_notebook(submission: Submission) -> str:
     return notebook_text(cells)
 
 
-def _title(method: Source, name: str) -> Cell:
+BUDGET = '"python -m local_eval budget NAME"'  # in the driver's calibration
+
+
+def _title(method: Source, submission: Submission) -> Cell:
     about = ast.get_docstring(method.tree) or "A method for the NeurIPS 2023 machine-unlearning competition."
-    note = f"Written by `python -m local_eval export {name}`: change `{method.path.name}` and export again, "
-    note += "not this notebook."
-    return Cell(f"# {name}\n\n```text\n{about.strip()}\n```\n\n{note}", "markdown")
+    again = command("export", [submission], whole=False)
+    note = f"Written by `{again}`: change `{method.path.name}` and export again, not this notebook."
+    return Cell(f"# {submission.label}\n\n```text\n{about.strip()}\n```\n\n{note}", "markdown")
 
 
 def _helper_cells(gathered: Gathered) -> list[Cell]:

@@ -372,7 +372,7 @@ CONFIDENCE = 0.975  # of each error rate's end
     worse=1,
     slight=0.05,
     clear=0.6,
-    meaning="epsilon that is proven with 95 % confidence, mean over examples; 0 is perfect, and all few models show",
+    meaning="epsilon that is proven with 95 % confidence, mean over examples; 0 is perfect, or few models",
     in_table=False,
 )
 def audited_epsilon(ours: ModelOutputs, theirs: ModelOutputs) -> float:

@@ -16,6 +16,7 @@ from scipy.special import digamma
 
 from local_eval.metric.measures import Labels, ModelOutputs, attacked
 from local_eval.metric.score import ScoreError
+from local_eval.store.errors import many
 from local_eval.store.records import Record
 
 FEWEST = 3  # runs; of fewer there is no spread to speak of, and no error of it
@@ -62,7 +63,9 @@ def quick_look(runs: Sequence[Record], oracles: Sequence[Record], original: Reco
         MetricError: logits that are not finite.
     """
     if min(len(runs), len(oracles)) < FEWEST:
-        raise ScoreError(f"{min(len(runs), len(oracles))} runs show no spread: give at least --runs {FEWEST}")
+        raise ScoreError(
+            f"{many(min(len(runs), len(oracles)), 'run')} cannot show a spread: give at least --runs {FEWEST}"
+        )
     ours, theirs, start = (ModelOutputs.of(records, labels) for records in (runs, oracles, [original]))
     every = shift_and_ratio(ours.forget, theirs.forget)
     without = np.array([shift_and_ratio(np.delete(ours.forget, k, axis=0), theirs.forget) for k in range(len(ours))])

@@ -212,9 +212,7 @@ def compute_score(
     runs = [unlearned[i] for i in sorted(unlearned)]
     check_runs(len(runs))
     if len(oracles) < len(runs):
-        raise ScoreError(
-            f"{len(runs)} runs need as many oracles, there are {len(oracles)}: python -m local_eval oracles"
-        )
+        raise ScoreError(f"{len(runs)} runs need as many oracles, and there are {len(oracles)}")
     ours, pool = confidences(runs, labels), confidences(oracles, labels)
     theirs = pool[: len(runs)]
     epsilons = example_epsilons(ours, theirs)

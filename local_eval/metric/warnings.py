@@ -144,7 +144,7 @@ def far_original(original: np.ndarray, retrained: np.ndarray) -> ScoreWarning | 
         return None
     text = (
         f"the original model is {distance:.1f} spreads of the oracles away from them on half of the forget set: every "
-        "method that starts from it scores low. How do others do here? python -m local_eval headroom"
+        "method that starts from it scores low. The command `headroom` shows what such originals get on this task"
     )
     return ScoreWarning("original", text, {"distance": distance})
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from local_eval.commands import command
 from local_eval.isolation.cards import card_name
 from local_eval.methods.submission import Submission
 from local_eval.metric.score import Score
@@ -45,7 +46,7 @@ from local_eval.report.columns import (
     as_markdown,
     cells,
 )
-from local_eval.report.result import Result, command_line
+from local_eval.report.result import Result
 from local_eval.store.files import OutputError, write_atomically
 from local_eval.store.provenance import provenance
 from local_eval.store.records import RecordError
@@ -105,16 +106,21 @@ def row_of(name: str, result: Result) -> Row:
     return Row(name, result, official_rank=rank, official_private=private)
 
 
-def markdown(compared: Compared) -> str:
-    """The table, best score first, with what it was measured on."""
+def markdown(compared: Compared, again: str = "") -> str:
+    """The table, best score first, with what it was measured on.
+
+    Args:
+        again: the command that makes it again; the one for others, without folders of this machine, unless given.
+    """
     rows = sorted(compared.rows(), key=lambda row: -row.result["score"])
     facts = provenance(compared.device, card_name(compared.device))
     correlation, ranked = rank_agreement(compared.scores)
     agreement = f" Spearman's correlation with the {ranked} official ranks: {correlation:.2f}." if ranked > 2 else ""
-    command = command_line("compare", [*compared.names], compared.spec, compared.runs, compared.seed)
+    where = {"task": compared.spec, "runs": compared.runs, "seed": compared.seed or None, "whole": False}
+    again = again or command("compare", compared.names, **where)
     legend = (
         f"Ceiling {rows[0].result['ceiling']:.4f}.{agreement} Task `{compared.task}`, N = {compared.runs}, "
-        f"seed {compared.seed}, {facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; `{command}`."
+        f"seed {compared.seed}, {facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; `{again}`."
     )
     return "\n".join([*as_markdown(COMPARED, rows), "", legend])
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from local_eval.commands import command
 from local_eval.methods.submission import ROOT
 from local_eval.metric.score import OFFICIAL_RUNS, Score
 from local_eval.report.columns import UNSTATED
@@ -112,7 +113,8 @@ def read_fit(path: Path = FIT) -> Fit | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FitError(f"{path} is no fit ({error}); get the kit's own back, or make one: board --fit") from None
+        make = command("board", more=["--fit", str(path)])
+        raise FitError(f"{path} is no fit ({error}); get the kit's own back, or make one: {make}") from None
 
 
 def _curve(pairs: list) -> Curve:

@@ -9,7 +9,8 @@ import hashlib
 import io
 import json
 import math
-import shlex
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ import numpy as np
 from local_eval.metric.score import OFFICIAL_RUNS, ForgottenClasses, Repeats, Score
 from local_eval.metric.uncertainty.interval import LEVEL
 from local_eval.metric.uncertainty.projection import Projection
-from local_eval.store.files import write_atomically
+from local_eval.store.errors import many
+from local_eval.store.files import OutputError, write_atomically
 from local_eval.store.records import RecordError
 from local_eval.store.sealed import with_seal
-from local_eval.tasks.names import option_words, split_changes
 
+SCORE, EPSILONS, PAGE, FIGURES = "score.json", "epsilons.npy", "report.html", "figures"  # files about one grading
+NOT_OF_THE_MODELS = ("out", "index")  # in made_from: where the results lie, and nothing
 CHECKSUM = "sha256"
 WITH_CHECKSUM = {"when", "kit", "made_from"}  # came with it: a score with one of these has lost its own
 
@@ -75,8 +78,7 @@ class Result(Mapping):
         except OSError as error:
             raise RecordError(f"{path} cannot be read ({error.strerror}); give the path of a score.json") from None
         except (ValueError, TypeError, RecursionError) as error:
-            again = "score again to make it anew"
-            raise RecordError(f"{path} is no score that can be trusted ({error}); {again}") from None
+            raise RecordError(f"{path} is no score that can be trusted ({error}); grade it again") from None
 
     def to_json(self) -> str:
         """The text of score.json, with a checksum of the other fields at its end."""
@@ -91,9 +93,9 @@ class Result(Mapping):
         """
         buffer = io.BytesIO()
         np.save(buffer, np.array(self["epsilons"], dtype=np.float64))
-        write_atomically(folder / "epsilons.npy", with_seal(buffer.getvalue()))
-        write_atomically(folder / "score.json", self.to_json().encode())
-        return folder / "score.json"
+        write_atomically(folder / EPSILONS, with_seal(buffer.getvalue()))
+        write_atomically(folder / SCORE, self.to_json().encode())
+        return folder / SCORE
 
     def changed(self, **fields: object) -> Result:
         """A copy in which these fields are others."""
@@ -194,17 +196,20 @@ def read_score(path: Path) -> dict:
     return dict(Result.read(path))
 
 
-def save_score(score: Score, folder: Path, submission: str, task: str, about: dict) -> Path:
-    """Write a score that was just computed, as `Result.save` does; returns score.json's path."""
-    return Result.of(score, submission, task, about).save(folder)
-
-
 def repeats_fields(found: Repeats | None) -> dict | None:
     """The scores of several seeds, for score.json; None where there is one seed."""
     if found is None:
         return None
     scores = {"seeds": list(found.seeds), "scores": list(found.scores), "oracles": found.oracles}
     return scores | {"mean": found.mean, "standard_deviation": found.deviation}
+
+
+NOT_VALID, OVER_SHARE = "NOT A VALID SCORE", "took longer than their share of the limit"
+
+
+def is_about_budget(note: str) -> bool:
+    """Does a note say what came of a limit of time?"""
+    return note.startswith(NOT_VALID) or OVER_SHARE in note
 
 
 def notes(score: Score) -> list[str]:
@@ -215,14 +220,15 @@ def notes(score: Score) -> list[str]:
     if score.forgotten is not None:
         found.append(_about_forgotten(score.forgotten))
     if score.missing:
-        found.append(
-            f"{len(score.missing)} failed runs are left out of this score: {', '.join(map(str, score.missing[:8]))}"
-        )
+        failed = f"{many(len(score.missing), 'failed run')} {'is' if len(score.missing) == 1 else 'are'}"
+        found.append(f"{failed} left out of this score: {', '.join(map(str, score.missing[:8]))}")
     if score.within_budget is False:
-        found.append("NOT A VALID SCORE: 512 such runs take longer than the limit, by the seconds of this machine")
+        found.append(
+            f"{NOT_VALID}: {OFFICIAL_RUNS} such runs take longer than the limit, by the seconds of this machine"
+        )
     if score.over_budget:
         shown = ", ".join(map(str, score.over_budget[:8]))
-        found.append(f"{len(score.over_budget)} runs took longer than their share of the limit: {shown}")
+        found.append(f"{many(len(score.over_budget), 'run')} {OVER_SHARE}: {shown}")
     return found + list(score.warnings)
 
 
@@ -237,9 +243,150 @@ def _about_forgotten(found: ForgottenClasses) -> str:
     )
 
 
-def command_line(command: str, names: list[str], task_spec: str, runs: int, seed: int) -> str:
-    """The command that makes a result or a table again; folders of this machine are left out, as is seed 0."""
-    spec, _ = split_changes(task_spec)
-    task = [spec if spec.endswith(".py") else spec.partition(":")[0], *option_words(task_spec)]
-    words = ["python", "-m", "local_eval", command, *names, "--task", *task, "--runs", str(runs)]
-    return shlex.join(words + (["--seed", str(seed)] if seed else []))
+# The scores of one method in its folder, one for each N: a later grading with fewer runs never replaces a larger one.
+#
+#     <folder>/score.json epsilons.npy report.html figures/   the largest N, which is what other tools look for
+#              N16/                                           the same files of another N
+#              N62-of-64/                                     and of one that was scored without two runs that failed
+#
+# Scores are compared with those of the same models only: if the original model, say, is another one by now, the new
+# score is shown whatever its N, and the old one is kept under its N.
+
+
+def place_of(result: Mapping) -> str:
+    """The name of the folder in which a score lies while a larger one is shown: 'N16', 'N62-of-64'."""
+    runs, missing = _runs(result), len(result.get("missing_runs") or ())
+    return f"N{runs}-of-{runs + missing}" if missing else f"N{runs}"
+
+
+def _runs(result: Mapping) -> int:
+    runs = result.get("runs")
+    return runs if isinstance(runs, int) else 0  # a file that does not say it is smaller than any
+
+
+def _size(result: Mapping) -> tuple[int, int, str]:
+    """By what one score is larger than another: N, then none missing, then the later one."""
+    return _runs(result), -len(result.get("missing_runs") or ()), str(result.get("when", ""))
+
+
+def of_the_same_models(one: Mapping, other: Mapping) -> bool:
+    """Do two scores speak of the same method, original model and so on, as far as both say what they were made from?"""
+    ours, theirs = (dict(found) if isinstance(found := each.get("made_from"), Mapping) else {} for each in (one, other))
+    return all(ours[key] == theirs[key] for key in ours.keys() & theirs.keys() - set(NOT_OF_THE_MODELS))
+
+
+def kept_under(folder: Path) -> list[Path]:
+    """All score.json of a task's results, one folder below or two: those that are shown, and those at other N."""
+    return sorted([*folder.glob(f"*/{SCORE}"), *folder.glob(f"*/N*/{SCORE}")])
+
+
+def result_folder(score: Path) -> Path:
+    """The folder of the runs, or of what was given, whose score lies at this path."""
+    place = score.parent
+    beside = place.name.startswith("N") and place.name[1:].partition("-of-")[0].isdigit()
+    return place.parent if beside else place
+
+
+def kept(folder: Path) -> list[tuple[Path, Result]]:
+    """All scores in a folder that can be trusted, with the path of each score.json: the one shown, then by N."""
+    shown = _trusted(folder / SCORE)
+    others = [(path, found) for path in folder.glob(f"N*/{SCORE}") if (found := _trusted(path)) is not None]
+    others.sort(key=lambda each: _size(each[1]), reverse=True)
+    return ([(folder / SCORE, shown)] if shown is not None else []) + others
+
+
+def _trusted(path: Path) -> Result | None:
+    try:
+        return Result.read(path)
+    except RecordError:
+        return None
+
+
+def kept_at(folder: Path, runs: int, missing: int = 0) -> tuple[Path, Result] | None:
+    """The score of `runs` models in a folder; None if there is none.
+
+    Args:
+        missing: how many runs were left out of it.
+    """
+    place = place_of({"runs": runs, "missing_runs": range(missing)})
+    return next((each for each in kept(folder) if place_of(each[1]) == place), None)
+
+
+def keep(result: Result, folder: Path) -> Path:
+    """Write a score into a folder and leave those at other N as they are; returns the path of its score.json.
+
+    What an earlier score of the same models and N knew from other seeds or of a limit of time, and this one was not
+    asked for, goes on to stand in it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    there = kept(folder)
+    same = [(path, old) for path, old in there if of_the_same_models(old, result)]
+    for _, old in same:
+        if place_of(old) == place_of(result):
+            result = _with_what_was_known(result, old)
+    larger = [(path, old) for path, old in same if place_of(old) != place_of(result) and _size(old) > _size(result)]
+    if not larger:
+        _make_room(folder, result)
+        path = result.save(folder)
+        _clear(folder / place_of(result))
+        return path
+    path, largest = max(larger, key=lambda each: _size(each[1]))
+    if path.parent != folder:  # the one that was shown has been deleted or damaged, or is of other models
+        _make_room(folder, largest)
+        _copy(path.parent, folder)
+        _clear(path.parent)
+    return result.save(folder / place_of(result))
+
+
+def _make_room(folder: Path, coming: Result) -> None:
+    """Set the score that is shown aside, with its page, unless the one that comes takes its place."""
+    shown = _trusted(folder / SCORE)
+    if shown is not None and place_of(shown) != place_of(coming):
+        _copy(folder, folder / place_of(shown))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a score and move its page: what is interrupted in between has lost nothing that cannot be drawn again."""
+    for name in (EPSILONS, SCORE):
+        if (source / name).exists():
+            write_atomically(target / name, (source / name).read_bytes())
+    try:
+        if (source / FIGURES).is_dir():
+            shutil.rmtree(target / FIGURES, ignore_errors=True)
+        for name in (FIGURES, PAGE):
+            if (source / name).exists():
+                os.replace(source / name, target / name)
+    except OSError as error:
+        raise OutputError(f"cannot move {source / PAGE} to {target}: {error.strerror or error}") from error
+
+
+def _clear(place: Path) -> None:
+    """Remove a score that is shown by now, or an older one instead of which it is, from its place under its N."""
+    if not place.is_dir():
+        return
+    for name in (SCORE, EPSILONS, PAGE):
+        (place / name).unlink(missing_ok=True)
+    shutil.rmtree(place / FIGURES, ignore_errors=True)
+    if not any(place.iterdir()):
+        place.rmdir()
+
+
+def _with_what_was_known(result: Result, old: Result) -> Result:
+    """With other seeds' scores and what a limit of time said, which the same models had before."""
+    if (result["score"], result.get("epsilons")) != (old.get("score"), old.get("epsilons")):
+        return result
+    fields = {}
+    seeds = [len((each.get("repeats") or {}).get("seeds", ())) for each in (result, old)]
+    if seeds[0] < seeds[1]:
+        fields["repeats"] = old["repeats"]
+    if result.get("within_budget") is None and old.get("within_budget") is not None:
+        fields |= {"within_budget": old["within_budget"], "runs_over_budget": old.get("runs_over_budget", [])}
+        fields["notes"] = [*filter(is_about_budget, old.get("notes", [])), *result.get("notes", [])]
+    return result.changed(**fields)
+
+
+def save_score(score: Score, folder: Path, submission: str, task: str, about: dict) -> Path:
+    """Write a score that was just computed, as `keep` does; returns the path of its score.json."""
+    return keep(Result.of(score, submission, task, about), folder)

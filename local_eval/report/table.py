@@ -7,9 +7,10 @@ import math
 from local_eval.metric.measures import shown_in_table
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Repeats, Score
 from local_eval.report.result import at_official_n, notes
+from local_eval.store.errors import many
 
 Row = tuple[str, str, str]  # name, value, what to make of it
-OF_CEILING = "forgetting quality / ceiling; 1 is as retraining"
+OF_CEILING = "forgetting quality / ceiling; 1 is as good as retraining"
 
 
 def table(score: Score, submission: str, task: str) -> str:
@@ -51,7 +52,7 @@ def _quality_alone(score: Score) -> str:
 
 def _ceiling(score: Score) -> str:
     low, high = score.ceiling_interval
-    return f"90 % interval {low:.4f} to {high:.4f}: retrained against retrained, N = {score.ceiling_runs}; not 1"
+    return f"90 % interval {low:.4f} to {high:.4f}: retrained models against {score.ceiling_runs} others"
 
 
 def _forgotten(score: Score) -> list[tuple[str, str, str]]:
@@ -98,7 +99,7 @@ def measure_rows(score: Score) -> list[Row]:
     if "test_control" not in found:
         text = "not kept: models given as numbers, or of an earlier version (deleted, they are made again with them)"
         rows.append(("controls", "none", text))
-    rows.append((f"{len(found)} further measures", "", "in score.json; docs/scores.md says what each is"))
+    rows.append((many(len(found), "further measure"), "", "in score.json; docs/scores.md says what each is"))
     return rows
 
 

@@ -16,6 +16,7 @@ import re
 import stat
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,25 @@ def zip_checkpoints(folder: Path, target: Path, count: int) -> None:
             f"cannot write {target}: {error.strerror or error}. The checkpoints stay in {folder}; make room or choose "
             "another --out, then run the same command again"
         ) from error
+
+
+def holds_all_of(zipped: Path, folder: Path, count: int) -> bool:
+    """Does a zip hold more than `count` checkpoints, among them these of a folder, as they are now?"""
+    try:
+        with zipfile.ZipFile(zipped) as archive:
+            inside = {one.filename: (one.file_size, one.CRC) for one in archive.infolist()}
+        wanted = [folder / checkpoint_name(index) for index in range(count)]
+        return len(inside) > count and all(inside.get(path.name) == _size_and_crc(path) for path in wanted)
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _size_and_crc(path: Path) -> tuple[int, int]:
+    crc, size = 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            crc, size = zlib.crc32(block, crc), size + len(block)
+    return size, crc
 
 
 @dataclass(frozen=True)

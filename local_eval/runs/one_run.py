@@ -37,6 +37,7 @@ from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, source_files
 from local_eval.runs.checkpoints import kept_checkpoints, save_checkpoint
 from local_eval.runs.plan import RunPlan, run_confined
+from local_eval.store.errors import many
 from local_eval.store.files import locked, user_path, write_atomically
 from local_eval.store.provenance import versions
 from local_eval.store.records import Record, record_path
@@ -306,6 +307,7 @@ def finished_runs(
             changed.update(changes)
             del done[index]
     for what, count in changed.items():
-        text = f"{what} has changed since {count} runs read it; these runs do not count any more"
+        these = "this run does" if count == 1 else "these runs do"
+        text = f"{what} has changed since {many(count, 'run')} read it; {these} not count any more"
         print(f"{plan.submission.label}: {text}", file=sys.stderr)
     return done

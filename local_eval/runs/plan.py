@@ -21,6 +21,7 @@ from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import COMMON, ROOT, Submission
 from local_eval.oracles.original import original_digest
 from local_eval.runs.checkpoints import OVERHEAD, checkpoint_name
+from local_eval.store.errors import many
 from local_eval.store.files import free_disk_in, own_folder, write_atomically
 from local_eval.store.records import Record, record_path
 from local_eval.tasks.data.box import boxed, spec_of
@@ -220,16 +221,16 @@ def disk_needed(
         OutputError: the disk has less.
     """
     missing = [sum(not record_path(folder, k).exists() for k in range(count)) for folder in (oracles, *runs)]
-    needed, what = sum(missing) * record_size(task), f"{missing[0]} oracles and {sum(missing[1:])} runs"
+    needed, what = sum(missing) * record_size(task), f"{many(missing[0], 'oracle')} and {many(sum(missing[1:]), 'run')}"
     if keep:
         places = [folder / "checkpoints" / checkpoint_name(k) for folder in runs[:kept] for k in range(count)]
         lost = sum(not place.exists() for place in places)
         needed += (lost + len(places)) * checkpoint_size(task)
-        what += f", {lost} checkpoints and a zip of {len(places)}"
+        what += f", {many(lost, 'checkpoint')} and a zip of {len(places)}"
     weights = oracles.parent / "originals" / "weights"
     if more := sum(not record_path(weights, k).exists() for k in range(originals)):
         needed += more * checkpoint_size(task)
-        what += f", {more} original models"
+        what += f", {many(more, 'original model')}"
     return free_disk_in(runs[0], needed, what)
 
 

@@ -132,19 +132,30 @@ def files_of(spec: str) -> list[Path]:
     return files + ([user_path(code)] if code.endswith(".py") else [])
 
 
-def option_words(spec: str) -> list[str]:
-    """A spec's changes as the command line takes them, files without their folders: --net resnet34 --epochs 3."""
+def option_words(spec: str, whole: bool = False) -> list[str]:
+    """A spec's changes as the command line takes them: --net resnet34 --epochs 3; files without their folders.
+
+    Args:
+        whole: whether files keep their folders.
+    """
     words = []
     for name, value in split_changes(spec)[1].items():
-        text = Path(str(value)).name if name in (*FILES, NET) else str(value) if isinstance(value, str) else repr(value)
-        words += [f"--{name}", text] if name in OPTIONS else ["--recipe", f"{name}={text}"]
+        is_file = name in FILES or name == NET and str(value).rpartition(":")[0].endswith(".py")
+        if name in OPTIONS:
+            words += [f"--{name}", Path(str(value)).name if is_file and not whole else str(value)]
+        else:
+            words += ["--recipe", f"{name}={_as_literal(value)}"]
     return words
 
 
-def reported_changes(spec: str) -> str:
-    """The same as one text with a space before it, for messages; empty without changes."""
-    words = option_words(spec)
-    return f" {shlex.join(words)}" if words else ""
+def _as_literal(value: object) -> str:
+    """As `read_fields` reads it: a bare word, unless that would be read as something else."""
+    if isinstance(value, str):
+        try:
+            ast.literal_eval(value)
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+            return value
+    return repr(value)
 
 
 def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
@@ -200,9 +211,11 @@ def _own_folder(path: Path) -> str:
     if any((path / name).is_dir() for name in ("retain", "forget")):
         return "folder"
     if (path / "cifar-10-batches-py").is_dir() or ((path / "train").is_dir() and (path / "test").is_dir()):
-        raise TaskError(f"{path} could be of two tasks; write --task cifar10:{path} or competition_like:{path}")
+        two = [shlex.quote(f"{name}:{path}") for name in ("cifar10", "competition_like")]
+        raise TaskError(f"{path} could be of two tasks; write --task {two[0]} or --task {two[1]}")
     if tables := sorted(f for f in path.iterdir() if f.suffix.lower() in TABLES):
-        raise TaskError(f"{path} is no task; write --task {tables[0]} if that table lists the images")
+        table = shlex.quote(str(tables[0]))
+        raise TaskError(f"{path} is no task; write --task {table} if that table lists the images")
     raise TaskError(
         f"{path} is no task: it needs the folders {', '.join(SPLITS)}, each with a folder for every class; or a CSV "
         "file with the columns image, label, split"

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from local_eval.metric.uncertainty.projection import Projection
-from local_eval.report.result import Result, at_official_n, command_line, read_score, save_score
+from local_eval.report.result import Result, at_official_n, read_score, save_score
 from local_eval.store.records import RecordError
 from local_eval.store.sealed import seal_fits
-from local_eval.tasks.names import with_changes
 from tests.metric.test_score import score as made_up_score
 
 
@@ -60,7 +59,7 @@ def test_every_changed_digit_of_a_score_is_noticed(scored, tmp_path):
 def test_a_cut_score_and_none_are_refused(scored, tmp_path):
     for cut in (0, 1, 100, -2):
         (tmp_path / "score.json").write_text((scored / "score.json").read_text()[:cut])
-        with pytest.raises(RecordError, match="score again"):
+        with pytest.raises(RecordError, match="grade it again"):
             read_score(tmp_path / "score.json")
     with pytest.raises(RecordError, match="give the path of a score.json"):
         read_score(tmp_path / "none.json")
@@ -112,13 +111,3 @@ def test_what_is_not_known_is_null_in_the_file(score, tmp_path):
 def test_quality_is_shown_as_a_share_of_the_ceiling_also_of_files_that_do_not_say_it():
     assert Result({"forgetting_quality": 0.05, "ceiling": 0.2}).quality_over_ceiling == 0.25
     assert math.isnan(Result({"forgetting_quality": 0.05, "ceiling": 0.0}).quality_over_ceiling)
-
-
-def test_a_command_names_what_it_takes_and_no_folder_of_this_machine(tmp_path):
-    spec = with_changes("cifar10:/home/me/data", {"epochs": 3})
-    line = command_line("compare", ["a[X=1]", "b"], spec, 64, 7)
-    assert line == "python -m local_eval compare 'a[X=1]' b --task cifar10 --epochs 3 --runs 64 --seed 7"
-    assert (
-        command_line("leaderboard", [], "digits", 16, 0) == "python -m local_eval leaderboard --task digits --runs 16"
-    )
-    assert "--task my.py " in command_line("grade", ["a"], "my.py", 16, 0)

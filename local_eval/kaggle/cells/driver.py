@@ -255,7 +255,7 @@ def make_submission() -> None:
 #
 # The data exist only while Kaggle scores; until then `empty.txt` stands in for them. The notebook then measures itself
 # on made-up images: the starting notebook's single fine-tuning epoch (the *stock epoch*) and one run of the method.
-# `python -m local_eval budget NAME --stock-epoch-seconds S` takes the first number.
+# The last line that it prints is a command for where the kit is: it says whether all runs fit into the time.
 
 
 # %%
@@ -302,6 +302,8 @@ def calibrate() -> None:
     print(f"calibration: a run takes {run:.2f} s, {run / stock:.2f} stock epochs; {RUNS} runs {hours(RUNS * run)}")
     if RUNS * run > HOURS * 3600:
         print(f"calibration: that is more than the {HOURS} hours allowed")
+    in_the_kit = "python -m local_eval budget NAME"
+    print(f"calibration: {in_the_kit} --stock-epoch-seconds {stock:.4g}")
 
 
 # %% [markdown]

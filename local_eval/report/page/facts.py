@@ -53,6 +53,8 @@ class PageSource:
     failures: dict[int, str] = field(default_factory=dict)  # why the runs that are missing failed
     others: tuple[Result, ...] = ()  # what else was graded on this task at the same N and seed
     measures: tuple[MeasureRow, ...] = ()
+    larger: Result | None = None  # the same models' score at a larger N
+    shortened: tuple[str, ...] = ()  # files that the command names without their folders
 
     @property
     def retrained(self) -> list[Record]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from local_eval.metric.score import OFFICIAL_RUNS
 from local_eval.report.page import tables, words
 from local_eval.report.page.facts import Facts, PageSource, gather
 from local_eval.report.page.figures import as_png, as_svg
+from local_eval.report.result import FIGURES, PAGE
+from local_eval.store.errors import many
 from local_eval.store.files import write_atomically
 
-PAGE, FOLDER = "report.html", "figures"
 SMALLEST_IMAGE = 96  # pixels; smaller images are enlarged, each pixel to a square
 
 
@@ -47,8 +49,8 @@ def write_page(source: PageSource, folder: Path, images: bool = True) -> Path:
     facts = gather(source)
     sections = sections_of(facts)
     for block in every_block(sections):
-        write_atomically(folder / FOLDER / f"{block.key}.png", as_png(block.figure))
-    write_atomically(folder / FOLDER / "examples.csv", tables.as_csv(facts).encode())
+        write_atomically(folder / FIGURES / f"{block.key}.png", as_png(block.figure))
+    write_atomically(folder / FIGURES / "examples.csv", tables.as_csv(facts).encode())
     write_atomically(folder / PAGE, page(facts, sections, images).encode())
     return folder / PAGE
 
@@ -71,6 +73,7 @@ def every_block(sections: list[Section]) -> list[tables.Block]:
     return [block for section in sections for block in section.blocks]
 
 
+@lru_cache(maxsize=1)
 def environment() -> Environment:
     """Fills in the templates: everything is escaped but what is marked as safe, and what is not there is an error."""
     how = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
@@ -133,16 +136,22 @@ def _row(title: str, level: str, shares: tuple[float, float, float], longest: fl
     )
 
 
+def _where_to_start(files: tuple[str, ...]) -> list[tuple[str, str]]:
+    """How to complete a command that names files without their folders."""
+    return [("files in it", f"put in where these are on your machine: {', '.join(files)}")] if files else []
+
+
 def provenance(facts: Facts) -> list[tuple[str, str]]:
     """How to make it again, and what it was made with."""
     s = facts.result
     kit = s.get("kit", {})
     rows = [
         ("command", facts.source.command),
+        *_where_to_start(facts.source.shortened),
         ("task", f"{s['task']} ({s.get('made_from', {}).get('task', 'fingerprint unknown')})"),
         ("N", f"{s['runs']} unlearned and {s['runs']} retrained models"),
         *((f"{role} models", s[role]["unverified"]) for role in ("unlearned", "retrained") if s.get(role)),
-        ("forget set", f"{len(facts.labels)} examples of {len(np.unique(facts.persons))} persons"),
+        ("forget set", f"{many(len(facts.labels), 'example')} of {many(len(np.unique(facts.persons)), 'person')}"),
         ("seed of the runs", "unknown, made elsewhere" if s.get("seed") is None else str(s["seed"])),
         ("original models", str(s.get("originals", 1))),
         ("graded", s.get("when", "unknown")),

@@ -40,6 +40,7 @@ from local_eval.report.page.figures import (
     shares,
 )
 from local_eval.report.page.words import change_in_points, in_points, percent, place, signed
+from local_eval.store.errors import many
 from local_eval.store.records import SPLITS
 
 BESIDE_IT = AT_512, RETAIN_PERCENT, TEST_PERCENT, SECONDS
@@ -288,7 +289,8 @@ def plane_block(facts: Facts) -> Block:
     if facts.outliers:
         here += " Outlier runs are left out of both."
     if outside:
-        here += f" {outside} examples lie beyond the edges and are drawn on them."
+        lies = "lies beyond the edges and is drawn on them" if outside == 1 else "lie beyond the edges, drawn on them"
+        here += f" {many(outside, 'example')} {lies}."
     if len(facts.shift) > MOST_DOTS:
         here += f" {len(spread_out(len(facts.shift), MOST_DOTS))} of {len(facts.shift)} are drawn, evenly spaced."
     shows = (
@@ -342,7 +344,7 @@ def seconds_block(facts: Facts) -> Block:
     here = "The seconds of these models are not known: they were made elsewhere."
     if len(seconds):
         here = f"Median {np.median(seconds):.3g} s, slowest {seconds.max():.3g} s."
-    here += f" {len(failed)} runs failed." if failed else " No run failed."
+    here += f" {many(len(failed), 'run')} failed." if failed else " No run failed."
     shows = "Seconds of every run on this machine; crosses are runs that failed."
     good = f"A flat line below {BUDGET_SECONDS:g} s, Kaggle's budget on its GPU, and no crosses."
     return Block("seconds", "Time", shows, good, here, plot_seconds(facts), of_seconds(facts))

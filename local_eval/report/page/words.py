@@ -13,17 +13,9 @@ import numpy as np
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
 from local_eval.report.page.diagnosis import Repair
 from local_eval.report.page.facts import Facts, standing
+from local_eval.report.page.verdict import ALIKE, LEVELS, Verdict, verdict_of
 from local_eval.report.result import Result
 
-LEVELS = (
-    (1.5, "Too good to be true"),
-    (0.8, "Forgets like retraining"),
-    (0.45, "Forgets well"),
-    (0.2, "Forgets partly"),
-    (0.05, "Forgets little"),
-    (-math.inf, "Hardly forgets"),
-)  # by share of the ceiling; the competition's winner reached about half of it
-DISTINGUISHED = ((0.8, "An attacker can hardly"), (0.2, "An attacker can often"), (-math.inf, "An attacker can easily"))
 FLATTERED = 0.8  # of the share here: where the projected one is below that, the page says why they differ
 COSTLY = 0.9  # factor of the accuracies below which the verdict speaks of them
 
@@ -52,64 +44,92 @@ def in_points(points: float) -> str:
     return f"1/{1 / points:.0f} of a point"
 
 
-def level(share: float) -> str:
-    """A share of the ceiling in two or three words."""
-    return next((words for bound, words in LEVELS if share >= bound), "Cannot tell")
-
-
-def quality_share(facts: Facts) -> float:
-    """Forgetting quality as a share of the ceiling: at the official N where it is projected, else at this one."""
-    ceiling, projected = facts.result["ceiling"] or math.nan, facts.result["projected"]
-    return (projected["value"] if projected else facts.result["forgetting_quality"]) / ceiling
+def costs_accuracy(facts: Facts) -> bool:
+    """Does a verdict have to speak of lost accuracy?"""
+    return facts.utility < COSTLY and cost_in_short(facts)[0] != NOTHING
 
 
 def headline(facts: Facts) -> str:
     """The verdict in a few words."""
-    words = level(quality_share(facts))
-    if facts.utility < COSTLY:
-        return f"{words}, and costs accuracy"
-    return words
+    verdict = verdict_of(facts)
+    if not costs_accuracy(facts):
+        return verdict.headline()
+    return f"{verdict.headline()}, {'and' if verdict.tells else 'but it'} costs accuracy"
 
 
 def explained(facts: Facts) -> str:
     """The verdict in two or three sentences."""
+    said = [verdict_of(facts).attacker(), *_how_much(facts)]
+    if facts.source.larger is not None:
+        more = facts.source.larger["runs"]
+        said.append(f"It was graded with {more} models a side, too, which says more.")
+    return " ".join(said)
+
+
+def _how_much(facts: Facts) -> list[str]:
+    """The share of the ceiling here and at the official N."""
     here, projected = percent(facts.shares[0]), facts.projected_shares
-    share, unknown = quality_share(facts), "An attacker may or may not"
-    attacker = next((words for bound, words in DISTINGUISHED if share >= bound), unknown)
-    first = f"{attacker} tell its models from models that never saw the forgotten data."
+    of_what = "of what such retraining itself gets"
+    if projected is None and facts.models >= OFFICIAL_RUNS:
+        return [f"Its forgetting quality is {here} {of_what}, with {facts.models} models a side."]
+    graded = f"The {facts.models} graded here give {here}"
     if projected is None:
-        where = f"with {facts.models} models a side"
-        return f"{first} Its forgetting quality is {here} of what such retraining itself gets, {where}."
-    said = (
-        f"{first} With the official {OFFICIAL_RUNS} models on each side its forgetting quality would be about "
-        f"{percent(projected[0])} of what such retraining itself gets. The {facts.models} graded here give {here}"
-    )
+        return [
+            f"With {facts.models} models on each side its forgetting quality is {here} {of_what}. What the official "
+            f"{OFFICIAL_RUNS} would give {_not_projected(facts)}. {FEWER_FLATTER}."
+        ]
+    said = f"With the official {OFFICIAL_RUNS} models on each side its forgetting quality would be about "
+    said += f"{percent(projected[0])} {of_what}. {graded}"
     if projected[0] < FLATTERED * facts.shares[0]:
         said += ", which flatters: the fewer models, the fewer differences an attacker can find"
-    return f"{said}."
+    return [f"{said}."]
+
+
+FEWER_FLATTER = "It would hardly be more: the fewer models, the fewer differences an attacker can find"
+
+
+def _not_projected(facts: Facts) -> str:
+    """What is said of the official N where nothing is known of it; without a full stop."""
+    reason = (facts.result["not_projected"] or "").rstrip(".")
+    return f"is not known ({reason[:1].lower()}{reason[1:]})" if reason else "is not known"
 
 
 def main_shares(facts: Facts) -> tuple[tuple[float, float, float], str, str]:
-    """The share of the ceiling that counts, with its ends; at which N; and the level of its interval."""
+    """The share of the ceiling that counts, with its ends, nan where it is not known; at which N; the interval's level.
+
+    It is that at the official N, projected where fewer models were graded.
+    """
     if facts.projected_shares:
         return facts.projected_shares, f"at N = {OFFICIAL_RUNS}, projected", "90\u00a0%"
+    if facts.models < OFFICIAL_RUNS:
+        return (math.nan, math.nan, math.nan), f"at N = {OFFICIAL_RUNS}", facts.level
     return facts.shares, f"at N = {facts.models}", facts.level
 
 
 def sureness(facts: Facts) -> list[str]:
     """How sure the verdict is, in sentences."""
-    (_, low, high), place, level_of = main_shares(facts)
-    first, last = level(low).lower(), level(high).lower()
-    said = [f"That is the {level_of} interval of the share of the ceiling {place}."]
-    said.append(f"At both ends: {first}." if first == last else f"So anything from “{first}” to “{last}”.")
-    if facts.projected_shares:
+    verdict, (_, place, level_of_it) = verdict_of(facts), main_shares(facts)
+    if verdict.is_known:
+        said = [f"That is the {level_of_it} interval of the share of the ceiling {place}."]
+        said += [] if verdict.too_good else [_both_ends(verdict)]
+    else:
+        _, low, high = map(percent, facts.shares)
+        said = [f"What N = {OFFICIAL_RUNS} would give {_not_projected(facts)}."]
+        said.append(f"At N = {facts.models} the share of the ceiling is within {low} to {high}, at {facts.level}.")
+    if facts.models < OFFICIAL_RUNS:
         ends = "{:.4f} to {:.4f}".format(*facts.result["interval"])
         said.append(f"The score at N = {facts.models} is within {ends}, at {facts.level}.")
-    elif facts.result["not_projected"]:
-        said.append(f"Not projected to N = {OFFICIAL_RUNS}: {facts.result['not_projected']}")
     if "interval_level" in facts.result:
         said.append("That covers another grading: other unlearned and other retrained models, the same forget set.")
     return said
+
+
+def _both_ends(verdict: Verdict) -> str:
+    """What the interval says at its ends."""
+    first, last = LEVELS[verdict.lowest][1], LEVELS[verdict.highest][1]
+    if first == last:
+        return f"At both ends: {first}."
+    return f"So anything from \u201c{first}\u201d to \u201c{last}\u201d."
 
 
 def place(facts: Facts) -> str:
@@ -157,6 +177,9 @@ def forgotten(result: Result) -> list[str]:
     return said
 
 
+NOTHING = "nothing"  # of accuracy, as it is shown
+
+
 def cost_in_short(facts: Facts) -> tuple[str, str]:
     """How far the accuracy that suffers more is below that of retrained models, and which one it is."""
     s = facts.result
@@ -164,7 +187,7 @@ def cost_in_short(facts: Facts) -> tuple[str, str]:
     change = {name: change_in_points(s[key], s["oracles"][key]) for name, key in names.items()}
     worse = min(change, key=change.get)
     if abs(change[worse]) < 0.05:
-        return "nothing", f"of {worse} accuracy"
+        return NOTHING, f"of {worse} accuracy"
     return f"{change[worse]:+.1f}".replace("-", "\u2212"), f"percentage points of {worse} accuracy"
 
 
@@ -191,7 +214,7 @@ class Hold:
 def held_back(facts: Facts) -> list[Hold]:
     """What holds it back, the most important first; empty where nothing does, or no repair can be tried."""
     gap = facts.gap
-    if gap is None or _done(facts) or gap.repaired <= gap.now:
+    if gap is None or _about_ceiling(facts) or _like_retraining(facts) or gap.repaired <= gap.now:
         return []
     named = [r for r in gap.repairs if gap.share(r.key) >= WORTH_SAYING]
     return [Hold(_title(r.key, facts), f"{_text(r.key, facts)} {_gain(r, facts)}", gap.share(r.key)) for r in named]
@@ -199,19 +222,39 @@ def held_back(facts: Facts) -> list[Hold]:
 
 def nothing_holds(facts: Facts) -> str:
     """Why `held_back` is empty."""
+    verdict = verdict_of(facts)
     if facts.gap is None:
         return "All runs are identical, or cannot be scored when changed, so no repair can be tried."
-    if _done(facts):
-        return f"Nothing that {facts.models} runs can show: the score is about the ceiling."
+    if verdict.too_good:
+        return "Nothing: its forgetting quality is far above the ceiling, and the question is why."
+    if _like_retraining(facts):
+        return f"Nothing that can be seen: at N = {OFFICIAL_RUNS} it {LEVELS[ALIKE][1]}."
+    if _about_ceiling(facts):
+        seen = f"Nothing that {facts.models} runs can show: their score is about the ceiling."
+        return seen if facts.models >= OFFICIAL_RUNS else f"{seen} {_what_more_would_show(facts)}"
     if facts.utility > 1 and facts.gap.repaired <= facts.gap.now:
         return (
             f"The accuracy ratios multiply the score by {facts.utility:.2f}, which hides what repairs would bring; by "
-            f"forgetting quality alone it reaches {percent(facts.shares[0])} of the ceiling."
+            f"forgetting quality alone it reaches {percent(facts.shares[0])} of the ceiling at N = {facts.models}."
         )
     return "No repair of centre, spread, outlier runs or accuracy would help: the shapes of the distributions differ."
 
 
-def _done(facts: Facts) -> bool:
+def _what_more_would_show(facts: Facts) -> str:
+    """Said where few models reach the ceiling, and 512 might not; what is wrong they do not show."""
+    if not facts.projected_shares:
+        return "Few models reach it easily; more of them would show what differs, if anything does."
+    then = percent(facts.projected_shares[0])
+    return f"With N = {OFFICIAL_RUNS} about {then} of the ceiling is expected; more runs than these show what differs."
+
+
+def _like_retraining(facts: Facts) -> bool:
+    """Is nothing but \u201clike retraining\u201d left open at the official N, without a loss of accuracy?"""
+    verdict = verdict_of(facts)
+    return verdict.is_known and verdict.lowest == ALIKE and facts.utility >= COSTLY
+
+
+def _about_ceiling(facts: Facts) -> bool:
     """Is it about the ceiling, by forgetting quality as by the score? Accuracies above the oracles' forget nothing."""
     return min(facts.result["forgetting_quality"], facts.gap.now) >= DONE * facts.result["ceiling"]
 
@@ -266,7 +309,8 @@ def _outliers(facts: Facts) -> str:
     more = len(facts.outliers) - 8
     shown = ", ".join(map(str, facts.outliers[:8])) + (f" and {more} more" if more > 0 else "")
     share = percent(len(facts.outliers) / facts.models)
-    return f"{len(facts.outliers)} of {facts.models} runs ({share}) lie far from all others: {shown}."
+    lie = "lies" if len(facts.outliers) == 1 else "lie"
+    return f"{len(facts.outliers)} of {facts.models} runs ({share}) {lie} far from all others: {shown}."
 
 
 def _accuracy(facts: Facts) -> str:

@@ -5,20 +5,48 @@ from dataclasses import replace
 from local_eval.report.page import words
 
 
-def test_the_verdict_follows_the_projection_where_there_is_one(cases):
-    assert words.headline(cases["perfect"]) == "Forgets like retraining"
-    alone = cases["shifted"]
-    assert words.headline(alone) == "Forgets partly"
-    assert "not asked for." in " ".join(words.sureness(alone))
-    ceiling = alone.result["ceiling"]
-    projected = {"value": 0.04 * ceiling, "low": 0.02 * ceiling, "high": 0.3 * ceiling}
-    facts = replace(alone, result=alone.result.changed(projected=projected))
-    assert words.headline(facts) == "Hardly forgets" and "512" in words.explained(facts)
-    assert "from \u201chardly forgets\u201d to \u201cforgets partly\u201d" in " ".join(words.sureness(facts))
+def test_the_verdict_follows_the_projection_and_names_all_that_its_interval_leaves_open(cases):
+    alone = cases["perfect"]
+    for ends, said in (
+        ((0.01, 0.02, 0.04), "Hardly forgets"),
+        ((0.04, 0.06, 0.1), "Hardly forgets, or a little"),
+        ((0.1, 0.15, 0.3), "Forgets little or partly"),
+        ((0.3, 0.35, 0.4), "Forgets partly"),
+        ((0.3, 0.46, 0.7), "Forgets partly or well"),
+        ((0.5, 0.9, 1.4), "Forgets well, or like retraining"),
+        ((0.85, 1.0, 1.6), "Forgets like retraining"),
+        ((0.04, 0.1, 0.3), "32 models are too few to tell how well it forgets"),
+        ((0.3, 0.9, 1.4), "32 models are too few to tell how well it forgets"),
+        ((0.9, 1.6, 2.0), "Too good to be true"),
+    ):
+        facts = projected_to(alone, *ends)
+        assert words.headline(facts) == said, ends
+        assert "512" in words.explained(facts)
+    said = " ".join(words.sureness(projected_to(alone, 0.02, 0.04, 0.3)))
+    assert "from \u201chardly forgets\u201d to \u201cforgets partly\u201d" in said
+
+
+def test_where_nothing_is_known_of_512_models_few_say_how_far_it_goes_at_most(cases):
+    alone = cases["perfect"].result
+    for share, said in (
+        (0.01, "Hardly forgets"),
+        (0.1, "Forgets little at best"),
+        (0.3, "Forgets partly at best"),
+        (1.0, "This grading cannot tell how well it forgets"),
+        (1.7, "Too good to be true"),
+    ):
+        value = share * alone["ceiling"]
+        ends = [0.0, 1.1 * value * alone.utility]
+        facts = replace(cases["perfect"], result=alone.changed(forgetting_quality=value, interval=ends))
+        assert words.headline(facts) == said
+        assert "not known (not asked for)" in words.explained(facts) and "not known" in " ".join(words.sureness(facts))
+    few = replace(cases["perfect"], ours=cases["perfect"].ours[:16])
+    assert words.headline(few) == "16 models are too few to tell how well it forgets"
 
 
 def test_lost_accuracy_is_part_of_the_verdict(cases):
-    assert words.headline(cases["damaged"]).endswith("and costs accuracy")
+    assert words.headline(cases["damaged"]).endswith("cannot tell how well it forgets, but it costs accuracy")
+    assert words.headline(projected_to(cases["damaged"], 0.3, 0.35, 0.4)) == "Forgets partly, and costs accuracy"
     assert words.cost_in_short(cases["damaged"])[0].startswith("\u2212")
 
 
@@ -30,6 +58,13 @@ def test_a_loss_of_accuracy_is_the_difference_of_the_two_accuracies_as_they_are_
         assert words.cost_in_short(facts)[0] == (loss if ours < theirs else "nothing")
         said = " ".join(words.cost(facts))
         assert words.percent(ours, 1) in said and words.percent(theirs, 1) in said
+
+
+def projected_to(facts, low, value, high):
+    """The facts with a projection of these shares of the ceiling."""
+    ceiling = facts.result["ceiling"]
+    found = {"value": value * ceiling, "low": low * ceiling, "high": high * ceiling, "models": 512}
+    return replace(facts, result=facts.result.changed(projected=found | {"score": found["value"] * facts.utility}))
 
 
 def with_projection(facts, share, **more):
@@ -56,12 +91,6 @@ def test_the_place_is_said_at_this_n_and_at_the_official_one_where_all_are_proje
     assert words.place(plain) == "Place 1 of 3 graded here at N = 32."
 
 
-def test_an_interval_across_levels_is_said_to_be_one(cases):
-    result = cases["perfect"].result.changed(projected=None, interval=[0.01, 0.2])
-    said = " ".join(words.sureness(replace(cases["perfect"], result=result)))
-    assert "from \u201cforgets little\u201d to \u201cforgets like retraining\u201d" in said
-
-
 def test_percentages_are_short_and_do_not_break():
     for share, text in (
         (0.223, "22_%"), (0.034, "3.4_%"), (0.0001, "below 0.1_%"), (0, "0_%"), (float("nan"), "unknown")
@@ -73,7 +102,9 @@ def test_a_score_without_a_ceiling_still_gets_a_page_of_words(cases):
     result = cases["perfect"].result.changed(ceiling=0.0, projected=None)
     facts = replace(cases["perfect"], result=result)
     assert words.held_back(facts) == []
-    assert words.headline(facts) == "Cannot tell" and "unknown" in words.explained(facts)
+    assert words.headline(facts) == "This grading cannot tell how well it forgets" and "unknown" in words.explained(
+        facts
+    )
 
 
 def test_points_and_signs_read_as_people_write_them():
