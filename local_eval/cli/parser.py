@@ -125,7 +125,7 @@ def add_options_of_leaderboard(board: argparse.ArgumentParser) -> None:
     board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
     board.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
     board.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
-    add_write(board, (".csv", ".json", ".html"), write_csv=".csv", json=".json", html=".html")
+    add_write(board, (".csv", ".json", ".html", ".png"), write_csv=".csv", json=".json", html=".html")
 
 
 def add_options_of_bench(bench: argparse.ArgumentParser) -> None:
