@@ -239,6 +239,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py or .ipynb files")
     add_set(export)
     export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
+    text = "run each notebook here, as Kaggle would, with few runs (a minute or more)"
+    export.add_argument("--rehearse", action="store_true", help=text)
     export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
 
 
