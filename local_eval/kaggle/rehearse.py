@@ -20,6 +20,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
+from local_eval.isolation.processes import children_now, end_children
 from local_eval.kaggle.export import COMPETITION, submission_notebook
 from local_eval.methods.submission import Submission
 from local_eval.metric.score import OFFICIAL_RUNS
@@ -218,7 +220,16 @@ def in_a_kernel(notebook: NotebookNode, folder: Path) -> None:
     env |= dict.fromkeys(("HOME", "USERPROFILE", "XDG_CACHE_HOME", "TORCH_HOME"), str(home))
     env |= {"PYTHONUSERBASE": site.getuserbase(), "MPLBACKEND": "Agg"}  # packages that are installed for the user
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=LIMIT, kernel_manager_class=OfThisPython, resources=where).execute(env=env)
+    client = NotebookClient(notebook, timeout=LIMIT, kernel_manager_class=OfThisPython, resources=where)
+    before = children_now()
+    with ThreadPoolExecutor(1) as thread:  # in the main one it would take Ctrl-C for itself
+        waiting = thread.submit(client.execute, env=env)
+        try:
+            waiting.result()
+        except BaseException:
+            if not waiting.done():  # Ctrl-C: with the kernel's end the thread ends, too
+                end_children(before)
+            raise
 
 
 def _executed(notebook: NotebookNode, folder: Path, run: Run, part: str) -> None:
@@ -235,7 +246,7 @@ def _executed(notebook: NotebookNode, folder: Path, run: Run, part: str) -> None
         raise RehearsalError(f"while {part} a cell of the notebook is not done after {LIMIT:.0f} s") from None
     except DeadKernelError:
         raise RehearsalError(
-            f"while {part} the notebook's process ends at once: it was killed, as for its memory, or ends itself"
+            f"while {part} the notebook's process ends before its time: it was killed, as for memory, or ends itself"
         ) from None
 
 

@@ -90,7 +90,10 @@ def test_another_submission_zip_than_kaggle_takes_is_refused(tmp_path):
 
 def test_a_kernel_that_hangs_or_dies_is_one_sentence(submission):
     path = submission(GOOD)
-    for error, reported in ((CellTimeoutError(""), "not done after 3600 s"), (DeadKernelError(""), "ends at once")):
+    for error, reported in (
+        (CellTimeoutError(""), "not done after 3600 s"),
+        (DeadKernelError(""), "ends before its time"),
+    ):
 
         def run(notebook, folder, error=error):
             raise error
