@@ -63,7 +63,8 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
         if not one.reason:
             try:
                 result = _scored(grader, one, oracles)
-                rows.append(Entry(one.name, result, confidences(_in_order(one.runs), labels), _official(one)))
+                found_in = confidences(_in_order(one.runs), labels)
+                rows.append(Entry(one.name, result, found_in, _official(one), _page(one.folder)))
             except MetricError as error:
                 left_out.append(LeftOut(one.name, str(error)))
     if not rows:
@@ -212,6 +213,12 @@ def _scored(grader: Grader, one: Found, oracles: list[Record]) -> Result:
     score = compute_score(one.runs, oracles, *grader.labels_and_persons, original=grader.original())
     about = {key: content.get(key) for key in ("made_from", "settings", "torch", "device", "seed")}
     return Result.of(score, one.name, grader.task.name, about)
+
+
+def _page(folder: Path) -> Path | None:
+    """The page of what was graded in a folder, if one was drawn."""
+    page = folder / "report.html"
+    return page if page.is_file() else None
 
 
 def _official(one: Found) -> bool:

@@ -2,8 +2,8 @@
 
 Team:     Forget (Ahn, Lee, Bae, Yim, Jung)
 Rank:     8
-Scores:   private not published (about 0.0775 off a chart); public 0.0939 +- 0.0065, best 0.1020 (this algorithm),
-          0.0929 +- 0.0051, best 0.1024 (the other)
+Scores:   private about 0.0775, read from a chart of the winners' slides since no number was published; public 0.0939
+          +- 0.0065, best 0.1020 (this algorithm), 0.0929 +- 0.0051, best 0.1024 (the other)
 Source:   kaggle.com/code/jaesinahn/forget-set-free-approach-9th-on-private-lb, the write-up, a member's page; no code
 Idea:     Forgetting: six layers drawn at random are re-initialised. Remembering: the network learns the original's
           logits on slightly noisy retain images. Three cycles; the forget set is never read.

@@ -2,7 +2,7 @@
 
 Team:     Jiaxi Sun (Deep Unlearn: RNI)
 Rank:     7
-Scores:   not published; between ranks 6 and 8, so at most 0.0783 private
+Scores:   private about 0.078, read from a chart of the winners' slides since no number was published; rank 6 has 0.0783
 Source:   kaggle.com/code/sunkroos/noise-injection-unlearning-8th-place-solution and the author's write-up
 Idea:     Reset the last layer. For five epochs train only nine randomly chosen tensors and the batch norms; in the
           last four of these, add noise to six of the nine first, each tensor at most once. Then train everything for

@@ -1,6 +1,7 @@
 """The leaderboard reads what is on disk, makes nothing, and says what does not belong on it and why."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -109,15 +110,22 @@ def test_runs_that_are_not_there_cannot_be_compared(out):
         graded_confidences(Grader(TINY, out, RUNS), "fanchuan")
 
 
-def test_the_command_prints_the_board_writes_it_three_ways_and_makes_no_runs(out, tmp_path, capsys):
+def test_the_command_prints_the_board_writes_it_in_every_form_and_makes_no_runs(out, tmp_path, capsys):
     before = sorted(out.rglob("*.npz"))
-    files = [tmp_path / name for name in ("b.csv", "b.json", "b.html")]
-    options = [str(part) for pair in zip(("--write-csv", "--json", "--html"), files) for part in pair]
+    grader = Grader(TINY, out, RUNS)
+    folder = grader.workspace.of(grader.run_plan(str(out / "far.py")).folder_name)
+    (folder / "report.html").write_text("the page of far")
+    files = [tmp_path / "b.csv", tmp_path / "b.json", out / "b.html", tmp_path / "b.png", tmp_path / "else.html"]
+    written = ("--write-csv", "--json", "--html", "--write", "--write")
+    options = [str(part) for pair in zip(written, files) for part in pair]
     assert main(["leaderboard", "--task", TINY, "--runs", "16", "--out", str(out), "--device", "cpu", *options]) == 0
     said = capsys.readouterr().out
     assert "tiny, N = 16, seed 0: 3 methods" in said and "left out: few-0: 9 of 16 runs are on disk" in said
     assert [row["method"] for row in json.loads(files[1].read_text())["rows"]][-1] == "far"
-    assert files[0].read_text().startswith("rank,tier,method") and "</html>" in files[2].read_text()
+    assert files[0].read_text().startswith("rank,tier,method") and files[3].read_bytes().startswith(b"\x89PNG")
+    ((link, name),) = re.findall(r'<a href="([^"]*)">([^<]*)</a>', files[2].read_text())
+    assert name == "far" and (out / link).read_text() == "the page of far"
+    assert "<a " not in files[4].read_text() and "</html>" in files[4].read_text()
     assert sorted(out.rglob("*.npz")) == before
 
 

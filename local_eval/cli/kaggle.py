@@ -15,6 +15,7 @@ from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, submission_names
 from local_eval.metric.score import ScoreError
 from local_eval.report.compare import around_markers, write_between_markers
+from local_eval.store.errors import printable
 from local_eval.store.provenance import versions
 
 VERDICTS = {"fits": 0, "does not fit": OVER_BUDGET, "cannot tell": 4}  # exit codes
@@ -79,4 +80,18 @@ def export(request: Request) -> int:
         print(f"written: {write_notebook(Submission.find(name), request.out)}")
     if request.all:
         print(f"written: {export_walkthrough(request.out)}")
-    return 0
+    failed = [name for name in names if request.rehearse and not _rehearsed(name)]
+    return 1 if failed else 0
+
+
+def _rehearsed(name: str) -> bool:
+    """Run a notebook here as Kaggle would, and say what came of it; did it run through?"""
+    from local_eval.kaggle.rehearse import RehearsalError, in_words, rehearse  # here, as it takes a kernel
+
+    print(f"rehearsing {name}: its notebook is run twice in a folder like Kaggle's", file=sys.stderr, flush=True)
+    try:
+        print(in_words(rehearse(Submission.find(name)), name), flush=True)
+    except RehearsalError as error:
+        print(f"error: {name}: {printable(str(error))}", file=sys.stderr)
+        return False
+    return True

@@ -145,10 +145,18 @@ def leaderboard(request: Request) -> int:
     board = leaderboard_of(grader)
     print(as_text(board))
     for form, path in request.write:
-        write = {".csv": as_csv, ".json": as_json, ".html": _as_html}[form]
-        write_atomically(path, write(board).encode())
+        write_atomically(path, _written(board, form, path))
         print(f"written to {path}")
     return 0
+
+
+def _written(board: Leaderboard, form: str, path: Path) -> bytes:
+    """The board in the form of a file's ending."""
+    if form in (".html", ".png"):
+        from local_eval.report.page import leaderboard as drawn  # here, so that text needs no matplotlib
+
+        return drawn.page(board, path.parent).encode() if form == ".html" else drawn.picture(board)
+    return {".csv": as_csv, ".json": as_json}[form](board).encode()
 
 
 def leaderboard_of(grader: Grader) -> Leaderboard:
@@ -177,12 +185,6 @@ def facts_of(grader: Grader, found: list[Entry]) -> dict:
             "leaderboard", task=grader.task_spec, runs=grader.runs, seed=grader.seed or None, whole=False
         ),
     }
-
-
-def _as_html(board: Leaderboard) -> str:
-    from local_eval.report.page.leaderboard import page  # here, so that text needs no matplotlib
-
-    return page(board)
 
 
 def _tell(text: str) -> None:

@@ -126,7 +126,7 @@ def add_options_of_leaderboard(board: argparse.ArgumentParser) -> None:
     board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
     board.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
     board.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
-    add_write(board, (".csv", ".json", ".html"), write_csv=".csv", json=".json", html=".html")
+    add_write(board, (".csv", ".json", ".html", ".png"), write_csv=".csv", json=".json", html=".html")
 
 
 def add_options_of_bench(bench: argparse.ArgumentParser) -> None:
@@ -240,6 +240,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py or .ipynb files")
     add_set(export)
     export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
+    text = "run each notebook here, as Kaggle would, with few runs (a minute or more)"
+    export.add_argument("--rehearse", action="store_true", help=text)
     export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
 
 

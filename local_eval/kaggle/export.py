@@ -449,7 +449,7 @@ def notebook_text(cells: list[Cell]) -> str:
 
 
 def kernel_metadata(name: str, user: str = USER) -> dict:
-    """What Kaggle needs to know of the notebook: private, two T4 GPUs, no internet, the competition's files."""
+    """What Kaggle needs to know of the notebook: private, a T4 GPU, no internet, the competition's files."""
     title = f"Unlearning {name}".replace("_", " ").strip()
     return {
         "id": f"{user}/{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}",

@@ -11,6 +11,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import shlex
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -56,7 +60,11 @@ def submit(name: str, message: str | None, poll_seconds: float, wait_hours: floa
         lambda: api.competition_submit_code("submission.zip", text, COMPETITION, kernel, version, quiet=True),
     )
     print(f"submitted: {answer.message or 'accepted'}")
-    print(f"scores appear at https://www.kaggle.com/competitions/{COMPETITION}/submissions")
+    print(
+        "Kaggle now runs the notebook again, on its own data: as long as 512 runs take, and then it scores them\n"
+        f"state and score: {kaggle_command()} competitions submissions {COMPETITION}\n"
+        f"             or: https://www.kaggle.com/competitions/{COMPETITION}/submissions"
+    )
 
 
 def describe(name: str, message: str | None, poll_seconds: float) -> str:
@@ -68,7 +76,7 @@ def describe(name: str, message: str | None, poll_seconds: float) -> str:
     text = message or default_message(submission)
     return "\n".join(
         [
-            f"dry run: nothing is sent. {USER} stands for the account that `kaggle auth login` knows.",
+            f"dry run: nothing is sent. {USER} stands for the account that `{kaggle_command()} auth login` knows.",
             f"1. KaggleApi.authenticate()  -> the account's name, for id {metadata['id']}",
             f"2. KaggleApi.kernels_push(folder)  with {submission.label}.ipynb ({size} bytes) and "
             "kernel-metadata.json:",
@@ -78,6 +86,17 @@ def describe(name: str, message: str | None, poll_seconds: float) -> str:
             "VERSION)  with the version that step 2 returned",
         ]
     )
+
+
+def kaggle_command() -> str:
+    """How Kaggle's own command is called from here: it lies beside this Python, whose folder may not be in the PATH."""
+    name = "kaggle.exe" if os.name == "nt" else "kaggle"
+    beside, found = Path(sys.executable).with_name(name), shutil.which("kaggle")
+    if not beside.is_file() or (found and Path(found) == beside):
+        return "kaggle"
+    with contextlib.suppress(ValueError):
+        beside = beside.relative_to(Path.cwd())
+    return shlex.quote(str(beside))
 
 
 def default_message(submission: Submission) -> str:
@@ -101,8 +120,8 @@ def log_in() -> tuple[Any, str]:
             if get_access_token_from_env()[0]:
                 raise SubmitError(_sentence("the login", 401, "")) from None
             raise SubmitError(
-                "No Kaggle token was found: run `kaggle auth login`, or set KAGGLE_API_TOKEN to a token from "
-                "https://www.kaggle.com/settings/api."
+                f"No Kaggle token was found: run `{kaggle_command()} auth login`, or set KAGGLE_API_TOKEN to a token "
+                "from https://www.kaggle.com/settings/api."
             ) from None
     return api, api.get_config_value(api.CONFIG_NAME_USER)
 
@@ -171,7 +190,8 @@ def _ask(what: str, call: Callable[[], Any]) -> Any:
 
 def _sentence(what: str, status: int, said: str) -> str:
     if status == 401:
-        return "Kaggle refused the token, which is expired or revoked: run `kaggle auth login` or make a new token."
+        again = f"run `{kaggle_command()} auth login` or make a new token"
+        return f"Kaggle refused the token, which is expired or revoked: {again}."
     if status == 403:
         return f"Kaggle refused {what}: accept the competition's rules at {RULES} with the token's account."
     if status == 404 or (status == 400 and any(word in said.lower() for word in CLOSED_WORDS)):

@@ -13,12 +13,15 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from local_eval.metric.uncertainty.paired import Comparison
 from local_eval.report.result import Result
 
 UNSTATED = "-"  # where a submission's file does not say how it did in the competition
+ABOUT = "~"  # before an official score that nobody published as a number
+ABOUT_IN_WORDS = f"Official scores with {ABOUT} are read from a chart: no number was published."
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Row:
     beside: Comparison | None = None  # the test against the best of its tier; None for that one itself
     official_rank: str = UNSTATED
     official_private: str = UNSTATED
+    report: Path | None = None  # its page, if one was drawn
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Column:
         """What a page sorts by: the first of several numbers, -1 where nothing is known."""
         value = self.read(row)
         value = value[0] if isinstance(value, list | tuple) else value
+        if isinstance(value, str):
+            value = value.removeprefix(ABOUT)
         return -1 if value in (None, UNSTATED) else value
 
     def titled(self, title: str) -> Column:
@@ -87,14 +93,18 @@ def _said_if_invalid(row: Row) -> str:
     return SCORE.text(row) + (" (not valid: over the limit)" if row.result["within_budget"] is False else "")
 
 
-RANK = Column("rank", "rank", lambda row: row.rank, hint="by score")
-TIER = Column("tier", "tier", lambda row: row.tier, hint="what cannot be told from the best of a tier shares it")
+RANK = Column("rank", "rank", lambda row: row.rank, hint="by the score at this N")
+TIER = Column("tier", "tier", lambda row: row.tier, hint="a paired test cannot tell methods of a tier from its best")
 METHOD = Column("method", "method", lambda row: row.name, hint="the submission's name", left=True)
 RUNS = Column("runs", "N", of_result("runs"))
 SCORE = Column("score", "score", of_result("score"), fixed(4), "the official score at this N")
 SCORE_IF_VALID = Column("score", "score", _said_if_invalid)
 INTERVAL = Column(
-    "interval", "90 % interval", of_result("interval"), _ends, "holds the score of another draw of runs and oracles"
+    "interval",
+    "90 % interval",
+    of_result("interval"),
+    _ends,
+    "holds the score of another draw of runs and oracles in 90 % of all cases",
 )
 LOW = Column("low", "low", lambda row: row.result["interval"][0])
 HIGH = Column("high", "high", lambda row: row.result["interval"][1])
@@ -112,7 +122,7 @@ AT_512 = Column(
     "at N = 512",
     lambda row: row.result["projected"]["score"] if row.result["projected"] else None,
     fixed(4, "-"),
-    "the score that 512 models would be expected to give",
+    "the score to be expected of 512 models, as many as the competition took, with a 90 % interval",
 )
 AT_512_WITH_ENDS = Column("projected", "at N = 512", lambda row: row.result.at_official_n, _with_ends)
 RETAIN = Column("retain_accuracy", "RA", of_result("retain_accuracy"), fixed(3))
@@ -139,14 +149,24 @@ SECONDS = Column(
 )
 OFFICIAL_RANK = Column("official_rank", "rank", lambda row: row.official_rank)
 OFFICIAL_PRIVATE = Column(
-    "official_private", "official", lambda row: row.official_private, hint="private score in the competition"
+    "official_private",
+    "official",
+    lambda row: row.official_private,
+    hint=f"private score in the competition, at N = 512 on its own data; {ABOUT} where it is read from a chart",
 )
+FROM_CHART = Column("official_from_chart", "", lambda row: row.official_private.startswith(ABOUT))
 P_BESIDE = Column("p_beside_best_of_tier", "p", lambda row: row.beside and row.beside.p)
 
 
 def as_number(column: Column) -> Column:
-    """What the competition gave, as a number for programs."""
-    return replace(column, read=lambda row: None if column.read(row) == UNSTATED else float(column.read(row)))
+    """What the competition gave, as a number for programs; FROM_CHART says whether it is read from a chart."""
+    plain = without_mark(column)
+    return replace(column, read=lambda row: None if column.read(row) == UNSTATED else float(plain.read(row)))
+
+
+def without_mark(column: Column) -> Column:
+    """What the competition gave, as the text of a number."""
+    return replace(column, read=lambda row: str(column.read(row)).removeprefix(ABOUT))
 
 
 def cells(columns: Sequence[Column], rows: Iterable) -> list[list[str]]:

@@ -24,9 +24,12 @@ from local_eval.methods.submission import Submission
 from local_eval.metric.score import Score
 from local_eval.metric.uncertainty.paired import comparison_of
 from local_eval.report.columns import (
+    ABOUT,
+    ABOUT_IN_WORDS,
     AT_512_WITH_ENDS,
     AT_CAP,
     FORGETTING_QUALITY,
+    FROM_CHART,
     INTERVAL,
     METHOD,
     OFFICIAL_PRIVATE,
@@ -45,6 +48,7 @@ from local_eval.report.columns import (
     as_fields,
     as_markdown,
     cells,
+    without_mark,
 )
 from local_eval.report.result import Result
 from local_eval.store.files import OutputError, write_atomically
@@ -78,7 +82,7 @@ COMPARED = (
 )  # fmt: skip
 IN_JSON = (
     SCORE, INTERVAL, FORGETTING_QUALITY, replace(QUALITY_OF_CEILING, key="quality_over_ceiling"), AT_512_WITH_ENDS,
-    RETAIN, TEST, SECONDS, AT_CAP, OFFICIAL_RANK, OFFICIAL_PRIVATE,
+    RETAIN, TEST, SECONDS, AT_CAP, OFFICIAL_RANK, without_mark(OFFICIAL_PRIVATE), FROM_CHART,
 )  # fmt: skip
 
 
@@ -115,23 +119,32 @@ def markdown(compared: Compared, again: str = "") -> str:
     rows = sorted(compared.rows(), key=lambda row: -row.result["score"])
     facts = provenance(compared.device, card_name(compared.device))
     correlation, ranked = rank_agreement(compared.scores)
+    marked = f" {ABOUT_IN_WORDS}" if any(row.official_private.startswith(ABOUT) for row in rows) else ""
     agreement = f" Spearman's correlation with the {ranked} official ranks: {correlation:.2f}." if ranked > 2 else ""
     where = {"task": compared.spec, "runs": compared.runs, "seed": compared.seed or None, "whole": False}
     again = again or command("compare", compared.names, **where)
     legend = (
-        f"Ceiling {rows[0].result['ceiling']:.4f}.{agreement} Task `{compared.task}`, N = {compared.runs}, "
+        f"Ceiling {rows[0].result['ceiling']:.4f}.{agreement}{marked} Task `{compared.task}`, N = {compared.runs}, "
         f"seed {compared.seed}, {facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; `{again}`."
     )
     return "\n".join([*as_markdown(COMPARED, rows), "", legend])
 
 
 def rank_and_official_score(name: str | Submission) -> tuple[str, str]:
-    """The final rank and the official private score that a submission's docstring states, or '-', as for a variant."""
+    """The final rank and the official private score that a submission's docstring states, or '-', as for a variant.
+
+    A score that is "about" so much in the docstring was read from a chart: it has the mark ABOUT and the digits that it
+    has there.
+    """
     submission = Submission.find(name)
     text = "" if submission.settings else ast.get_docstring(submission.tree()) or ""
     rank = re.search(r"^Rank:\s+(\d+)", text, re.MULTILINE)
-    score = re.search(r"private (0\.\d+)", text)
-    return rank.group(1) if rank else UNSTATED, f"{float(score.group(1)):.4f}" if score else UNSTATED
+    score = re.search(r"private (about )?(0\.\d+)", text)
+    return rank.group(1) if rank else UNSTATED, _official(*score.groups()) if score else UNSTATED
+
+
+def _official(about: str | None, score: str) -> str:
+    return f"{ABOUT}{score}" if about else f"{float(score):.4f}"
 
 
 def rank_agreement(scores: dict[str, Score]) -> tuple[float, int]:

@@ -13,13 +13,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from local_eval.metric.uncertainty.interval import LEVEL
 from local_eval.metric.uncertainty.paired import Comparison, comparison_of, distinguished_from
 from local_eval.report.columns import (
+    ABOUT,
+    ABOUT_IN_WORDS,
     AT_512,
+    FROM_CHART,
     HIGH,
     INTERVAL,
     LOW,
@@ -67,7 +71,7 @@ IN_FILES = (
     Column("at_512_low", "", _end_at_512(0)),
     Column("at_512_high", "", _end_at_512(1)),
     RETAIN_RATIO, TEST_RATIO, SECONDS, as_number(OFFICIAL_RANK), as_number(OFFICIAL_PRIVATE), P_BESIDE,
-    QUALITY_OF_CEILING,
+    QUALITY_OF_CEILING, FROM_CHART,
 )  # fmt: skip
 
 
@@ -79,6 +83,7 @@ class Entry:
     result: Result
     confidences: np.ndarray
     official: bool = False  # a submission of the kit: its file says what it got in the competition
+    report: Path | None = None  # its page, if one was drawn
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def _beside(entry: Entry, anchor: Entry, oracles: np.ndarray, persons: np.ndarra
 
 def _row(rank: int, tier: int, beside: Comparison | None, entry: Entry) -> Row:
     row = row_of(entry.name, entry.result) if entry.official else Row(entry.name, entry.result)
-    return replace(row, rank=rank, tier=tier, beside=beside)
+    return replace(row, rank=rank, tier=tier, beside=beside, report=entry.report)
 
 
 def as_text(leaderboard: Leaderboard) -> str:
@@ -172,6 +177,8 @@ def said(leaderboard: Leaderboard) -> list[str]:
         best, (low, _) = leaderboard.rows[0].result["score"], leaderboard.needed
         text = f"At N = {leaderboard.facts['runs']} a method must score below {low:.4f} to be told from the best,"
         lines.insert(0, f"{text} {best:.4f}: by {best - low:.4f}.")
+    if any(row.official_private.startswith(ABOUT) for row in leaderboard.rows):
+        lines.append(ABOUT_IN_WORDS)
     return lines
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from local_eval.commands import command
 from local_eval.methods.submission import ROOT
 from local_eval.metric.score import OFFICIAL_RUNS, Score
-from local_eval.report.columns import UNSTATED
+from local_eval.report.columns import ABOUT, UNSTATED
 from local_eval.report.result import at_official_n
 from local_eval.store.errors import InputError
 
@@ -165,7 +165,7 @@ def in_words(found: Prediction | str, published: str = UNSTATED) -> str:
     beyond = "" if found.inside else "; BEYOND the scores of more than one method on the board, so not to be relied on"
     own = " of other methods" if found.own_left_out else ""
     basis = f"{found.rows} published scores of {found.variants} variants{own}"
-    had = "" if published == UNSTATED else f"; there it had {published}"
+    had = "" if published == UNSTATED else f"; there it had {published.replace(ABOUT, 'about ')}"
     return (
         f"Kaggle's private board: about {found.value:.4f}, 80 % interval {found.low:.4f} to {found.high:.4f}, {place}; "
         f"from {basis}, right within a factor of {found.median_factor:.2f} for half of the methods left "

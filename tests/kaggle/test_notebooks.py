@@ -13,14 +13,13 @@ import sys
 import zipfile
 from dataclasses import replace
 
-import nbformat
 import pytest
 import torch
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell
 from torchvision.models import resnet18
 
 from local_eval.isolation.child import Failure
+from local_eval.kaggle.rehearse import with_parameters
 from local_eval.methods.submission import ROOT, submission_names
 from local_eval.runs.checkpoints import checkpoint_name
 from local_eval.runs.one_run import one_run
@@ -61,16 +60,6 @@ def narrow(tmp_path_factory):
 def empty(tmp_path):
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
-
-
-def with_parameters(text: str, parameters: dict, first: str = ""):
-    """The notebook in `text` with other parameters, and a cell with `first` before all."""
-    notebook = nbformat.reads(text, as_version=4)
-    (place,) = [k for k, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])]
-    replaced = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    notebook.cells.insert(place + 1, new_code_cell(replaced))
-    notebook.cells.insert(0, new_code_cell(first))
-    return notebook
 
 
 def committed(name: str) -> str:

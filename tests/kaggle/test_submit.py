@@ -1,6 +1,7 @@
 """Submitting speaks the kaggle package's protocol and turns every refusal into one sentence. Loopback only."""
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -8,6 +9,7 @@ import kagglesdk.kaggle_env as kaggle_env
 import pytest
 
 from local_eval.__main__ import main
+from local_eval.kaggle.submit import kaggle_command
 
 TOKEN = "KGAT_0123456789abcdef_secret"
 LOGIN = "security.OAuthService/IntrospectToken"
@@ -99,6 +101,27 @@ def test_it_pushes_waits_and_submits_the_version_that_was_pushed(kaggle, capsys)
     said = capsys.readouterr().out
     assert "running" in said
     assert "Successfully submitted" in said
+    assert f"{kaggle_command()} competitions submissions neurips-2023-machine-unlearning\n" in said
+
+
+def test_kaggles_command_is_named_as_it_can_be_called_from_here(monkeypatch, tmp_path):
+    folder, elsewhere = tmp_path / "my env" / "bin", tmp_path / "elsewhere"
+    folder.mkdir(parents=True)
+    elsewhere.mkdir()
+    (folder / "kaggle").write_text("#!/bin/sh\n")
+    (folder / "kaggle").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    for path, here, expected in (
+        ("/nowhere", tmp_path / "my env" / "bin" / "..", "bin/kaggle"),
+        ("/nowhere", tmp_path, "'my env/bin/kaggle'"),
+        ("/nowhere", elsewhere, f"'{folder}/kaggle'"),
+        (str(folder), elsewhere, "kaggle"),
+    ):
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.chdir(here)
+        assert kaggle_command() == expected
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert kaggle_command() == "kaggle", "where it lies is not known"
 
 
 REFUSALS = {
@@ -135,7 +158,7 @@ def test_without_a_token_nothing_is_asked(kaggle, monkeypatch, capsys):
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     assert submit() == 1
     said = capsys.readouterr()
-    assert "No Kaggle token was found: run `kaggle auth login`" in said.err
+    assert f"No Kaggle token was found: run `{kaggle_command()} auth login`" in said.err
     assert said.out == ""
     assert kaggle.asked == []
 

@@ -32,8 +32,9 @@ def score():
 
 
 def test_ranks_and_official_scores_are_read_from_the_docstrings():
-    found = {name: rank_and_official_score(name) for name in ("fanchuan", "amnesiacs", "jiaxi_sun")}
-    assert found == {"fanchuan": ("1", "0.0985"), "amnesiacs": ("6", "0.0783"), "jiaxi_sun": ("7", "-")}
+    found = {name: rank_and_official_score(name) for name in ("fanchuan", "amnesiacs", "jiaxi_sun", "forget")}
+    assert (found["fanchuan"], found["amnesiacs"]) == (("1", "0.0985"), ("6", "0.0783"))
+    assert (found["jiaxi_sun"], found["forget"]) == (("7", "~0.078"), ("8", "~0.0775")), "read from a chart"
     for name in ("scrub", "random_mask", "fanchuan[EPOCHS=2]"):  # none, one that nobody confirmed, a variant
         assert rank_and_official_score(name) == ("-", "-")
 
@@ -84,6 +85,17 @@ def test_the_table_has_the_best_first_and_the_file_the_order_of_grading(score):
     assert first["score"] == 0.02 and first["interval"] == list(score.interval) and first["projected"] is None
     assert first["quality_over_ceiling"] == score.quality_over_ceiling
     assert found["ceiling"] == score.ceiling and found["rank_correlation"] is None and found["ranked_methods"] == 1
+
+
+def test_what_was_read_from_a_chart_has_a_mark_that_the_table_explains_and_is_a_number_for_programs(score):
+    scores = {"fanchuan": score, "forget": score}
+    compared = Compared(scores, "digits", "digits", "abc", 16, 0, "cpu")
+    text = markdown(compared)
+    assert "| ~0.0775 |" in text and "read from a chart: no number was published" in text
+    methods = json.loads(as_json(compared))["methods"]
+    assert [methods[name]["official_private"] for name in scores] == ["0.0985", "0.0775"]
+    assert [methods[name]["official_from_chart"] for name in scores] == [False, True]
+    assert "chart" not in markdown(Compared({"fanchuan": score}, "digits", "digits", "abc", 16, 0, "cpu"))
 
 
 def test_our_order_is_compared_with_the_official_ranks():

@@ -1,12 +1,15 @@
 """Ranks are by score, tiers by a paired test against one anchor, and a page carries whatever a method is called."""
 
 import csv
+import html
 import json
 import re
 from dataclasses import replace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from local_eval.metric.score import compute_score
 from local_eval.metric.uncertainty.paired import Comparison
@@ -14,7 +17,7 @@ from local_eval.metric.uncertainty.projection import Projection
 from local_eval.report import leaderboard
 from local_eval.report.leaderboard import Entry, LeftOut, as_csv, as_json, as_text, ends_at_512, make_leaderboard
 from local_eval.report.page.figures import plain
-from local_eval.report.page.leaderboard import page
+from local_eval.report.page.leaderboard import DRAWN, page, picture, ranked, reach
 from local_eval.report.result import Result
 from local_eval.store.records import Record
 from tests.metric.test_score import LABELS, PERSONS, records
@@ -26,7 +29,7 @@ FACTS |= {"ceiling_interval": [0.16, 0.2], "hardware": "2 cores", "torch": "2", 
 EVIL = "<script>alert(1)</script>"
 FIELDS = (
     "rank,tier,method,score,low,high,of_ceiling,at_512,at_512_low,at_512_high,ra_ratio,ta_ratio,seconds_per_run,"
-    "official_rank,official_private,p_beside_best_of_tier,quality_of_ceiling"
+    "official_rank,official_private,p_beside_best_of_tier,quality_of_ceiling,official_from_chart"
 )
 SHIFTS = {EVIL: 0.0, "good": 0.3, "middle $x$": 1.2, "bad": 3.0}
 
@@ -104,12 +107,26 @@ def test_csv_and_json_hold_every_row_and_json_what_was_left_out(board):
     assert content["runs"] == 16 and content["told_from_best"] == list(board.needed)
 
 
+def of_one(board, name: str, official: bool = True, **more) -> leaderboard.Leaderboard:
+    one = Entry(name, board.rows[0].result, np.zeros((1, 1)), official, **more)
+    return make_leaderboard([one], [], np.zeros((1, 1)), np.zeros(1), FACTS)
+
+
 def test_what_a_submission_of_the_kit_got_in_the_competition_stands_beside_it_and_a_namesake_gets_nothing(board):
-    for official, expected in ((True, (1.0, 0.0985)), (False, (None, None))):
-        one = Entry("fanchuan", board.rows[0].result, np.zeros((1, 1)), official)
-        found = make_leaderboard([one], [], np.zeros((1, 1)), np.zeros(1), FACTS)
+    cases = (
+        ("fanchuan", True, (1.0, 0.0985, False), "0.0985"),
+        ("fanchuan", False, (None, None, False), "-"),
+        ("forget", True, (8.0, 0.0775, True), "~0.0775"),
+        ("jiaxi_sun", True, (7.0, 0.078, True), "~0.078"),
+    )
+    for name, official, expected, shown in cases:
+        found = of_one(board, name, official)
         (row,) = json.loads(as_json(found))["rows"]
-        assert (row["official_rank"], row["official_private"]) == expected
+        assert (row["official_rank"], row["official_private"], row["official_from_chart"]) == expected, name
+        last = re.findall(r'<td data-v="([^"]*)">(.*?)</td>', page(found))[-1]
+        assert last == (str(expected[1] or -1), shown), name
+        for text in (as_text(found), page(found)):
+            assert ("read from a chart: no number was published" in text) == expected[2], name
 
 
 def test_the_heading_names_another_original_and_only_that(board):
@@ -141,31 +158,92 @@ def test_every_id_of_the_page_is_there_once(drawn):
     assert len(ids) == len(set(ids))
 
 
-def test_a_page_is_the_same_each_time(board, drawn):
+def test_a_page_and_a_picture_are_the_same_each_time(board, drawn):
     assert page(board) == drawn
+    assert picture(board) == picture(board)
 
 
 def test_cells_of_the_page_are_sorted_by_the_value_that_they_show(board, drawn):
     row = board.rows[[row.name for row in board.rows].index("good")]
     (cells,) = [part for part in drawn.split("<tr")[2:] if 'data-v="good"' in part]
-    found = re.findall(r'<t[dh][^>]* ?data-v="([^"]*)"(?: title="([^"]*)")?>(.*?)</t[dh]>', cells)
-    assert [value for value, _, _ in found[:5]] == [
+    found = re.findall(r'<t[dh][^>]* ?data-v="([^"]*)">(.*?)</t[dh]>', cells)
+    assert [value for value, _ in found[:5]] == [
         str(row.rank), "1", "good", str(row.result["score"]), str(row.result["interval"][0])
     ]  # fmt: skip
     low, high = ends_at_512(row)
-    assert found[6][1] == f"90 % interval {low:.4f} to {high:.4f}"
-    assert found[6][2] == f"{row.result['projected']['score']:.4f}"
+    assert found[6][1] == f"{row.result['projected']['score']:.4f}<small>{low:.4f} to {high:.4f}</small>"
     assert (low, high) == pytest.approx([row.result.utility * 0.04, row.result.utility * 0.06])
-    assert found[-1] == ("-1", "", "-")
+    assert found[-1] == ("-1", "-")
     assert len(found) == drawn.count('<th scope="col"') == 11
 
 
-def test_without_any_cost_there_is_no_figure_and_without_a_projection_a_dash(board):
+def test_without_cost_and_projection_there_are_dashes_and_the_picture_has_no_mark_for_what_is_not_there(board, drawn):
     rows = [replace(row, result=row.result.changed(seconds_per_run=None, projected=None)) for row in board.rows]
     text = page(leaderboard.Leaderboard(rows, [], FACTS))
-    assert "<svg" not in text and text.count('<td data-v="-1">-</td>') == 3 * len(rows)
+    assert "projected to N = 512" in drawn and "projected to N = 512" not in text
+    assert "<svg" in text and text.count('<td data-v="-1">-</td>') == 3 * len(rows)
 
 
-def test_names_in_the_figure_are_short_and_printable():
+def test_all_that_helps_to_read_a_column_is_in_the_text_and_nothing_shows_on_hovering_alone(drawn):
+    assert ' title="' not in drawn
+    for column in leaderboard.SHOWN:
+        assert column.hint and html.escape(column.hint, quote=False) in drawn.replace("&#39;", "'"), column.key
+    assert drawn.index("</table>") < drawn.index("What the columns mean") < drawn.index("<svg")
+
+
+def test_names_link_to_reports_that_lie_in_the_pages_folder_or_below_and_to_no_others(board, tmp_path):
+    odd = tmp_path / "out" / "digits-1" / 'a "b" #1?&<i>'
+    odd.mkdir(parents=True)
+    (odd / "report.html").write_text("")
+    found = of_one(board, "mine", official=False, report=odd / "report.html")
+    below = "digits-1/a%20%22b%22%20%231%3F%26%3Ci%3E/report.html"
+    for beside, expected in (("", "out/" + below), ("out", below), ("out/digits-1", below[9:]), ("other", None)):
+        links = re.findall(r'<a href="([^"]*)">mine</a>', page(found, tmp_path / beside))
+        assert links == ([expected] if expected else []), beside
+        assert all((tmp_path / beside / unquote(link)).is_file() for link in links)
+    assert "<a " not in page(found) and str(tmp_path) not in page(found, tmp_path / "other")
+
+
+def many(board, count: int, **fields) -> leaderboard.Leaderboard:
+    """Methods of long names that differ at their ends only."""
+    row = replace(board.rows[0], tier=2, result=board.rows[0].result.changed(**fields))
+    rows = [replace(row, rank=k, name=f"{'a_long_name' * 4}[EPOCHS={k}]") for k in range(2, count + 1)]
+    return leaderboard.Leaderboard([board.rows[0], *rows], [], FACTS)
+
+
+@pytest.mark.parametrize("count", [1, 2, 17, 80])
+def test_in_the_picture_no_two_texts_overlap_and_none_is_cut_off(board, count):
+    figure = ranked(many(board, count), heading=True)
+    (axes,), canvas, renderer = figure.axes, figure.bbox, figure.canvas.get_renderer()
+    low, high = axes.get_xlim()
+    beyond = [t.label1 for t in axes.xaxis.get_major_ticks() if not low <= t.get_loc() <= high]  # never drawn
+    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible() and t not in beyond]
+    boxes = [t.get_window_extent(renderer) for t in texts]
+    for k, box in enumerate(boxes):
+        assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 + 1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1 + 1
+        for other, another in zip(texts[:k], boxes[:k]):
+            assert not box.overlaps(another), (texts[k].get_text(), other.get_text())
+    names = [t.get_text() for t in axes.get_yticklabels()]
+    assert len(set(names)) == len(names) == min(count, DRAWN)
+    assert all(f"EPOCHS={k}]" in name for k, name in enumerate(names[1:], start=2))
+
+
+def test_the_axis_ends_where_the_data_do():
+    def reach_of(*intervals):
+        results = [Result({"score": sum(i) / 2, "interval": i, "projected": None, "forgetting_quality": 0.1})
+                   for i in intervals]  # fmt: skip
+        return reach([leaderboard.Row("x", result) for result in results])
+
+    for intervals, (low, high) in (
+        ([(0.001, 0.002), (0.05, 0.06)], (0.0, 0.06)),  # from 0 on, as that costs little
+        ([(0.05, 0.06), (0.055, 0.07)], (0.05, 0.07)),
+        ([(0.0, 0.0)], (0.0, 0.0)),  # all are 0
+    ):
+        found = reach_of(*intervals)
+        assert found[0] < low and high < found[1]
+        assert found[1] - found[0] <= max(1.07 * (high - low), 2.01e-4)
+
+
+def test_names_in_figures_are_short_and_printable():
     assert plain("a\u202eb") == "a?b"
     assert len(plain("x" * 60, 24)) == 24 and plain("x" * 60).endswith("x\N{HORIZONTAL ELLIPSIS}")
