@@ -73,13 +73,14 @@ class Pretended:
         except BaseException:
             return {"failed": traceback.format_exc()}
 
-    def kit(self, *arguments: object) -> Said:
-        """The command line, in a fork of this process."""
+    def kit(self, *arguments: object, before: Callable[[], None] = lambda: None) -> Said:
+        """The command line, in a fork of this process, in which `before` was called."""
         out, err = io.StringIO(), io.StringIO()
 
         def work() -> list:
             from local_eval.__main__ import main
 
+            before()
             with redirect_stdout(out), redirect_stderr(err):
                 code = main([str(argument) for argument in arguments])
             return [code, out.getvalue(), err.getvalue()]
