@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.pretended_card import card as pretended
+from tests.pretended_card.card import CARD
+from tests.pretended_card.install import as_if_spawned
 
 DEVICES = "Expected all tensors to be on the same device"
 
@@ -25,7 +26,7 @@ def words(work) -> str:
 
 def counted(work, what: str) -> int:
     """How many more waits or kernels there are after a piece of work."""
-    counter = getattr(pretended.CARD, what)
+    counter = getattr(CARD, what)
     before = sum(counter.values())
     work()
     return sum(counter.values()) - before
@@ -91,8 +92,9 @@ def test_every_call_for_which_the_cpu_waits_is_counted_and_others_are_not(card):
         x, host, index = torch.rand(4).to("cuda"), torch.rand(4), torch.tensor([1, 2]).to("cuda")
         pinned = host.pin_memory()
         waits = [
-            x.sum().item, x.cpu, x.tolist, lambda: bool(x[0] > 0), lambda: x[x > 0.5], x.nonzero, lambda: host.to("cuda"),
-            lambda: x.to("cpu", non_blocking=True), torch.cuda.synchronize, lambda: x[torch.tensor([1])],
+            x.sum().item, x.cpu, x.tolist, lambda: bool(x[0] > 0), lambda: x[x > 0.5], x.nonzero,
+            lambda: host.to("cuda"), lambda: x.to("cpu", non_blocking=True), torch.cuda.synchronize,
+            lambda: x[torch.tensor([1])],
             lambda: torch.tensor([1], device="cuda"), lambda: host.to("cuda", non_blocking=True), lambda: x.unique(),
         ]  # fmt: skip
         goes_on = [
@@ -198,7 +200,7 @@ def test_an_exclusive_card_takes_one_process_until_that_ends(card, exclusive):
         reader, writer = os.pipe()
         other = os.fork()
         if other == 0:
-            pretended.as_if_spawned()
+            as_if_spawned()
             torch.zeros(1, device="cuda")
             os.write(writer, b"has it")
             signal.pause()

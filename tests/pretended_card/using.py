@@ -64,10 +64,11 @@ class Pretended:
         return found["gave"]
 
     def _answer(self, work: Callable[[], Any]) -> dict:
-        from tests.pretended_card import card
+        from tests.pretended_card.install import install
 
         try:
-            card.install(self.settings)
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # which hides cards from all other tests
+            install(self.settings)
             _spawn_by_forking()
             return {"gave": work()}
         except BaseException:
@@ -91,7 +92,8 @@ class Pretended:
         """The command line, as a user starts it: `python -m local_eval ...`."""
         path = os.pathsep.join([str(ROOT), str(HERE / "site")])
         given = [sys.executable, "-m", "local_eval", *map(str, arguments)]
-        environment = os.environ | self.settings.environment() | {"PYTHONPATH": path}
+        shown = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        environment = shown | self.settings.environment() | {"PYTHONPATH": path}
         done = subprocess.run(given, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
         return Said(done.returncode, done.stdout, done.stderr)
 
@@ -114,12 +116,12 @@ def _spawn_by_forking() -> None:
     """Workers are forked, which is quick, and know as little of the card as those that are spawned for a user."""
     from local_eval.isolation import pool
     from tests.conftest import Forking
-    from tests.pretended_card import card
+    from tests.pretended_card.install import as_if_spawned
 
     started = pool.start_worker
 
-    def start_worker(parent: int) -> None:
-        card.as_if_spawned()
-        started(parent)
+    def start_worker(*given) -> None:
+        as_if_spawned()
+        started(*given)
 
     pool.start_worker, pool._Spawning = start_worker, Forking

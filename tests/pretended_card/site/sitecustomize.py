@@ -22,10 +22,10 @@ class WhenTorchIsLoaded(importlib.abc.MetaPathFinder):
 
         def load_and_install(module):
             load(module)
-            sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-            import card
+            from tests.pretended_card.card import VARIABLE, Settings
+            from tests.pretended_card.install import install
 
-            card.install(card.Settings(**json.loads(os.environ[card.VARIABLE])))
+            install(Settings(**json.loads(os.environ[VARIABLE])))
 
         spec.loader.exec_module = load_and_install
         return spec
