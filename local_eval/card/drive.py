@@ -113,7 +113,7 @@ def _why_not(stage: Stage, found: list[dict], left: float) -> str:
     """Why a stage is not even begun; nothing if it is."""
     if any(about["found"].get("there is no card") for about in found):
         return "there is no card that torch can use; stage 0 says why"
-    return "no time is left" if left < min(5.0, stage.seconds) else ""
+    return "no time is left" if left < min(5.0, stage.seconds / 2) else ""
 
 
 def _done(given: Given, stage: Stage, seconds: float, command: list[str]) -> dict:

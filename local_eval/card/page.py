@@ -32,8 +32,9 @@ def page(found: list[dict]) -> str:
 def _what_it_is(facts: dict) -> str:
     if not facts.get("hardware"):
         return f"No card was found: {facts.get('there is no card', 'stage 0 says why')}."
-    about = f"{', '.join(facts['cards'])}; torch {facts['torch']}, Python {facts['python']}, commit {facts['commit']}"
-    return f"{about}, {facts.get('processors', '?')} processors. nvidia-smi says: {facts['nvidia-smi']}"
+    known = {key: facts.get(key, "unknown") for key in ("torch", "python", "commit", "processors", "nvidia-smi")}
+    about = f"{', '.join(facts.get('cards', []))}; torch {known['torch']}, Python {known['python']}, commit "
+    return f"{about}{known['commit']}, {known['processors']} processors. nvidia-smi says: {known['nvidia-smi']}"
 
 
 def answer(about: dict) -> str:

@@ -132,10 +132,8 @@ def step_of_a_run(task: Task) -> Cost:
 
 
 def counted(step: Callable[[], object]) -> Cost:
-    """What the calls of `step` cost; it is done twice."""
-    with Counted() as calls:
-        step()
-    with FlopCounterMode(display=False) as counter:
+    """What the calls of `step` cost."""
+    with FlopCounterMode(display=False) as counter, Counted() as calls:
         step()
     kinds = tuple(sorted(calls.bytes.items()))
     return Cost(counter.get_total_flops(), sum(calls.bytes.values()), calls.launches, kinds)

@@ -180,7 +180,8 @@ def exactness(place: Place, found: Found) -> None:
         there = predict(net.to(place.device), task.forget).cpu()
     found.put("logits: largest difference", float((logits - there).abs().max()))
     found.put("logits: largest value", float(logits.abs().max()))
-    graph, plain = (kind(bench.long_enough(task), task.retain, [1, 2]) for kind in (GraphBundle, Bundle))
+    home, task = bench.long_enough(home), bench.long_enough(task)
+    graph, plain = (kind(task, task.retain, [1, 2]) for kind in (GraphBundle, Bundle))
     with exact_convolutions(same_shapes=True):
         taken = sum(1 for _ in islice(zip(graph.steps(), plain.steps()), steps))
     found.put("recorded beside plain: steps", taken)
@@ -475,10 +476,13 @@ class Filled(GraphBundle):
 
     def record(self, batch):
         Filled.recordings += 1
-        total = torch.cuda.get_device_properties(self.device).total_memory
-        held = torch.cuda.memory_reserved(self.device) / total
-        torch.cuda.set_per_process_memory_fraction(1.0 if Filled.recordings > 1 else held, self.device)
-        return super().record(batch)
+        if Filled.recordings == 1:  # a recording takes memory of its own, whatever lies unused elsewhere
+            total = torch.cuda.get_device_properties(self.device).total_memory
+            torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_allocated(self.device) / total, self.device)
+        try:
+            return super().record(batch)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, self.device)
 
 
 def memory(place: Place, found: Found) -> None:
