@@ -6,7 +6,7 @@ SUBMISSION ?= baseline_finetune
 TASK ?= competition_small
 RUNS ?= 64
 
-.PHONY: grade test test-slow test-studies test-browser test-gpu test-ray test-faults test-matrix test-fuzz bench clean help
+.PHONY: grade test test-slow test-studies test-browser test-gpu test-ray test-faults test-matrix test-fuzz bench card clean help
 
 grade: $(VENV)/installed  ## grade SUBMISSION=baseline_finetune on TASK=competition_small with RUNS=64 (the default target)
 	$(RUN) -m local_eval grade $(SUBMISSION) --task $(TASK) --runs $(RUNS)
@@ -42,6 +42,9 @@ test-faults: $(VENV)/installed  ## the fault programme; writes its table into do
 
 bench: $(VENV)/installed  ## time the kit beside the plain way
 	$(RUN) -m local_eval bench
+
+card: $(VENV)/installed  ## try out this machine's GPU in nine minutes; one page says what it found
+	$(RUN) -m local_eval bench --card
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

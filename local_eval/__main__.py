@@ -13,10 +13,14 @@ import shlex
 import sys
 import traceback
 
+from local_eval.store.errors import InputError, WorkError, missing_packages, printable, said_by_the_machine
+
+if packages := missing_packages():  # before what follows stops at the first of them
+    sys.exit(f"error: packages are missing: {', '.join(packages)}; python -m pip install {' '.join(packages)}")
+
 from local_eval.cli.parser import make_parser
 from local_eval.cli.request import Request, announce, resolved
 from local_eval.isolation.processes import EndsOnSignals, Stopped
-from local_eval.store.errors import InputError, WorkError, printable, said_by_the_machine
 
 OUR_FAULT = (
     "error: this is a mistake in the kit, not in what you gave it. What was finished is kept. "

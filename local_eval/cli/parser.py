@@ -140,6 +140,9 @@ def add_options_of_bench(bench: argparse.ArgumentParser) -> None:
         "--pool", type=int, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
     )
     add_write(bench, (".json",), json=".json")
+    text = "instead, try this machine's GPU out in nine minutes: JSONs and a page, card.md, in this folder (%(const)s)"
+    bench.add_argument("--card", nargs="?", const=Path("outputs/card"), type=Path, metavar="FOLDER", help=text)
+    bench.add_argument("--rehearse", metavar="TASK", help="with --card: everything in small, on this task")
 
 
 def add_options(**commands: argparse.ArgumentParser) -> None:

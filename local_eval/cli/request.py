@@ -68,9 +68,14 @@ def resolved(options: argparse.Namespace) -> Request:
         TaskError: the same of a task.
     """
     given = dict(vars(options))
-    for part in (_task, _submissions, _names_with_settings, _seeds, _found):
+    for part in (_card, _task, _submissions, _names_with_settings, _seeds, _found):
         given |= part(given)
     return Request(given)
+
+
+def _card(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`bench --card` is a command of its own, which loads nothing that a broken machine may not have."""
+    return {"command": "local_eval.card.drive:card"} if given.get("card") else {}
 
 
 def _task(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The two kinds of expected errors, which are told without a traceback, and what is shown of an error or of output."""
 
 import errno
+import importlib.util
 
 LONGEST, END = 10_000, 1000  # characters of a message; what is wrong with a file may be a line as long as the file
 
@@ -47,3 +48,14 @@ def said_by_the_machine(error: OSError) -> str | None:
         return None
     where = f": {error.filename}" if error.filename else ""
     return f"{error.strerror}{where}. What was finished is kept; mend that, then run the same command again"
+
+
+NEEDED = {  # modules that grading imports, and the packages that they come in
+    "torch": "torch", "torchvision": "torchvision", "numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn",
+    "tqdm": "tqdm", "pebble": "pebble", "filelock": "filelock", "psutil": "psutil",
+}  # fmt: skip
+
+
+def missing_packages() -> list[str]:
+    """The packages without which nothing can be graded and that are not installed here."""
+    return [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
