@@ -23,7 +23,7 @@ from local_eval.metric.given import MetricError
 from local_eval.metric.score import ScoreError, compute_score, confidences
 from local_eval.oracles.oracles import load_pool
 from local_eval.report.leaderboard import Entry, LeftOut
-from local_eval.report.result import Result, kept_at, of_the_same_models, read_score
+from local_eval.report.result import PAGE, Result, kept_at, of_the_same_models, read_score
 from local_eval.runs.one_run import finished_runs
 from local_eval.store.errors import InputError, many
 from local_eval.store.records import Record, RecordError, record_path
@@ -64,7 +64,7 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
             try:
                 result = _scored(grader, one, oracles)
                 found_in = confidences(_in_order(one.runs), labels)
-                rows.append(Entry(one.name, result, found_in, _official(one), _page(one.folder)))
+                rows.append(Entry(one.name, result, found_in, _official(one), _page(one.folder, grader.runs)))
             except MetricError as error:
                 left_out.append(LeftOut(one.name, str(error)))
     if not rows:
@@ -215,10 +215,11 @@ def _scored(grader: Grader, one: Found, oracles: list[Record]) -> Result:
     return Result.of(score, one.name, grader.task.name, about)
 
 
-def _page(folder: Path) -> Path | None:
-    """The page of what was graded in a folder, if one was drawn."""
-    page = folder / "report.html"
-    return page if page.is_file() else None
+def _page(folder: Path, runs: int) -> Path | None:
+    """The page of what was graded in a folder, if one was drawn: the one of this N before the one of another."""
+    found = kept_at(folder, runs)
+    pages = [folder / PAGE] if found is None else [found[0].parent / PAGE, folder / PAGE]
+    return next((page for page in pages if page.is_file()), None)
 
 
 def _official(one: Found) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from local_eval import on_disk
 from local_eval.__main__ import main
 from local_eval.grader import Grader
 from local_eval.metric.score import ScoreError
@@ -127,6 +128,17 @@ def test_the_command_prints_the_board_writes_it_in_every_form_and_makes_no_runs(
     assert name == "far" and (out / link).read_text() == "the page of far"
     assert "<a " not in files[4].read_text() and "</html>" in files[4].read_text()
     assert sorted(out.rglob("*.npz")) == before
+
+
+def test_of_several_pages_the_board_links_to_the_one_of_its_own_n(tmp_path, monkeypatch):
+    at_16 = tmp_path / "n16"
+    at_16.mkdir()
+    monkeypatch.setattr(on_disk, "kept_at", lambda folder, runs: (at_16 / "score.json", None) if runs == 16 else None)
+    assert on_disk._page(tmp_path, 16) is None
+    for place, expected in ((tmp_path, tmp_path), (at_16, at_16)):
+        (place / "report.html").write_text("")
+        assert on_disk._page(tmp_path, 16) == expected / "report.html"
+    assert on_disk._page(tmp_path, 64) == tmp_path / "report.html"
 
 
 def test_two_names_are_held_against_each_other_after_the_table(out, capsys):
