@@ -42,7 +42,7 @@ FAULTS = [
     "submissions_that_misbehave",
     "memory",
 ]  # tables that make test-faults writes
-LONGEST = {"README.md": 150}  # lines of a page; of all others 200
+LONGEST = {"README.md": 150, "CHANGELOG.md": 400}  # lines of a page; of all others 200
 
 
 def test_every_relative_link_leads_to_a_file_and_a_heading():
