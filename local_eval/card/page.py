@@ -31,7 +31,7 @@ def page(found: list[dict]) -> str:
 
 def _what_it_is(facts: dict) -> str:
     if not facts.get("hardware"):
-        return f"No card was found: {facts.get('there is no card', 'stage 0 says why')}."
+        return f"No card was found: {facts.get('there is no card', 'stage 0 did not come so far')}."
     known = {key: facts.get(key, "unknown") for key in ("torch", "python", "commit", "processors", "nvidia-smi")}
     about = f"{', '.join(facts.get('cards', []))}; torch {known['torch']}, Python {known['python']}, commit "
     return f"{about}{known['commit']}, {known['processors']} processors. nvidia-smi says: {known['nvidia-smi']}"
@@ -46,7 +46,7 @@ def answer(about: dict) -> str:
         said = ""
     if about["state"] == "done":
         return said or "done"
-    return f"**{about['state']}**: {about.get('reason', '')}" + (f" Until then: {said}" if said else "")
+    return f"**{about['state']}**: {about.get('reason', '')}" + (f". Until then: {said}" if said else "")
 
 
 def _versions(figures: dict) -> str:
@@ -143,7 +143,7 @@ def _table_of_speed(figures: dict) -> list[str]:
     lines = ["", "## Oracles", "", "| layout | steps of one network per second |", "|---|---|"] if rates else []
     lines += [f"| {layout} | {rate:,.0f} |" for layout, rate in rates.items()]
     if "the same in TF32" in figures:
-        lines.append(f"| {figures['best layout']}, TF32 | {figures['the same in TF32']:,.0f} |")
+        lines.append(f"| {figures.get('best layout', 'the best')}, TF32 | {figures['the same in TF32']:,.0f} |")
     if loader := figures.get("loader"):
         ours, plain = loader["loader_batches"], loader["loader_plain_batches"]
         lines += ["", f"The loader makes {ours:,.0f} batches of 64 a second, a stock DataLoader {plain:,.0f}."]

@@ -14,11 +14,14 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -32,7 +35,7 @@ from local_eval.card.paper import CARDS, step_of_one_network
 from local_eval.isolation.cards import cards_of
 from local_eval.isolation.child import Failure
 from local_eval.isolation.device import exact_convolutions, wait
-from local_eval.isolation.pool import run_jobs
+from local_eval.isolation.pool import Workers, run_jobs
 from local_eval.isolation.sandbox import LEVELS, probe, start_cuda
 from local_eval.methods.submission import Submission, submission_names
 from local_eval.metric.metric import confidences_of, quality_of
@@ -230,7 +233,10 @@ def speed(place: Place, found: Found) -> None:
     found.put("seconds to set one up", each)
     _put_projection(home, found, rates[best], each)
     if found.left(0.9) > 0:
-        found.put("profile", profile(trained, best, place.of(20, 3)))
+        try:
+            found.put("profile", profile(trained, best, place.of(20, 3)))
+        except Exception as error:  # its library is the one that is broken most often, and the figures do without
+            found.put("profile", {"idle": f"the profiler fails: {first_line(error)}"})
 
 
 def _put_projection(home: Task, found: Found, rate: float, each: float) -> None:
@@ -343,50 +349,67 @@ def _published(task: str, name: str) -> dict:
 
 
 def runs(place: Place, found: Found) -> None:
-    """Runs per minute by 1, 2, 4 ... processes, and by the best number under an MPS daemon of our own."""
+    """Runs per minute by 16, 8, 4 ... processes, and by the best number under an MPS daemon of our own."""
     task, cores = load_task(place.large), len(os.sched_getaffinity(0))
-    counts = [n for n in (1, 2, 4, 8, 16) if n <= max(place.of(cores, 2), 1)]
+    counts = [count for count in (16, 8, 4, 2, 1) if count <= place.of(cores, 2)]
     original = place.folder / "untrained.npz"
     save_original(original, initial_net(task, 0).state_dict(), "")
     submission = Submission.find(STARTER)
     plan = RunPlan(place.large, task.fingerprint(), original, submission, submission.digest(), 0, "cuda")
-    rates: dict[str, float] = {}
-    for number, count in enumerate(counts):
-        share = (number + 1) / (len(counts) + 2)
-        rates[str(count)] = runs_per_minute(plan, count, found.left(0.95 * share))
-        found.put("runs per minute", rates)
-    best = int(max(rates, key=rates.__getitem__))
+    rates = runs_per_minute(plan, counts, lambda: found.left(0.75), lambda now: found.put("runs per minute", now))
+    found.put("MPS", _start_mps(place.folder.absolute()) or "its daemon runs")
+    if found.found["MPS"] == "its daemon runs":
+        best = int(max(rates, key=rates.__getitem__))
+        runs_per_minute(plan, [best], lambda: found.left(0.97), lambda now: found.put("MPS", now))
+
+
+def _start_mps(folder: Path) -> str:
+    """Start an MPS daemon for this process and those that it starts; why there is none, else nothing."""
     if not shutil.which(MPS):
-        found.put("MPS", f"there is no {MPS} here")
-        return
-    environment = mps_environment(place.folder.absolute())
-    (place.folder / "mps").mkdir(exist_ok=True)
-    os.environ.update(environment)
-    begun = subprocess.run([MPS, "-d"], capture_output=True, text=True, timeout=20)
-    if begun.returncode:
-        found.put("MPS", f"its daemon does not start: {first_line(begun.stderr or begun.stdout)}")
-        return
-    with_mps: dict[str, float] = {}
-    for share, count in ((0.87, best), (0.97, min(2 * best, counts[-1]))):
-        if str(count) not in with_mps:
-            with_mps[str(count)] = runs_per_minute(plan, count, found.left(share))
-            found.put("MPS", with_mps)
+        return f"there is no {MPS} here"
+    (folder / "mps").mkdir(exist_ok=True)
+    os.environ.update(mps_environment(folder))
+    begun = subprocess.run([MPS, "-d"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
+    return f"its daemon does not start (exit code {begun.returncode})" if begun.returncode else ""
 
 
-def runs_per_minute(plan: RunPlan, count: int, seconds: float) -> float:
-    """Of `count` processes, from what they make in these seconds; 0 if they make too little to tell."""
-    made, end = [], time.monotonic() + seconds
-    indices = list(range(200 * count))
-    jobs = run_jobs(bench.timed_job, (one_run, plan), indices, count, max(seconds, 1.0), f"{count} at once")
-    with contextlib.closing(jobs):
-        for _, job in jobs:
-            if isinstance(job, bench.Timed) and not isinstance(job.result, Failure):
-                made.append(job)
-            elif isinstance(job, bench.Timed):
-                print(job.result.as_text(), file=sys.stderr)
-            if time.monotonic() > end or len(made) >= 4 * count:
-                break
-    return 60 * bench.jobs_per_second(made, count)
+def runs_per_minute(
+    plan: RunPlan, counts: list[int], left: Callable[[], float], tell: Callable[[dict[str, float]], None]
+) -> dict[str, float]:
+    """By how many at once, in falling order: one pool makes all, so that nothing is loaded twice.
+
+    A process's first run loads the data and does not count. `left` says how many seconds are left.
+    """
+    rates: dict[str, float] = {}
+    with Workers(counts[0]) as pool:
+        _seconds_of_runs(pool, plan, counts[0], counts[0], left)
+        for count in counts:
+            seconds = _seconds_of_runs(pool, plan, count, 2 * count, left)
+            if seconds:
+                rates[str(count)] = 60 * count / statistics.median(seconds)
+                tell(rates)
+    if not rates:
+        raise RuntimeError("no run was finished in time; the log says more")
+    return rates
+
+
+def _seconds_of_runs(pool: Workers, plan: RunPlan, at_once: int, total: int, left: Callable[[], float]) -> list[float]:
+    """How long each of some runs took; fewer than `total` where the time is over, or some fail."""
+    flying: set[Future] = set()
+    begun, seconds = 0, []
+    while left() > 0 and (flying or begun < total):
+        while len(flying) < at_once and begun < total:
+            flying.add(pool.submit(bench.timed_job, (one_run, plan), begun, None))
+            begun += 1
+        done, flying = futures.wait(flying, timeout=1.0, return_when=futures.FIRST_COMPLETED)
+        for future in done:
+            job = pool.outcome(future, None)
+            failure = job if isinstance(job, Failure) else job.result if isinstance(job.result, Failure) else None
+            if failure is None:
+                seconds.append(job.seconds)
+            else:
+                print(failure.as_text(), file=sys.stderr)
+    return seconds
 
 
 # 5: does rounding to TF32 show?

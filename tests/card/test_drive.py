@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -77,6 +80,9 @@ def test_all_stages_together_keep_to_the_time_and_those_for_which_none_is_left_a
     assert found[0]["state"] == "stopped" and found[-1]["state"] == "skipped" and "no time" in found[-1]["reason"]
     assert sum(stage.seconds for stage in STAGES) + 2 * GRACE <= ALL == 540
     assert [stage.name for stage in STAGES] == list(FUNCTIONS)
+    page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
+    for stage in STAGES:
+        assert re.search(rf"^\| {stage.number} \| {stage.name} \|.* \| {stage.seconds:.0f} \|$", page, re.MULTILINE)
 
 
 def test_without_a_card_the_first_stage_says_so_and_the_others_are_not_begun(tmp_path, capsys):
@@ -93,8 +99,6 @@ def test_without_a_card_the_first_stage_says_so_and_the_others_are_not_begun(tmp
 
 def test_missing_packages_are_named_before_anything_is_loaded(tmp_path):
     """In a Python that has none of them."""
-    import subprocess
-
     environment = os.environ | {"PYTHONPATH": ""}
     given = [sys.executable, "-S", "-m", "local_eval", "bench", "--card", str(tmp_path)]
     said = subprocess.run(given, capture_output=True, text=True, env=environment)
@@ -103,8 +107,6 @@ def test_missing_packages_are_named_before_anything_is_loaded(tmp_path):
 
 
 def test_the_packages_that_are_looked_for_are_those_that_are_required():
-    from pathlib import Path
-
     from local_eval.store.errors import NEEDED
 
     required = (Path(__file__).parents[2] / "requirements.txt").read_text()
@@ -113,8 +115,8 @@ def test_the_packages_that_are_looked_for_are_those_that_are_required():
 
 def test_the_command_leaves_the_rest_of_bench_alone(tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(drive, "go", lambda given: seen.append(given) or [{"state": "done"}])
+    monkeypatch.setattr(drive, "go", lambda *given, **_: seen.append(given[0]) or [{"state": "done"}])
     assert main(["bench", "--card", str(tmp_path), "--rehearse", "my_task.py", "--device", "cuda:1"]) == 0
     assert seen == [Given(tmp_path, "cuda:1", "my_task.py")] and "card.md" in capsys.readouterr().out
-    monkeypatch.setattr(drive, "go", lambda given: [{"state": "done"}, {"state": "stopped"}])
+    monkeypatch.setattr(drive, "go", lambda *_, **__: [{"state": "done"}, {"state": "stopped"}])
     assert drive.card(SimpleNamespace(card=tmp_path, device=None, rehearse=None)) == 1

@@ -73,7 +73,7 @@ def test_the_noise_has_the_competitions_size():
 @pytest.mark.slow
 def test_the_script_ends_with_every_stage_told(tmp_path, monkeypatch):
     """As a user starts it, on a card that is pretended in every process, in small."""
-    said = Pretended(tmp_path).command("bench", "--card", tmp_path / "found", "--rehearse", TINY, timeout=900)
+    said = Pretended(tmp_path).command("bench", "--card", tmp_path / "found", "--rehearse", TINY, timeout=3600)
     page = (tmp_path / "found" / "card.md").read_text()
     for one in STAGES:
         about = json.loads((tmp_path / "found" / f"{one.file}.json").read_text())
