@@ -125,6 +125,8 @@ def test_a_score_of_what_is_not_there_names_the_commands_that_make_it_or_do_with
     place.follow(place.said("score", place.mine, *end, code=2), ["oracles"])
     end[-2] = "16"
     assert "to make what is missing" in place.said("score", place.mine, *end, code=2)
+    said = place.said("score", place.mine, *place.options, "--runs", "16", "--seeds", "8", "9", code=2)
+    assert "--seed 8" in said and printed(said)[0][0] == "grade"
 
 
 def test_runs_that_fail_name_the_command_that_scores_the_others(place, monkeypatch):
