@@ -347,13 +347,9 @@ class Grader:
             ScoreError: runs or oracles are missing (runs may be, if `allow_missing`), or fewer than 16 are there.
             MetricError: confidences that cannot be scored.
         """
-        check_runs(self.runs)
+        done, missing = self.runs_to_score(submission, allow_missing)
         plan = self.run_plan(submission)
         folder = self.score_folder(plan.folder_name)
-        done = self.finished_runs(submission)
-        missing = [i for i in range(self.runs) if i not in done]
-        if missing and (not allow_missing or len(done) < LEAST_RUNS):
-            raise ScoreError(self._what_to_do_without(missing, submission))
         pool = self.cached_oracles()
         if len(pool) < len(done):
             train = self.command("oracles", runs=len(done))
@@ -373,6 +369,15 @@ class Grader:
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
         score = replace(score, warnings=score.warnings + self.other_original())
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
+
+    def runs_to_score(self, submission: Named, allow_missing: bool) -> tuple[dict[int, Record], list[int]]:
+        """The finished runs of a submission, and which are missing; raises ScoreError if they may not be scored."""
+        check_runs(self.runs)
+        done = self.finished_runs(submission)
+        missing = [i for i in range(self.runs) if i not in done]
+        if missing and (not allow_missing or len(done) < LEAST_RUNS):
+            raise ScoreError(self._what_to_do_without(missing, submission))
+        return done, missing
 
     def _what_to_do_without(self, missing: list[int], submission: Named) -> str:
         """Which runs are not there, and the commands that make them or do without."""
@@ -518,11 +523,15 @@ def with_seeds(grader: Grader, seeds: Sequence[int]) -> list[Grader]:
     return [replace(grader, seed=seed) for seed in seeds]
 
 
-def repeats_of(graders: list[Grader], submission: Named) -> Repeats | None:
-    """Scores of one submission's finished runs with several seeds; None for a single one."""
+def repeats_of(graders: list[Grader], submission: Named, allow_missing: bool = False) -> Repeats | None:
+    """Scores of one submission's finished runs with several seeds; None for a single one.
+
+    Raises:
+        ScoreError: runs of one of the seeds are missing (which they may, if `allow_missing`), or too few.
+    """
     if len(graders) < 2:
         return None
-    done = {grader.seed: grader.finished_runs(submission) for grader in graders}
+    done = {grader.seed: grader.runs_to_score(submission, allow_missing)[0] for grader in graders}
     by_seed = {seed: [runs[index] for index in sorted(runs)] for seed, runs in done.items()}
     first = graders[0]
     return repeats(by_seed, first.cached_oracles(), first.runs, first.labels_and_persons[0])

@@ -155,7 +155,7 @@ def score_all(graders: list[Grader], submission: Submission, request: Request) -
 def _score(grader: Grader, submission: Submission, request: Request) -> Score:
     """Score every seed on its own, and print the first one's score with the others beside it."""
     all_seeds = with_seeds(grader, request.seeds)
-    repeated = repeats_of(all_seeds, submission)
+    repeated = repeats_of(all_seeds, submission, request.allow_missing)
     how = (submission, request.allow_missing, request.budget_hours)
     first, path = grader.score(*how, repeated)
     for one in all_seeds[1:]:

@@ -20,7 +20,6 @@ from local_eval.methods.submission import ROOT, Submission
 from local_eval.store.records import record_path
 from local_eval.tasks.names import with_changes
 from tests.conftest import TINY
-from tests.report.page.looking import Page
 
 COMMAND = re.compile(r"python -m local_eval ([^`\n]+)")
 pytestmark = pytest.mark.usefixtures("without_a_pool", "score_alone")
@@ -59,15 +58,17 @@ class Place:
 
 
 @pytest.fixture(autouse=True)
-def quick_pages(request, monkeypatch):
-    """A page takes two seconds; where it is not looked at, an empty one does."""
+def little_work(monkeypatch):
+    """No page is drawn, which takes seconds, but for its command; and nothing is tried that was tried before."""
 
-    def empty(source, folder, images=True):
-        (folder / "report.html").write_text("")
+    def bare(source, folder, images=True):
+        (folder / "report.html").write_text("\n".join([source.command, *source.shortened]))
         return folder / "report.html"
 
-    if "draws" not in request.keywords:
-        monkeypatch.setattr("local_eval.cli.grading.write_page", empty)
+    monkeypatch.setattr("local_eval.cli.grading.write_page", bare)
+    monkeypatch.setattr("local_eval.cli.grading.check_submission", lambda *_: [])  # dry runs, a second each
+    monkeypatch.setattr("local_eval.tasks.check.check_network", lambda *_: None)
+    monkeypatch.setattr("local_eval.metric.score.pool_ceiling", lambda *_, **__: 0.18)
 
 
 @pytest.fixture
@@ -124,6 +125,8 @@ def test_a_score_of_what_is_not_there_names_the_commands_that_make_it_or_do_with
     place.follow(place.said("score", place.mine, *end, code=2), ["oracles"])
     end[-2] = "16"
     assert "to make what is missing" in place.said("score", place.mine, *end, code=2)
+    said = place.said("score", place.mine, *place.options, "--runs", "16", "--seeds", "8", "9", code=2)
+    assert "--seed 8" in said and printed(said)[0][0] == "grade"
 
 
 def test_runs_that_fail_name_the_command_that_scores_the_others(place, monkeypatch):
@@ -157,16 +160,15 @@ def test_a_comparison_signs_itself_with_the_command_that_makes_it_again(place):
     assert tables[0] == tables[1] and len(tables[0]) == 3
 
 
-@pytest.mark.draws
 def test_the_command_on_a_page_works_beside_its_files_and_names_no_folder(place, monkeypatch):
     place.said("score", place.mine, *place.options, "--runs", "16")
     place.said("report", place.mine, *place.options)
-    text = Page(place.runs() / "report.html").text
+    text = (place.runs() / "report.html").read_text()
     assert "my results" not in text and "it's my code" not in text
-    assert "files in it put in where these are on your machine: mine.py" in text
+    assert text.splitlines()[1:] == ["mine.py"], "the task lies here already"
     shutil.move(place.mine, "mine.py")
-    line = re.search(r"python -m local_eval (grade .*? --seed 0)", text)[1]
-    assert "written to" in place.said(*shlex.split(line), "--out", place.out, "--no-report")
+    (line,) = printed(text)
+    assert "written to" in place.said(*line, "--out", place.out, "--no-report")
 
 
 def test_an_exported_notebook_names_commands_that_work_beside_the_method(place):

@@ -28,7 +28,7 @@ def made(tmp_path_factory):
     others = tuple(found.result.changed(submission=f"{NASTY}{k} $\\bad", score=0.01 * k) for k in range(30))
     failures = {24: f"ValueError: {NASTY}", 25: "hangs"}
     task = replace(found.task, notes=(f"labels are {NASTY}",))
-    return replace(found, others=others, failures=failures, measures=measure_rows(), task=task)
+    return replace(found, others=others, shortened=("mine.py",), failures=failures, measures=measure_rows(), task=task)
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,7 @@ def test_failures_further_attacks_and_provenance_are_said(seen, made):
     assert "Run 25: hangs" in seen.text and "likelihood ratio 0.62 0.50" in seen.text
     for text in (made.command, "commit 0", "none, simulated", "2026-01-01T00:00:00+00:00"):
         assert text in seen.text
+    assert "put in where these are on your machine: mine.py" in seen.text
     assert "The figure shows 16 of them, the table all." in seen.text
 
 
