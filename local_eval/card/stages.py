@@ -32,7 +32,7 @@ import torch
 from local_eval import bench
 from local_eval.card.drive import MPS, mps_environment
 from local_eval.card.paper import CARDS, step_of_one_network
-from local_eval.isolation.cards import cards_of
+from local_eval.isolation.cards import Card, cards_of
 from local_eval.isolation.child import Failure
 from local_eval.isolation.device import exact_convolutions, wait
 from local_eval.isolation.pool import Workers, run_jobs
@@ -307,9 +307,9 @@ def grading(place: Place, found: Found) -> None:
     given = ["--task", place.graded, "--device", place.device, "--out", str(out)]
     found.put("submission", name)
     oracles = ["oracles", *given, "--runs", str(runs)]
-    found.put("oracles", _kit(oracles, found.left(0.4 if place.rehearsal else 0.3)) or "there")
+    found.put("oracles", _kit(oracles, found.left(0.6 if place.rehearsal else 0.3)) or "there")
     start = time.monotonic()
-    found.put("runs", _kit(["run", name, *given, "--runs", str(runs)], found.left(0.75)) or "all made")
+    found.put("runs", _kit(["run", name, *given, "--runs", str(runs)], found.left(0.85)) or "all made")
     there = sorted(out.glob(f"*/{name}-*-seed0/[0-9]*.npz"))
     found.put("runs made", len(there))
     found.put("runs per minute", 60 * len(there) / (time.monotonic() - start))
@@ -531,7 +531,10 @@ STAGES: dict[str, Callable[[Place, Found], None]] = {
 def main(name: str, file: str, seconds: str, device: str, rehearsal: str) -> int:
     """Do a stage in this process; 0 if it came to its end."""
     path = Path(file)
-    found = Found(path, float(seconds))
+    found, number = Found(path, float(seconds)), device.partition(":")[2]
+    if number:  # as the kit's workers have it: one card is to be seen, and is called cuda
+        os.environ.update(Card(int(number), "").environment)
+        device = "cuda"
     try:
         STAGES[name](Place(device, rehearsal, path.parent), found)
     except Exception as error:

@@ -14,19 +14,18 @@ from tests.pretended_card.using import Pretended
 
 @pytest.fixture
 def stage(tmp_path):
-    """stage(name, **kind of card) -> (exit code, what it wrote), in a fork of this process, in small."""
+    """stage(name, device) -> (exit code, what it wrote, the two cards), in a fork of this process, in small."""
 
-    def do(name, **kind):
-        (tmp_path / name).mkdir()
-        place, card = tmp_path / name / "x.json", Pretended(tmp_path / name, **kind)
-        code = card.alone(lambda: main(name, str(place), "600", "cuda", TINY))
-        return code, json.loads(place.read_text())
+    def do(name, device="cuda"):
+        place, cards = tmp_path / "x.json", Pretended(tmp_path, cards=2)
+        code = cards.alone(lambda: main(name, str(place), "600", device, TINY))
+        return code, json.loads(place.read_text()), cards
 
     return do
 
 
 def test_exactness_is_exact_on_a_card_that_computes_as_the_cpu_does(stage):
-    code, about = stage("exactness")
+    code, about, _ = stage("exactness")
     assert code == 0 and about["whole"], about
     assert about["found"]["logits: largest difference"] == 0
     assert about["found"]["recorded beside plain: largest difference of logits"] < 1e-4
@@ -35,9 +34,10 @@ def test_exactness_is_exact_on_a_card_that_computes_as_the_cpu_does(stage):
 
 
 def test_full_memory_is_forced_while_a_graph_is_recorded_and_survived(stage):
-    code, about = stage("memory")
+    code, about, cards = stage("memory", "cuda:1")
     assert code == 0 and about["found"]["networks trained of 4"] == 4, about
     assert about["found"]["recordings"] > 1
+    assert len(cards.contexts_of(1)) == 1 and not cards.contexts_of(0), "another card was used than was asked for"
     assert about["found"]["layout before and after"][0] != about["found"]["layout before and after"][1]
 
 
