@@ -35,6 +35,7 @@ from local_eval.report.compare import (
     write_between_markers,
 )
 from local_eval.report.page.facts import PageSource, measures_in
+from local_eval.report.page.method import MethodText
 from local_eval.report.page.render import write_page
 from local_eval.report.prediction import in_words
 from local_eval.report.result import SCORE, Result, kept, kept_at, kept_under, of_the_same_models, result_folder
@@ -228,12 +229,21 @@ def make_report(
         RecordError: score.json cannot be trusted.
         OutputError: the page cannot be written.
     """
+    source, folder = page_source(grader, submission, graded)
+    return write_page(source, folder, images)
+
+
+def page_source(
+    grader: Grader, submission: Submission | Path, graded: tuple[int, int] | None = None
+) -> tuple[PageSource, Path]:
+    """What the page of a graded method is drawn from, and the folder of its score; as `make_report`."""
     read = _of_checkpoints if isinstance(submission, Path) else _of_runs
     path, score, records = read(grader, submission, graded)
     source = _results(grader, path, score, records, _again(grader, submission, score))
     _check_fit(source, source.command)
-    page_of = replace(source, command=_command(submission, score), shortened=_shortened(submission, score))
-    return write_page(page_of, path.parent, images)
+    method = None if isinstance(submission, Path) else MethodText.of(submission)
+    about = {"command": _command(submission, score), "shortened": _shortened(submission, score), "method": method}
+    return replace(source, **about), path.parent
 
 
 Graded = tuple[Path, Result, dict[int, Record]]  # score.json, what it holds, and the models' records

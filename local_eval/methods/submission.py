@@ -6,6 +6,7 @@ import ast
 import hashlib
 import sys
 import tokenize
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +65,10 @@ class Submission:
         """The text that runs, of a notebook what `extract` takes. Raises SubmissionError if it is not Python."""
         return changed_source(self._read, self.settings, str(self.path))
 
+    def as_written(self) -> str:
+        """The same with constants as the file has them."""
+        return self._read
+
     @cached_property
     def _read(self) -> str:
         return _text(self.path)
@@ -98,10 +103,20 @@ class Submission:
 
     @cached_property
     def _digest(self) -> str:
-        sha = hashlib.sha256(f"\0{code_shape(self.tree())}\0".encode())
-        for file in source_files(self.path, ast.parse(self._read))[1:]:
-            sha.update(f"{file.name}\0{code_shape(parse_source(file))}\0".encode())
-        return sha.hexdigest()[:12]
+        files = source_files(self.path, ast.parse(self._read))[1:]
+        return digest_of_code(self.tree(), ((file.name, parse_source(file)) for file in files))
+
+
+def digest_of_code(tree: ast.Module, common: Iterable[tuple[str, ast.Module]]) -> str:
+    """Short hash of what a submission, with its constants as they were changed, and files of `common` compile to.
+
+    Args:
+        common: name and syntax tree of each file, in the order of `source_files`.
+    """
+    sha = hashlib.sha256(f"\0{code_shape(tree)}\0".encode())
+    for name, other in common:
+        sha.update(f"{name}\0{code_shape(other)}\0".encode())
+    return sha.hexdigest()[:12]
 
 
 def submission_path(name: str) -> Path:

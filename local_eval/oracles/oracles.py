@@ -40,7 +40,7 @@ from local_eval.store.records import (
     record_path,
     save_record,
 )
-from local_eval.store.sealed import LONGEST, DamagedFile, seal, unseal
+from local_eval.store.sealed import LONGEST, DamagedFile, seal, unseal_bytes
 from local_eval.store.workspace import Workspace
 from local_eval.tasks.data.box import boxed, spec_of
 from local_eval.tasks.evaluate import evaluate
@@ -58,6 +58,11 @@ from local_eval.tasks.names import TaskError
 
 def save_pool(records: list[Record], path: Path) -> None:
     """Write oracles 0, 1, 2 ... to one compressed file; raises OutputError."""
+    write_atomically(path, pool_bytes(records))
+
+
+def pool_bytes(records: list[Record]) -> bytes:
+    """The content of a file of oracles, or of other models of one task."""
     accuracies = np.array([(r.evaluation.retain_accuracy, r.evaluation.test_accuracy) for r in records])
     about = json.dumps({"identities": [r.identity for r in records], "facts": [r.facts for r in records]})
     logits = np.stack([r.evaluation.forget_logits for r in records])
@@ -65,7 +70,7 @@ def save_pool(records: list[Record], path: Path) -> None:
     controls = [r.evaluation.controls for r in records]
     if all(controls):
         arrays |= {f.name: np.stack([getattr(c, f.name) for c in controls]) for f in fields(Controls)}
-    write_atomically(path, seal(arrays, compressed=True))
+    return seal(arrays, compressed=True)
 
 
 def pool_size(path: Path) -> int:
@@ -87,12 +92,29 @@ def load_pool(path: Path, identity: Callable[[int], dict], shape: tuple[int, int
         RecordError: the file cannot be read, is damaged, or its oracles are of another task.
     """
     try:
-        arrays, _ = unseal(path)
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path} is no file of oracles ({type(error).__name__}: {error})") from error
+    return pool_in(content, path, identity, shape)
+
+
+def pool_in(
+    content: bytes, path: Path | str, identity: Callable[[int], dict], shape: tuple[int, int], most: int | None = None
+) -> list[Record]:
+    """As `load_pool`, of the content of a file; `path` names it in errors.
+
+    Args:
+        most: bytes that all arrays together may take; None for no limit.
+    Raises:
+        RecordError: it is damaged, or its oracles are of another task.
+    """
+    try:
+        arrays, _ = unseal_bytes(content, path, most)
         logits, accuracies, about = arrays["forget_logits"], arrays["accuracies"], json.loads(str(arrays["about"]))
         identities, facts = list(map(dict, about["identities"])), list(map(plain_facts, about["facts"]))
         if len(identities) != len(facts):
             raise ValueError(f"it names {len(identities)} oracles and tells of {len(facts)}")
-    except (OSError, DamagedFile, *UNREADABLE) as error:
+    except (DamagedFile, *UNREADABLE) as error:
         text = f"{type(error).__name__}: {str(error)[:LONGEST]}"
         raise RecordError(f"{path} is no file of oracles ({text})") from error
     count = len(identities)

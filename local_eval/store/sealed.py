@@ -37,6 +37,11 @@ def seal(arrays: dict[str, np.ndarray], compressed: bool = False) -> bytes:
     """The bytes of a sealed file with these arrays."""
     buffer = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    return seal_zip(buffer)
+
+
+def seal_zip(buffer: io.BytesIO) -> bytes:
+    """The bytes of a zip with a seal as its comment."""
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = MARK + b"0" * HEX
     content = buffer.getvalue()[:-HEX]
@@ -69,8 +74,14 @@ def unseal(path: Path) -> tuple[dict[str, np.ndarray], bool]:
     return unseal_bytes(Path(path).read_bytes(), path)
 
 
-def unseal_bytes(content: bytes, path: Path | str) -> tuple[dict[str, np.ndarray], bool]:
-    """As `unseal`, of what has been read or was sent; `path` names it in errors. Raises DamagedFile."""
+def unseal_bytes(content: bytes, path: Path | str, most: int | None = None) -> tuple[dict[str, np.ndarray], bool]:
+    """As `unseal`, of what has been read or was sent; `path` names it in errors.
+
+    Args:
+        most: bytes that all arrays together may take, for files from others; None for no limit.
+    Raises:
+        DamagedFile: cut off, changed, no such file of arrays, or too large.
+    """
     sealed = is_sealed(content)
     if sealed and not seal_fits(content):
         raise DamagedFile(f"{path} is damaged: its checksum does not fit its content")
@@ -78,6 +89,8 @@ def unseal_bytes(content: bytes, path: Path | str) -> tuple[dict[str, np.ndarray
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.comment and not sealed:
                 raise ValueError("its seal is broken")
+            if most is not None and (size := sum(info.file_size for info in archive.infolist())) > most:
+                raise ValueError(f"it says that it grows to {size} bytes, and {most} are the most")
             return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}, sealed
     # numpy and zipfile have no common error for what damaged bytes can cause
     except Exception as error:

@@ -12,6 +12,7 @@ from local_eval.metric.metric import BUCKET, EPSILON_CAP, example_epsilons, forg
 from local_eval.metric.score import confidences
 from local_eval.metric.uncertainty.sides import observed_pairs, outlier_runs, read_side
 from local_eval.report.page.diagnosis import Gap, gap, some_examples
+from local_eval.report.page.method import MethodText
 from local_eval.report.result import Result
 from local_eval.store.records import SPLITS, Record
 from local_eval.tasks.task import Task
@@ -55,6 +56,7 @@ class PageSource:
     measures: tuple[MeasureRow, ...] = ()
     larger: Result | None = None  # the same models' score at a larger N
     shortened: tuple[str, ...] = ()  # files that the command names without their folders
+    method: MethodText | None = None  # None for models that were made elsewhere
 
     @property
     def retrained(self) -> list[Record]:
