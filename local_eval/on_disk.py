@@ -10,7 +10,7 @@ How to see it: python -m local_eval leaderboard --task digits --runs 64
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,9 +44,11 @@ class Found:
     reason: str = ""
 
 
-def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
+def entries(grader: Grader, more: Sequence[Entry] = ()) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
     """All that can be compared at the grader's N and seed; what is left out and why; oracles' confidences [N, E].
 
+    Args:
+        more: what stands on the board beside what is on disk.
     Raises:
         ScoreError: fewer oracles than N are on disk, or nothing can be compared.
     """
@@ -57,7 +59,7 @@ def entries(grader: Grader) -> tuple[list[Entry], list[LeftOut], np.ndarray]:
             f"board at N = {grader.runs} needs as many; train them: {grader.command('oracles', runs=grader.runs)}"
         )
     found = list(_of_one_device(_newest(list(_look(grader)))))
-    rows, left_out = [], _reported_once([LeftOut(one.name, one.reason) for one in found if one.reason])
+    rows, left_out = list(more), _reported_once([LeftOut(one.name, one.reason) for one in found if one.reason])
     labels, _ = grader.labels_and_persons
     for one in found:
         if not one.reason:

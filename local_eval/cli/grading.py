@@ -43,7 +43,9 @@ from local_eval.report.table import originals_line, repeats_line, table
 from local_eval.runs.check import check_submission
 from local_eval.runs.one_run import finished_runs
 from local_eval.runs.plan import Sandbox
-from local_eval.store.errors import InputError, WorkError, many
+from local_eval.shared.verifying import SharedRow
+from local_eval.shared.verifying import row_of as shared_row
+from local_eval.store.errors import InputError, WorkError, many, printable
 from local_eval.store.files import write_atomically
 from local_eval.store.records import Record, RecordError
 from local_eval.tasks.loading import load_task, overview
@@ -108,11 +110,11 @@ def tell_failures(failures: dict[int, Failure], grader: Grader, submission: Subm
 # Which of two methods is better, said after the table.
 
 
-def tell_pairs(grader: Grader, scores: dict[str, Score]) -> None:
+def tell_pairs(grader: Grader, scores: dict[str, Score], shared: dict[str, SharedRow]) -> None:
     """Print a line for every two methods: better, worse or cannot tell."""
     labels, persons = grader.labels_and_persons
     oracles = confidences(grader.cached_oracles()[: grader.runs], labels)
-    runs = {name: graded_confidences(grader, name) for name in scores}
+    runs = {n: shared[n].confidences if n in shared else graded_confidences(grader, n) for n in scores}
     print(*pairs_in_words(scores, runs, oracles, persons), sep="\n")
 
 
@@ -524,6 +526,21 @@ def headroom(request: Request) -> int:
     return 0
 
 
+def shared_rows(grader: Grader, names: Sequence[str | Path]) -> dict[str, SharedRow]:
+    """Those of the names that are shared files, scored against the oracles here, which are trained if they miss.
+
+    What is otherwise in a file than here is said. Raises SharedError.
+    """
+    paths = [Path(name) for name in names if looks_like_checkpoints(str(name))]
+    if paths:
+        grader.finish_oracles()
+    rows = {str(path): shared_row(grader, path) for path in paths}
+    for name, row in rows.items():
+        for remark in row.remarks:
+            print(printable(f"{name}: {remark}"), file=sys.stderr)
+    return rows
+
+
 def compare_all(request: Request) -> int:
     """Several submissions in one table."""
     grader = _grader(request)
@@ -531,7 +548,9 @@ def compare_all(request: Request) -> int:
     pages = [path for form, path in request.write if form == ".md"]
     for path in pages:
         around_markers(path, f"table {grader.task.name}")  # so should a file that cannot take the table
-    scores, failed = grade_all(grader, names)
+    shared, own = shared_rows(grader, names), [name for name in names if not looks_like_checkpoints(name)]
+    scores, failed = grade_all(grader, own)
+    scores |= {name: row.score for name, row in shared.items()}
     for name, reason in failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     if scores:
@@ -539,7 +558,7 @@ def compare_all(request: Request) -> int:
         graded = Compared(scores, *about, tuple(request.names or ()))
         print(markdown(graded, grader.command("compare", *graded.names, runs=grader.runs)))
         if len(scores) > 1 and (request.pairs or len(names) == 2):
-            tell_pairs(grader, scores)
+            tell_pairs(grader, scores, shared)
         for path in (path for form, path in request.write if form == ".json"):
             write_atomically(path, as_json(graded).encode())
         for path in pages:

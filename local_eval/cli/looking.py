@@ -13,10 +13,10 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from local_eval.cli.grading import device_of, engine_of, make_report, tell_failures
+from local_eval.cli.grading import device_of, engine_of, make_report, shared_rows, tell_failures
 from local_eval.cli.request import Request
 from local_eval.commands import command
 from local_eval.grade_given import AgainstGiven
@@ -142,7 +142,7 @@ def leaderboard(request: Request) -> int:
     """Print the board of what is on disk, and write it to files."""
     check_runs(request.runs)
     grader = Grader(request.task, request.out, request.runs, request.seed, device_of(request))
-    board = leaderboard_of(grader)
+    board = leaderboard_of(grader, request.shared)
     print(as_text(board))
     for form, path in request.write:
         write_atomically(path, _written(board, form, path))
@@ -159,9 +159,15 @@ def _written(board: Leaderboard, form: str, path: Path) -> bytes:
     return {".csv": as_csv, ".json": as_json}[form](board).encode()
 
 
-def leaderboard_of(grader: Grader) -> Leaderboard:
-    """The board of a grader's task, N and seed; raises ScoreError if there is nothing on it."""
-    found, left_out, oracles = entries(grader)
+def leaderboard_of(grader: Grader, shared: Sequence[Path] = ()) -> Leaderboard:
+    """The board of a grader's task, N and seed; raises ScoreError if there is nothing on it.
+
+    Args:
+        shared: files that others have made with `share`, which stand on it too.
+    """
+    rows = shared_rows(grader, shared).items()
+    more = [Entry(f"{row.shared.label} ({Path(name).name})", row.result(), row.confidences) for name, row in rows]
+    found, left_out, oracles = entries(grader, more)
     return make_leaderboard(found, left_out, oracles, grader.labels_and_persons[1], facts_of(grader, found), _tell)
 
 
@@ -201,12 +207,12 @@ def report(request: Request) -> int:
         grader = AgainstGiven.like(grader, request.retrained, look=False)
     name = request.submission
     submission = Path(name) if looks_like_checkpoints(name) else Submission.find(request.found[name])
-    graded = None if request.runs is None else _graded_with(grader, submission, request.runs)
+    graded = None if request.runs is None else graded_with(grader, submission, request.runs)
     print(f"report: {make_report(grader, submission, not request.no_images, graded)}")
     return 0
 
 
-def _graded_with(grader: Grader, submission: Submission | Path, runs: int) -> tuple[int, int]:
+def graded_with(grader: Grader, submission: Submission | Path, runs: int) -> tuple[int, int]:
     """N, and how many runs were left out, of the score that `grade --runs N` has made."""
     folder = None if isinstance(submission, Path) else grader.score_folder(grader.run_plan(submission).folder_name)
     sizes = [(one["runs"], len(one["missing_runs"])) for _, one in kept(folder)] if folder else []

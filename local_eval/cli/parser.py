@@ -121,6 +121,28 @@ def add_options_of_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 
 
+def add_options_of_sharing(share: argparse.ArgumentParser, opened: argparse.ArgumentParser) -> None:
+    """What is shared, and what is done with a file that somebody has shared."""
+    share.add_argument("--runs", type=int, metavar="N", help="of several gradings that with N runs (the largest)")
+    share.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
+    share.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
+    share.add_argument("--write", type=Path, metavar="FILE", help="name of the file, .zip (<method>-<task>-N<N>.zip)")
+    share.add_argument("--weights", action="store_true", help="put the original model in, for --rerun")
+    share.add_argument("--as-written", action="store_true", help="although the source itself names folders or people")
+    opened.add_argument("file", type=Path, metavar="FILE", help="that `share` has made")
+    opened.add_argument("--to", type=Path, metavar="DIR", help="folder for the page (<FILE>-opened)")
+    text = "make these runs again, which RUNS THE FILE'S CODE, and compare bits"
+    opened.add_argument("--rerun", type=int, nargs="+", metavar="RUN", help=text)
+    text = "for --rerun: the task, where it does not come with the kit or has data of its own"
+    opened.add_argument("--task", help=text)
+    levels = (*LEVELS, "none")
+    text = "for --rerun: how the code is confined (%(default)s; refused where that cannot be had)"
+    opened.add_argument("--sandbox", choices=levels, default="full", help=text)
+    opened.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    opened.add_argument("--out", type=Path, default=Path("outputs"), help="folder with original models (%(default)s)")
+    opened.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
+
+
 def add_options_of_leaderboard(board: argparse.ArgumentParser) -> None:
     """What is ranked, and where the table goes."""
     board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
@@ -285,6 +307,7 @@ examples:
   python -m local_eval grade my_method.py --runs 64       screen an idea
   python -m local_eval grade one.py two.py fanchuan       several, with a table at the end
   python -m local_eval report my_method.py                what was graded, as one page with figures
+  python -m local_eval share my_method.py                 one file for others, who `open` and verify it
   python -m local_eval oracles --runs 512                 train the oracles for a final grading, once
   python -m local_eval budget my_method.py                will 512 models fit into 8 hours on Kaggle?
   python -m local_eval export my_method.py                a notebook that runs alone on Kaggle
@@ -325,6 +348,11 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="List submissions and tasks.").set_defaults(command="request:list_all")
     bench = command("bench", "looking:bench", "Time the kit beside the plain way, as ratios.", False)
     add_options_of_bench(bench)
+    share = command("share", "sharing:share", "Write a graded method as one file for others, which verifies itself.")
+    text = "Verify a file that `share` has made, and unpack its page. Nothing in it is run, unless --rerun asks for it."
+    opened = commands.add_parser("open", help=text, description=text)
+    opened.set_defaults(command="sharing:open_shared")
+    add_options_of_sharing(share, opened)
     add_kaggle_commands(commands)
     return parser
 
@@ -375,12 +403,14 @@ def _add_looking(command: Command) -> argparse.ArgumentParser:
     """The commands that put results side by side; returns `compare`, which may also make runs."""
     text = "Grade several submissions with the same N and print one table."
     compare = command("compare", "grading:compare_all", text, False)
-    compare.add_argument("names", nargs="*", help="submissions (default: all)")
+    compare.add_argument("names", nargs="*", help="submissions, and files from `share` (default: all submissions)")
     add_set(compare)
     add_write(compare, (".md", ".json"), save=".json")
     compare.add_argument("--pairs", action="store_true", help="say of every two which is better (of two: always)")
     text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
     add_options_of_report(command("report", "looking:report", text, submission=False))
     text = "Rank all that is graded on a task with the same N, from what is on disk. Nothing is run."
-    add_options_of_leaderboard(command("leaderboard", "looking:leaderboard", text, False))
+    board = command("leaderboard", "looking:leaderboard", text, False)
+    board.add_argument("shared", nargs="*", type=Path, metavar="FILE", help="files from `share` that stand on it, too")
+    add_options_of_leaderboard(board)
     return compare

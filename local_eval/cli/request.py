@@ -167,7 +167,7 @@ def _found(given: Mapping[str, Any]) -> dict[str, Any]:
         split_spec(given["task"])
     files = [name for name in named if not looks_like_checkpoints(name)]
     graded = tuple(files) if given["command"] in (GRADE, COMPARE) else ()
-    if given["command"] == COMPARE and not files:
+    if given["command"] == COMPARE and not named:
         graded = tuple(submission_names())
     return {"found": {name: Submission.find(name) for name in dict.fromkeys((*files, *graded))}, "graded": graded}
 

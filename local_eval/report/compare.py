@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from local_eval.commands import command
 from local_eval.isolation.cards import card_name
-from local_eval.methods.submission import Submission
+from local_eval.methods.submission import Submission, looks_like_checkpoints
 from local_eval.metric.score import Score
 from local_eval.metric.uncertainty.paired import comparison_of
 from local_eval.report.columns import (
@@ -136,6 +136,8 @@ def rank_and_official_score(name: str | Submission) -> tuple[str, str]:
     A score that is "about" so much in the docstring was read from a chart: it has the mark ABOUT and the digits that it
     has there.
     """
+    if isinstance(name, str) and looks_like_checkpoints(name):  # a shared file, which may call itself anything
+        return UNSTATED, UNSTATED
     submission = Submission.find(name)
     text = "" if submission.settings else ast.get_docstring(submission.tree()) or ""
     rank = re.search(r"^Rank:\s+(\d+)", text, re.MULTILINE)

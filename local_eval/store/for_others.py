@@ -7,11 +7,13 @@ It comes from anywhere, so it is treated as hostile when it is read: sizes are l
 that are not expected are refused, checksums are verified, nothing is unpacked to disk and nothing is executed. Its zip
 comment is a seal over all bytes (store/sealed.py). The same members give the same bytes.
 
-How it is used: path.write_bytes(pack({"kind": "example"}, {"a.txt": b"x"})); contents, members = unpack(path, "example", {"a.txt"}.__contains__)
+How it is used: path.write_bytes(pack({"kind": "example"}, {"a.txt": b"x"})), and read again
+    contents, members = unpack(path, "example", {"a.txt"}.__contains__)
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import io
@@ -127,7 +129,7 @@ def _members(path: Path, archive: zipfile.ZipFile, known: Callable[[str], bool])
     for info in infos:
         kind = info.external_attr >> 16
         if info.compress_type not in KINDS or info.flag_bits & ENCRYPTED or (kind and not stat.S_ISREG(kind)):
-            raise SharedError(f"{path}: {info.filename} is packed in a way that is not read: a link, encrypted or other")
+            raise SharedError(f"{path}: {info.filename} is no plain member: a link, encrypted or packed otherwise")
         if info.file_size > RATIO * info.compress_size + SPARE:
             raise SharedError(f"{path}: {info.filename} says that it grows to {info.file_size} bytes")
         if info.filename == CONTENTS and info.file_size > LARGEST_CONTENTS:
@@ -165,7 +167,8 @@ def _check_sums(path: Path, contents: dict, members: dict[str, bytes]) -> None:
 
 # What says who or where somebody is: folders, the account's name, the machine's name.
 
-PATH = re.compile(r"(?<![\w.:/\\<])(?:[A-Za-z]:[\\/]|~?/|\\\\)(?:[^\s'\"`:;,<>|()\[\]{}\\/]+[\\/])+([^\s'\"`:;,<>|()\[\]{}\\/]*)")
+PART = r"""[^\s'"`:;,<>|()\[\]{}\\/]"""  # a letter of a folder's name
+PATH = re.compile(rf"(?<![\w.:/\\<])(?:[A-Za-z]:[\\/]|~?/|\\\\)(?:{PART}+[\\/])+({PART}*)")
 SOMEBODY, SOMEWHERE = "someone", "somewhere"
 # Names of accounts and machines that tell nobody anything, and are words of any text
 ORDINARY = {
@@ -222,10 +225,8 @@ class Private:
 def _names() -> tuple[str, ...]:
     """What the account and the machine are called, but for words that everybody uses."""
     found = {os.environ.get(variable, "") for variable in ("USER", "LOGNAME", "USERNAME", "HOSTNAME", "COMPUTERNAME")}
-    try:
+    with contextlib.suppress(OSError, KeyError, ImportError):  # an account without a name, as in containers
         found.add(getpass.getuser())
-    except (OSError, KeyError, ImportError):  # an account without a name, as in containers
-        pass
     node = platform.node()
     found |= {node, node.partition(".")[0], Path(os.path.expanduser("~")).name}
     return tuple(sorted(name for name in found if len(name) >= SHORTEST and name.lower() not in ORDINARY))
