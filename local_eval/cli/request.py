@@ -31,6 +31,7 @@ from local_eval.methods.submission import (
     submission_path,
 )
 from local_eval.store.errors import InputError
+from local_eval.store.files import is_for_others
 from local_eval.tasks.names import (
     OPTIONS,
     ORIGINAL,
@@ -163,6 +164,8 @@ def _found(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in named:
         if looks_like_checkpoints(name) and not Path(name).exists():
             raise SubmissionError(f"{name} does not exist; give the path of a zip or folder of checkpoints")
+        if given["command"] != COMPARE and is_for_others(Path(name)):
+            raise SubmissionError(f"{name} was made by `share`: {command('open', [name])} shows it, compare takes it")
     if given.get("task"):
         split_spec(given["task"])
     files = [name for name in named if not looks_like_checkpoints(name)]

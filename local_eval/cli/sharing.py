@@ -5,12 +5,14 @@ How to run them: python -m local_eval share my_method.py; python -m local_eval o
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from local_eval.cli.grading import device_of, page_source
+from local_eval.cli.looking import graded_with
 from local_eval.cli.request import Request
 from local_eval.commands import START
 from local_eval.grader import Grader
@@ -38,7 +40,8 @@ def share(request: Request) -> int:
     """Write the file, and say what is in it."""
     grader = Grader(request.task, request.out, seed=request.seed, device=device_of(request))
     submission = Submission.find(request.found[request.submission])
-    source, _ = page_source(grader, submission, None if request.runs is None else (request.runs, 0))
+    graded = None if request.runs is None else graded_with(grader, submission, request.runs)
+    source, _ = page_source(grader, submission, graded)
     weights = grader.original_file.read_bytes() if request.weights else None
     content = shared_bytes(source, _private(grader, submission), weights, request.as_written)
     path = request.write or Path(_name(source.result))
@@ -79,7 +82,7 @@ def open_shared(request: Request) -> int:
     _say_what(shared)
     print("scoring: computing the score anew from the records", flush=True)
     score = score_anew(shared)
-    path, page = write_and_check_page(shared, score, _folder(request))
+    path, page = write_and_check_page(shared, score, _folder(request, shared))
     found = [*_read_checks(shared), check_score(shared, score), page]
     for check in found:
         print(printable(f"  {'ok' if check.holds else 'WRONG':<7}{check.name:<11}{check.said}"))
@@ -108,12 +111,12 @@ def _read_checks(shared: Shared) -> list[Check]:
     ]
 
 
-def _folder(request: Request) -> Path:
+def _folder(request: Request, shared: Shared) -> Path:
     """Where to unpack: a new folder, or one into which a shared file was unpacked before. Raises SharedError."""
     folder = request.to or request.file.with_name(f"{request.file.stem}{OPENED}")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONTENTS).is_file())):
         raise SharedError(f"{folder} is there already, and not from opening a shared file; choose another with --to")
-    write_atomically(folder / CONTENTS, b"{}\n")
+    write_atomically(folder / CONTENTS, (json.dumps(shared.contents, indent=2) + "\n").encode())
     return folder
 
 

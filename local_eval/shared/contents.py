@@ -35,7 +35,7 @@ from local_eval.oracles.oracles import pool_in
 from local_eval.report.page.method import MethodText
 from local_eval.report.result import Result
 from local_eval.store.errors import many
-from local_eval.store.for_others import SharedError, unpack
+from local_eval.store.for_others import CONTENTS, SharedError, unpack
 from local_eval.store.records import SPLITS, Evaluation, Record, RecordError
 from local_eval.store.sealed import DamagedFile, unseal_bytes
 from local_eval.tasks.evaluate import CONTROLS
@@ -51,6 +51,7 @@ NEEDED = {README, PAGE, METHOD, SCORE, RUNS, ORACLES, ORIGINAL, LABELS}
 OF_COMMON = re.compile(r"common/(?:\w+/)*\w+\.py", re.ASCII)
 GROWS, SPARE = 4, 1 << 28  # arrays take at most so many times their bytes, and so many bytes beside that
 MOST_RUNS, MOST_CLASSES = 1 << 16, 1 << 16
+LONGEST_LINE = 1000  # characters of a text that is told in a terminal
 # What is told in score.json beside what is computed from the records, and used.
 TOLD = {
     "submission": str, "task": str, "task_spec": str, "when": str, "kit": dict, "settings": dict, "made_from": dict,
@@ -127,9 +128,14 @@ def _check_contents(contents: dict) -> None:
     method, task, larger = contents["method"], contents["task"], contents["larger"]
     texts = [method["name"], *method["changed"].values(), *contents["files_named"], *task["notes"]]
     texts += [*method["reads"]["files"], *method["reads"]["variables"]]
-    _must(all(isinstance(text, str) for text in texts), "contents.json", "texts that are none")
-    _must(isinstance(larger, int | None), "contents.json", "a number of models that is none")
-    _must(isinstance(contents["made_with"], dict), "contents.json", "no versions")
+    texts += [text for key, text in contents["made_with"].items() if key != "kit"]
+    _must(all(map(_is_line, texts)), CONTENTS, "texts that are no plain lines")
+    _must(isinstance(larger, int | None), CONTENTS, "a number of models that is none")
+
+
+def _is_line(text: object) -> bool:
+    """A text that stays in its line of a terminal, and so cannot pass for something that the kit says."""
+    return isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_LINE
 
 
 def _must(holds: bool, name: str, otherwise: str) -> None:
@@ -144,6 +150,8 @@ def _result_in(content: bytes) -> Result:
     for key in TEXTS:
         values = result[key].values() if isinstance(result[key], dict) else result[key]
         _must(all(isinstance(value, str) for value in values), SCORE, f"other things than texts in {key}")
+    lines = [result[key] for key, kind in TOLD.items() if kind is str] + [result.get("torch"), result.get("hardware")]
+    _must(all(map(_is_line, [*lines, *result["kit"].values(), *result["settings"].values()])), SCORE, "odd texts")
     identity, missing = result["made_from"], result["missing_runs"]
     _must(identity.keys() == {*IDENTITY, "index"} and identity["kind"] == "run", SCORE, "no identity of its runs")
     _must(all(isinstance(identity[key], kind) for key, kind in IDENTITY.items()), SCORE, "no identity of its runs")
@@ -170,7 +178,7 @@ def _method_in(about: Mapping, members: Mapping[str, bytes], result: Result) -> 
     _must(found == digest, METHOD, f"the hash {found}, and the runs were made from {digest}: it is not their source")
     for name, value in settings.items():
         _must(name in there and _same(there[name][-1], value), METHOD, f"not the value of {name} that {SCORE} says")
-    _must(set(about["changed"]) == set(settings), "contents.json", "other constants than were changed")
+    _must(set(about["changed"]) == set(settings), CONTENTS, "other constants than were changed")
     expected = label(PurePosixPath(method.name).stem, tuple(settings.items()))
     _must(result["submission"] == expected, SCORE, f"another name than the method, {expected}")
     return method
@@ -189,7 +197,7 @@ def _task_in(about: Mapping, content: bytes, name: str) -> Task:
     """The labels of a task, as one; raises SharedError."""
     arrays, _ = unseal_bytes(content, LABELS, _most(content))
     classes = about["classes"]
-    _must(isinstance(classes, int) and 1 < classes <= MOST_CLASSES, "contents.json", "no number of classes")
+    _must(isinstance(classes, int) and 1 < classes <= MOST_CLASSES, CONTENTS, "no number of classes")
     _must(arrays.keys() == {*SPLITS, "persons", "images"}, LABELS, "other arrays than it should")
     for key, array in arrays.items():
         _must(array.dtype == np.int64 and array.ndim == 1 and len(array) > 0, LABELS, f"no numbers in {key}")

@@ -38,6 +38,19 @@ def is_litter(name: str) -> bool:
     return name.startswith("._") or name.lower() in LITTER
 
 
+CONTENTS = "contents.json"  # the first member of a file for others (store/for_others.py)
+
+
+def is_for_others(path: Path) -> bool:
+    """Does a file begin like one that was made for others? No more of it is read."""
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(30 + len(CONTENTS))  # the first member's header and name
+    except OSError:
+        return False
+    return beginning.startswith(b"PK\3\4") and beginning.endswith(CONTENTS.encode())
+
+
 class OutputError(WorkError, OSError):
     """The output folder cannot be used or written; the message says what is kept and what to do."""
 

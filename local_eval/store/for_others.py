@@ -30,9 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_eval.store.errors import InputError
+from local_eval.store.files import CONTENTS
 from local_eval.store.sealed import LONGEST, is_sealed, seal_fits, seal_zip
 
-CONTENTS, CHECKSUMS = "contents.json", "sha256"
+CHECKSUMS = "sha256"  # of the members, in the contents
 FORMAT = 1  # raise it when what is in a file is not what an earlier kit would understand
 LARGEST = 1 << 30  # bytes of a file, and of all its members together
 LARGEST_CONTENTS = 1 << 20  # bytes
@@ -60,16 +61,6 @@ def pack(contents: dict, members: dict[str, bytes]) -> bytes:
             info.compress_type = zipfile.ZIP_STORED if name.endswith(DISGUISED) else zipfile.ZIP_DEFLATED
             archive.writestr(info, content)
     return seal_zip(buffer)
-
-
-def is_for_others(path: Path) -> bool:
-    """Does a file look as if `pack` had made it? It is not read for that."""
-    try:
-        with open(path, "rb") as file:
-            beginning = file.read(30 + len(CONTENTS))  # the first member's header and name
-    except OSError:
-        return False
-    return beginning.startswith(b"PK\3\4") and beginning.endswith(CONTENTS.encode())
 
 
 def unpack(path: Path, kind: str, known: Callable[[str], bool]) -> tuple[dict, dict[str, bytes]]:
