@@ -144,7 +144,7 @@ def for_others(result: Result, private: Private) -> Result:
     spec = spec_for_others(result["task_spec"])
     told = {key: private.everywhere(value) for key, value in result.items() if key not in (*COMPUTED, "submission")}
     told["made_from"] = {key: value for key, value in told["made_from"].items() if key != "out"}
-    return result.changed(**told, task_spec=spec)
+    return result.changed(**(told | {"task_spec": spec}))
 
 
 def spec_for_others(spec: str) -> str:
