@@ -551,6 +551,7 @@ def compare_all(request: Request) -> int:
     shared, own = shared_rows(grader, names), [name for name in names if not looks_like_checkpoints(name)]
     scores, failed = grade_all(grader, own)
     scores |= {name: row.score for name, row in shared.items()}
+    scores = {name: scores[name] for name in dict.fromkeys(names) if name in scores}
     for name, reason in failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     if scores:

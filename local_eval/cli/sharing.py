@@ -39,14 +39,14 @@ NO_PROOF = (
 def share(request: Request) -> int:
     """Write the file, and say what is in it."""
     grader = Grader(request.task, request.out, seed=request.seed, device=device_of(request))
-    submission = Submission.find(request.found[request.submission])
+    submission = Submission.find(request.found.get(request.submission, request.submission))  # refuses models
+    if request.write and request.write.suffix.lower() != ENDING:
+        raise InputError(f"--write {request.write}: the file's name must end in {ENDING}")
     graded = None if request.runs is None else graded_with(grader, submission, request.runs)
     source, _ = page_source(grader, submission, graded)
     weights = grader.original_file.read_bytes() if request.weights else None
     content = shared_bytes(source, _private(grader, submission), weights, request.as_written)
     path = request.write or Path(_name(source.result))
-    if path.suffix.lower() != ENDING:
-        raise InputError(f"--write {path}: the file's name must end in {ENDING}")
     write_atomically(path, content)
     runs, oracles = len(source.unlearned), len(source.pool)
     print(f"{path}: {in_bytes(len(content))}, {submission.label} on {grader.task.name} with its source")

@@ -118,8 +118,8 @@ def _members(path: Path, archive: zipfile.ZipFile, known: Callable[[str], bool])
     if sum(info.file_size for info in infos) > LARGEST:
         raise SharedError(f"{path} says that it grows to more than {LARGEST} bytes")
     for info in infos:
-        kind = info.external_attr >> 16
-        if info.compress_type not in KINDS or info.flag_bits & ENCRYPTED or (kind and not stat.S_ISREG(kind)):
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if info.compress_type not in KINDS or info.flag_bits & ENCRYPTED or kind not in (0, stat.S_IFREG):
             raise SharedError(f"{path}: {info.filename} is no plain member: a link, encrypted or packed otherwise")
         if info.file_size > RATIO * info.compress_size + SPARE:
             raise SharedError(f"{path}: {info.filename} says that it grows to {info.file_size} bytes")

@@ -119,6 +119,16 @@ def with_score(**fields):
     return alter
 
 
+def edited(old, new, member="method.py"):
+    """Alters a member: one text in it becomes another."""
+
+    def alter(_, members):
+        assert old in members[member], "else nothing would be changed"
+        members[member] = members[member].replace(old, new)
+
+    return alter
+
+
 def with_records(name: str, change):
     """Alters the records in a member: change(list of records) gives others."""
 
