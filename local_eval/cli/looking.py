@@ -168,11 +168,12 @@ def leaderboard_of(grader: Grader, shared: Sequence[Path] = ()) -> Leaderboard:
     rows = shared_rows(grader, shared).items()
     more = [Entry(f"{row.shared.label} ({Path(name).name})", row.result(), row.confidences) for name, row in rows]
     found, left_out, oracles = entries(grader, more)
-    return make_leaderboard(found, left_out, oracles, grader.labels_and_persons[1], facts_of(grader, found), _tell)
+    facts = facts_of(grader, found, shared)
+    return make_leaderboard(found, left_out, oracles, grader.labels_and_persons[1], facts, _tell)
 
 
-def facts_of(grader: Grader, found: list[Entry]) -> dict:
-    """On what the entries of a leaderboard were graded, and the command that makes it again."""
+def facts_of(grader: Grader, found: list[Entry], shared: Sequence[Path] = ()) -> dict:
+    """On what the entries of a leaderboard were graded, and the command that makes it again, with shared files."""
     made = provenance(grader.device, card_name(grader.device))
     devices = {str(one.result.get("device")) for one in found}
     return {
@@ -188,7 +189,7 @@ def facts_of(grader: Grader, found: list[Entry]) -> dict:
         "torch": ", ".join(sorted({str(one.result.get("torch")) for one in found})),
         "commit": made["commit"],
         "command": command(
-            "leaderboard", task=grader.task_spec, runs=grader.runs, seed=grader.seed or None, whole=False
+            "leaderboard", shared, task=grader.task_spec, runs=grader.runs, seed=grader.seed or None, whole=False
         ),
     }
 

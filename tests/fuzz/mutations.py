@@ -3,6 +3,7 @@
 How it is used: `mutated(rng, content, kind)` gives the bytes of one case and the names of what was done to them.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -359,6 +360,22 @@ def resealed(content):
     return whole + hashlib.sha256(whole).hexdigest().encode()
 
 
+def in_members(rng, content, mark):
+    """A member of a file for others, changed as a file of its own kind would be, with all checksums made anew."""
+    members = _members(content)
+    k = rng.integers(0, len(members))
+    name = members[k][0].filename
+    kind = {"npz": "sealed", "json": "score", "py": "python"}.get(name.rpartition(".")[2], "picture")
+    members[k] = (zipfile.ZipInfo(name), mutated(rng, members[k][1], kind, mark)[0])
+    table = next(j for j, (info, _) in enumerate(members) if info.filename == "contents.json")
+    with contextlib.suppress(Exception):  # the table itself was the one
+        contents = json.loads(members[table][1])
+        others = [one for j, one in enumerate(members) if j != table]
+        sums = {info.filename: hashlib.sha256(inside).hexdigest() for info, inside in others}
+        members[table] = (zipfile.ZipInfo("contents.json"), json.dumps(contents | {"sha256": sums}).encode())
+    return resealed(_zipped(members))
+
+
 ZIP = (zip_names, zip_headers, zip_headers, zip_bomb, zip_inside, zip_inside, zip_planted)
 KINDS = {
     "checkpoint": BYTES + ZIP + (planted,),
@@ -369,8 +386,10 @@ KINDS = {
     "score": BYTES + (encoded, nested, values, json_resealed, json_resealed, json_resealed),
     "python": BYTES + (encoded, nested, nested, cells, repeated),
     "picture": BYTES,
+    "shared": BYTES + ZIP + (in_members,) * 12,
 }
-SEALED = ("sealed",)
+SEALED = ("sealed", "shared")
+MARKED = (zip_planted, planted, in_members)  # which plant something that leaves a mark when it runs
 
 
 def mutated(rng, content, kind, mark):
@@ -380,7 +399,7 @@ def mutated(rng, content, kind, mark):
         change = KINDS[kind][rng.integers(0, len(KINDS[kind]))]
         names.append(change.__name__)
         try:
-            content = change(rng, content, mark) if change in (zip_planted, planted) else change(rng, content)
+            content = change(rng, content, mark) if change in MARKED else change(rng, content)
         except Exception:  # what an earlier mutation has left is none of this kind
             content = bits(rng, content)
     if kind in SEALED and rng.integers(0, 2):

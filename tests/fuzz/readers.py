@@ -21,6 +21,8 @@ from local_eval.oracles.oracles import load_pool, save_pool
 from local_eval.report.compare import graded_row
 from local_eval.report.result import save_score
 from local_eval.runs.checkpoints import Checkpoints, checkpoint_name
+from local_eval.shared.contents import read_shared
+from local_eval.shared.writing import shared_bytes
 from local_eval.store.errors import InputError
 from local_eval.store.records import Controls, Evaluation, Record, load_record, save_record
 from local_eval.store.sealed import load_state, seal_state
@@ -29,6 +31,7 @@ from local_eval.tasks.data.tables import read_rows
 from local_eval.tasks.manifest import task as manifest
 from tests.conftest import GOOD
 from tests.metric.test_score import score
+from tests.shared.made_shared import NOBODY, plainly, source_of
 
 SHAPE = (5, 3)  # (E, C) of the records
 SIZES = {"retain": 12, "forget": 4, "validation": 4, "test": 4}
@@ -158,6 +161,17 @@ def read_score_row(path: Path) -> dict:
     return {key: value for key, value in row.items() if key != "path"}
 
 
+def shared_file(folder: Path) -> bytes:
+    with plainly():
+        return shared_bytes(source_of(folder), NOBODY)
+
+
+def read_all_shared(path: Path) -> list:
+    shared = read_shared(path)
+    records = [*shared.runs.values(), *shared.pool, shared.original]
+    return [shared.method.source, dict(shared.result), shared.page, *map(arrays_of, records)]
+
+
 def picture_file(folder: Path, ending: str) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
     Image.fromarray(pixels).save(folder / f"made{ending}", comment="x", exif=Image.Exif())
@@ -195,4 +209,5 @@ READERS = (
     Reader("submission, .py, read and not run", ".py", "python", lambda _: GOOD.encode(),
            lambda path: [Submission.find(str(path)).source(), Submission.find(str(path)).digest()]),
     Reader("score.json", ".json", "score", score_file, read_score_row),
+    Reader("shared file", ".zip", "shared", shared_file, read_all_shared),
 )  # fmt: skip
