@@ -12,10 +12,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from local_eval.cli.checking import device_of
 from local_eval.cli.request import Request
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
 from local_eval.grader import Grader, SeveralOriginals, grade_all, published_name, repeats_of, with_seeds
-from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine
 from local_eval.methods.settings import label
@@ -42,11 +42,9 @@ from local_eval.report.result import Result
 from local_eval.report.table import originals_line, repeats_line, table
 from local_eval.runs.check import check_submission
 from local_eval.runs.one_run import finished_runs
-from local_eval.runs.plan import Sandbox
 from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import write_atomically
 from local_eval.store.records import Record, RecordError
-from local_eval.tasks.loading import load_task, overview
 from local_eval.tasks.names import option_words, split_changes
 
 # What the commands that grade say: scores, failures.
@@ -376,11 +374,6 @@ def engine_of(request: Request) -> Engine | None:
     return RayEngine(request.address)
 
 
-def device_of(request: Request) -> str:
-    """The device that was asked for, or the best there is. Raises InputError if it cannot be used."""
-    return usable_device(request.device)
-
-
 def grade(request: Request) -> int:
     """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
     names = list(dict.fromkeys(request.submissions))
@@ -409,10 +402,20 @@ def _check_one(grader: Grader, request: Request, name: str) -> None:
     with_originals(grader, request)  # numbers that make no sense are refused now
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
-    print(f"checking {name}: a dry run", flush=True)
     found = Submission.find(request.found[name])
+    if _all_finished(grader, request, found):
+        print(f"all runs of {name} are there, so there is no dry run", flush=True)
+        return
+    print(f"checking {name}: a dry run", flush=True)
     for remark in check_submission(found, request.task, grader.device, grader.sandbox_of_runs()):
         print(f"check: {remark}", flush=True)
+
+
+def _all_finished(grader: Grader, request: Request, submission: Submission) -> bool:
+    """Is nothing of this submission to be run, and nothing else to be refused by a dry run?"""
+    if request.keep_checkpoints or request.originals or request.sandbox or not grader.original_file.exists():
+        return False
+    return all(len(one.finished_runs(submission)) == one.runs for one in with_seeds(grader, request.seeds))
 
 
 def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Score | None]:
@@ -495,16 +498,3 @@ def compare_all(request: Request) -> int:
         for path in pages:
             write_between_markers(path, f"table {grader.task.name}", markdown(graded))
     return 1 if failed else 0
-
-
-def check(request: Request) -> int:
-    """Check the contract; without a submission, tell what was understood of the task."""
-    if request.submission is None:
-        print(overview(load_task(request.task)))
-        return 0
-    load_task(request.task)  # a wrong task should not be blamed on the submission
-    sandbox = Sandbox(request.sandbox) if request.sandbox else None
-    for remark in check_submission(request.submission, request.task, device_of(request), sandbox):
-        print(f"check: {remark}")
-    print(f"{request.submission} keeps the contract")
-    return 0

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from local_eval.cli.grading import OVER_BUDGET, device_of
+from local_eval.cli.checking import device_of
+from local_eval.cli.grading import OVER_BUDGET
 from local_eval.cli.request import Request
 from local_eval.isolation.cards import card_name
 from local_eval.kaggle.budget import MARKER, Cost, budget_table, measure, project, report

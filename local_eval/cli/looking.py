@@ -1,6 +1,6 @@
-"""The commands that look: quick, leaderboard, report, bench, sandbox.
+"""The commands that look: quick, leaderboard, report, bench.
 
-How to run it: python -m local_eval sandbox
+How to run it: python -m local_eval leaderboard
 """
 
 from __future__ import annotations
@@ -8,20 +8,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
-import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from local_eval.cli.grading import device_of, engine_of, make_report, tell_failures
+from local_eval.cli.checking import device_of
+from local_eval.cli.grading import engine_of, make_report, tell_failures
 from local_eval.cli.request import Request
 from local_eval.grade_given import AgainstGiven
 from local_eval.grader import Grader
 from local_eval.isolation.cards import card_name
-from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, looks_like_checkpoints, source_files, submission_path
 from local_eval.metric.measures import Labels
@@ -207,30 +204,3 @@ def bench(request: Request) -> int:
     for _, path in request.write:
         timing.save(found, path)
     return 0
-
-
-WHAT = {
-    "limits": "no core or giant files, few processes, few environment variables",
-    "files": "reads Python and the submission, writes in its own temporary folder",
-    "network": "no sockets",
-    "processes": "no signals to others, no looking into them, no mounts, no capabilities",
-}
-OTHERS = ("bwrap", "podman", "docker")
-
-
-def sandbox(_: Request) -> int:
-    """Try every layer, and say which levels can be had; 1 if the full one cannot."""
-    missing = probe()
-    for layer, what in WHAT.items():
-        print(f"{layer:<10}{'missing' if missing[layer] else 'works':<9}{missing[layer] or what}")
-    had = [name for name, layers in LEVELS.items() if not any(missing[layer] for layer in layers)]
-    print(f"levels: {', '.join(had) or 'none'}")
-    print(had and f"--sandbox {had[0] if had[0] != 'full' else ''}".rstrip() + " is the most that can be had here")
-    there = [name for name in OTHERS if shutil.which(name)]
-    user = "root, for whom the number of processes is not limited" if os.getuid() == 0 else "no root"
-    print(
-        f"kernel {platform.release()} {platform.machine()}, Landlock ABI {landlock_abi()}, seccomp "
-        f"{'no' if no_seccomp() else 'yes'}, user is {user}; of bubblewrap and containers, which the kit does "
-        f"not use, there is: {', '.join(there) or 'none'}"
-    )
-    return 0 if "full" in had else 1

@@ -303,13 +303,13 @@ def make_parser() -> argparse.ArgumentParser:
     command = partial(_command, commands)
     graders = _add_grading(command)
     compare = _add_looking(command)
-    check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
+    check = command("check", "checking:check", "Check the contract with a dry run on two batches; or a task.", False)
     check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
     add_set(check)
     for sub in (graders["grade"], graders["run"], check):
         add_sandbox(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
-    commands.add_parser("sandbox", help=text, description=text).set_defaults(command="looking:sandbox")
+    commands.add_parser("sandbox", help=text, description=text).set_defaults(command="checking:sandbox")
     board = command(
         "board", "studies.board:board", "Grade published variants and put the official scores beside.", False
     )

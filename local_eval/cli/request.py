@@ -14,6 +14,7 @@ import argparse
 import ast
 import glob
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ GRADE, COMPARE = "grading:grade", "grading:compare_all"  # commands that say fir
 class Request:
     """A command's options by name; what a command does not have raises AttributeError, as with argparse.
 
-    Beside what the parser has: `found`, the submissions as they were found, by the names that they were given by, and
-    for GRADE and COMPARE `graded`, the names of what is graded: all of submissions/ if `compare` names none.
+    Beside what the parser has: `began`, when the command did, by time.monotonic; `found`, the submissions as they were
+    found, by the names that they were given by; and for GRADE and COMPARE `graded`, the names of what is graded: all
+    of submissions/ if `compare` names none.
     """
 
     def __init__(self, given: Mapping[str, Any]):
@@ -66,7 +68,7 @@ def resolved(options: argparse.Namespace) -> Request:
         InputError: options that contradict each other, names that do not exist, seeds that make no sense.
         TaskError: the same of a task.
     """
-    given = dict(vars(options))
+    given = {**vars(options), "began": time.monotonic()}
     for part in (_task, _submissions, _names_with_settings, _seeds, _found):
         given |= part(given)
     return Request(given)

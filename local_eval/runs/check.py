@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Answer, Clock, Failure, first_lines
+from local_eval.isolation.pool import run_jobs
 from local_eval.isolation.share_gpu import run_on_device
 from local_eval.methods.contract import check_result, load_telling, work_at_import
 from local_eval.methods.handover import as_it_stands, check_at_rest, ended, pack, unpack
@@ -477,9 +478,13 @@ def _dry_once(
     return pack(_of_runs(indices, states), like, {**reported, "notes": [*notes, *unlearning.reported]})
 
 
-def check_submission(name: str | Submission, task: str, device: str, sandbox: Sandbox | None = None) -> list[str]:
+def check_submission(
+    name: str | Submission, task: str, device: str, sandbox: Sandbox | None = None, forked: bool = False
+) -> list[str]:
     """Check a submission by name or path; returns remarks that are no errors.
 
+    Args:
+        forked: as in `run_jobs`: may the dry run's process be a copy of this one?
     Raises:
         SubmissionError: the contract is broken; the message says where and what to change.
         SandboxError: the sandbox cannot be had here.
@@ -489,8 +494,11 @@ def check_submission(name: str | Submission, task: str, device: str, sandbox: Sa
         sandbox.check(submission, device)
     book = submission.notebook()
     remarks = [*(book.left_out if book else ()), *foreign_imports(submission), *work_at_import(submission)]
-    plan = CheckPlan(submission, task, kind_of(device), sandbox)
-    ((_, result),) = run_on_device(device, dry_run, plan, [0], 1, 2 * TIME_LIMIT, "dry run")
+    plan, limit = CheckPlan(submission, task, kind_of(device), sandbox), 2 * TIME_LIMIT
+    if forked:
+        ((_, result),) = run_jobs(dry_run, plan, [0], 1, limit, "dry run", forked=True)
+    else:
+        ((_, result),) = run_on_device(device, dry_run, plan, [0], 1, limit, "dry run")
     if isinstance(result, Failure):
         raise SubmissionError(with_path(submission, result))
     return remarks + result
