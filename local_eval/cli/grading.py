@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from local_eval.cli.arguments import Exit
 from local_eval.cli.checking import device_of
 from local_eval.cli.request import Request
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
@@ -50,9 +51,6 @@ from local_eval.tasks.names import option_words, split_changes
 # What the commands that grade say: scores, failures.
 
 
-OVER_BUDGET = 3  # exit code
-
-
 def say_scoring(examples: int, runs: int) -> None:
     """What takes a while now."""
     print(f"scoring: attacks on {examples} forget examples at N = {runs}, then the ceiling", flush=True)
@@ -69,7 +67,7 @@ def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission:
     print(f"written to {path}")
     published = rank_and_official_score(submission)[1] if published_name(submission) else UNSTATED
     print(in_words(grader.predicted(found, submission), published))
-    return OVER_BUDGET if found.within_budget is False else 0
+    return Exit.OVER_BUDGET if found.within_budget is False else 0
 
 
 def tell_failures(failures: dict[int, Failure], runs: int) -> int:
@@ -135,7 +133,7 @@ def score_all(graders: list[Grader], submission: Submission, request: Request) -
     scores = [_score(grader, submission, request) for grader in graders]
     if len(graders) > 1:
         print(originals_line(*scores, graders[1].originals))
-    return OVER_BUDGET if any(found.within_budget is False for found in scores) else 0, scores[0]
+    return Exit.OVER_BUDGET if any(found.within_budget is False for found in scores) else 0, scores[0]
 
 
 def _score(grader: Grader, submission: Submission, request: Request) -> Score:

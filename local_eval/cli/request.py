@@ -69,9 +69,17 @@ def resolved(options: argparse.Namespace) -> Request:
         TaskError: the same of a task.
     """
     given = {**vars(options), "began": time.monotonic()}
-    for part in (_task, _submissions, _names_with_settings, _seeds, _found):
+    for part in (_runs, _task, _submissions, _names_with_settings, _seeds, _found):
         given |= part(given)
     return Request(given)
+
+
+def _runs(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises InputError for fewer runs than the command makes sense with."""
+    fewest, reason = given.get("fewest", (0, ""))
+    if fewest and given["runs"] < fewest:
+        raise InputError(f"--runs {given['runs']} is too few for {given['verb']}: below {fewest} {reason}")
+    return {}
 
 
 def _task(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from local_eval import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
-VERSION = "0.2.0"  # of this kit
+VERSION = __version__  # of this kit
 
 
 def versions(device: torch.device | str, card: str = "") -> dict[str, str]:
