@@ -30,6 +30,8 @@ from local_eval.report.compare import (
     Compared,
     around_markers,
     as_json,
+    as_text,
+    best_in_words,
     markdown,
     pairs_in_words,
     rank_and_official_score,
@@ -45,6 +47,7 @@ from local_eval.runs.check import check_submission
 from local_eval.runs.one_run import finished_runs
 from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import write_atomically
+from local_eval.store.lines import terminal_width, wrapped
 from local_eval.store.records import Record, RecordError
 from local_eval.tasks.names import option_words, split_changes
 
@@ -63,10 +66,11 @@ def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission:
         shown: how the table names what was graded.
         submission: as it was given; empty for models that were made elsewhere.
     """
-    print(table(found, shown, grader.task.name))
+    width = terminal_width()
+    print(table(found, shown, grader.task.name, width))
     print(f"written to {path}")
     published = rank_and_official_score(submission)[1] if published_name(submission) else UNSTATED
-    print(in_words(grader.predicted(found, submission), published))
+    print(*wrapped(in_words(grader.predicted(found, submission), published), width, 2), sep="\n")
     return Exit.OVER_BUDGET if found.within_budget is False else 0
 
 
@@ -91,12 +95,14 @@ def tell_failures(failures: dict[int, Failure], runs: int) -> int:
 # Which of two methods is better, said after the table.
 
 
-def tell_pairs(grader: Grader, scores: dict[str, Score]) -> None:
-    """Print a line for every two methods: better, worse or cannot tell."""
+def tell_pairs(grader: Grader, scores: dict[str, Score], every: bool) -> None:
+    """Print a line for each method and the best, or for every two: better, worse or cannot tell."""
     labels, persons = grader.labels_and_persons
     oracles = confidences(grader.cached_oracles()[: grader.runs], labels)
     runs = {name: graded_confidences(grader, name) for name in scores}
-    print(*pairs_in_words(scores, runs, oracles, persons), sep="\n")
+    in_words, width = pairs_in_words if every else best_in_words, terminal_width()
+    for text in in_words(scores, runs, oracles, persons):
+        print(*wrapped(text, width, 2), sep="\n")
 
 
 # Make and score the runs of a submission: with one seed or several, from one original model and also from several.
@@ -186,7 +192,7 @@ def grade_several(
                 codes[name], score = reported
                 scores |= {name: score} if score else {}
                 failed |= {} if score else {name: RUNS_FAILED}
-    print("\n" + table_of_several(names, scores, failed))
+    print("\n" + table_of_several(names, scores, failed, terminal_width()))
     return 1 if failed else max(codes.values())
 
 
@@ -470,7 +476,7 @@ def headroom(request: Request) -> int:
     """Score originals that forgot nothing, and say whether that leaves room for methods."""
     grader = _grader(request)
     found, verdict = grader.headroom()
-    print(table(found, "fresh originals, nothing forgotten,", grader.task.name))
+    print(table(found, "fresh originals, nothing forgotten,", grader.task.name, terminal_width()))
     print("\n".join(verdict.lines(found.runs)))
     return 0
 
@@ -488,9 +494,10 @@ def compare_all(request: Request) -> int:
     if scores:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Compared(scores, *about, tuple(request.names or ()))
-        print(markdown(graded))
-        if len(scores) > 1 and (request.pairs or len(names) == 2):
-            tell_pairs(grader, scores)
+        print(markdown(graded) if request.markdown else as_text(graded, terminal_width()))
+        if len(scores) > 1:
+            print(flush=True)  # what comes now takes a while
+            tell_pairs(grader, scores, every=request.pairs or len(scores) == 2)
         for path in (path for form, path in request.write if form == ".json"):
             write_atomically(path, as_json(graded).encode())
         for path in pages:

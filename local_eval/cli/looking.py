@@ -25,10 +25,11 @@ from local_eval.metric.measures import Labels
 from local_eval.metric.quick import FEWEST, QuickLook, quick_look
 from local_eval.metric.score import LEAST_RUNS, ScoreError, check_runs
 from local_eval.on_disk import entries
-from local_eval.report.leaderboard import Entry, Leaderboard, as_csv, as_json, as_text, make_leaderboard
+from local_eval.report.leaderboard import Entry, Leaderboard, as_csv, as_json, as_markdown, as_text, make_leaderboard
 from local_eval.report.result import command_line
 from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import write_atomically
+from local_eval.store.lines import terminal_width
 from local_eval.store.provenance import provenance
 
 # Do something again whenever a submission, or what it imports from common/, is saved.
@@ -137,7 +138,7 @@ def leaderboard(request: Request) -> int:
     check_runs(request.runs)
     grader = Grader(request.task, request.out, request.runs, request.seed, device_of(request))
     board = leaderboard_of(grader)
-    print(as_text(board))
+    print(as_markdown(board) if request.markdown else as_text(board, terminal_width()))
     for form, path in request.write:
         write = {".csv": as_csv, ".json": as_json, ".html": _as_html}[form]
         write_atomically(path, write(board).encode())

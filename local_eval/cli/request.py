@@ -31,6 +31,7 @@ from local_eval.methods.submission import (
     submission_path,
 )
 from local_eval.store.errors import InputError
+from local_eval.store.lines import terminal_width, wrapped
 from local_eval.tasks.names import (
     OPTIONS,
     ORIGINAL,
@@ -193,7 +194,7 @@ def _print(title: str, names: list[str], path_of: Callable[[str], Path]) -> None
     print(f"{title}:")
     for name in names:
         text = ast.get_docstring(parse_source(path_of(name))) or ""
-        print(f"  {name:<22}{text.partition(chr(10))[0]}")
+        print(*wrapped(f"  {name:<22}{text.partition(chr(10))[0]}", terminal_width(), 24), sep="\n")
 
 
 RESULTS = ROOT / "results"

@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
+def many(count: int, thing: str, things: str = "") -> str:
+    """'1 run', '2 runs', '0 runs'; `things` where it is not that with an s."""
+    return f"{count} {thing if count == 1 else things or thing + 's'}"
+
+
 class WorkError(Exception):
     """The work could not be done, or not wholly: exit code 1. The message says what is kept and what to do."""
 
