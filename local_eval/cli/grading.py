@@ -417,9 +417,9 @@ def _check_one(grader: Grader, request: Request, name: str) -> None:
 
 def _all_finished(grader: Grader, request: Request, submission: Submission) -> bool:
     """Is nothing of this submission to be run, and nothing else to be refused by a dry run?"""
-    if request.keep_checkpoints or request.originals or request.sandbox or not grader.original_file.exists():
+    if request.keep_checkpoints or request.originals or request.sandbox:
         return False
-    return all(len(one.finished_runs(submission)) == one.runs for one in with_seeds(grader, request.seeds))
+    return all(one.has_all_runs(submission) for one in with_seeds(grader, request.seeds))
 
 
 def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Score | None]:

@@ -1,10 +1,11 @@
-"""Lines of text for a terminal: how wide it is, sentences broken to that width, names that are too long cut.
+"""Lines of text: how wide a terminal is, sentences broken to that width, names that are too long cut, for notebooks.
 
 What is written to a file or a pipe has no width, and nothing of it is broken or cut.
 
 How it is used: print(*wrapped(sentence, terminal_width(), hang=2), sep="\\n")
 """
 
+import html
 import shutil
 import sys
 import textwrap
@@ -32,3 +33,8 @@ def short(text: str, longest: int) -> str:
         return text
     kept = max(longest - len(CUT), 2)
     return text[: kept // 3] + CUT + text[len(text) - (kept - kept // 3) :]
+
+
+def in_notebook(text: str) -> str:
+    """Lines of text as a notebook shows them below a cell."""
+    return f"<pre>{html.escape(text)}</pre>"
