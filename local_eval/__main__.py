@@ -18,6 +18,7 @@ from local_eval.cli.parser import make_parser
 from local_eval.cli.request import Request, announce, resolved
 from local_eval.isolation.processes import EndsOnSignals, Stopped
 from local_eval.store.errors import InputError, WorkError, printable, said_by_the_machine
+from local_eval.store.files import KIT, ROOT
 
 OUR_FAULT = (
     "error: this is a mistake in the kit, not in what you gave it. What was finished is kept. "
@@ -74,6 +75,8 @@ def how_to_go_on(arguments: list[str] | None = None) -> str:
 def _function(command: str):
     """What does a command, such as "grading:grade" of local_eval.cli; imported now, since torch takes seconds."""
     module, _, name = command.partition(":")
+    if module.startswith("studies.") and KIT != ROOT:
+        raise InputError(f"{module} is part of the repository and is not installed with the kit; run this in a clone")
     return getattr(importlib.import_module(module if "." in module else f"local_eval.cli.{module}"), name)
 
 

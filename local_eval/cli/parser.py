@@ -27,6 +27,7 @@ from local_eval.cli.arguments import (
     not_negative,
 )
 from local_eval.isolation.sandbox import LEVELS
+from local_eval.store.files import KIT
 from local_eval.tasks.names import task_names
 
 # What the commands of grading and looking take: one function for each group of options.
@@ -36,7 +37,7 @@ from local_eval.tasks.names import task_names
 
 BOARD_PARTS = ("tune", "test")  # of the rows of published scores
 BOARD_CONFIDENCES = ("A", "B", "C", "?")  # several sources; one, the author's own; inferred; open
-BOARD_ROWS = Path(__file__).resolve().parents[2] / "results" / "kaggle_board_rows.csv"
+BOARD_ROWS = KIT / "results" / "kaggle_board_rows.csv"
 PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
 BOARD_TASKS = ("competition_small", "digits")  # the first that there is
 FEWEST = 16, "the metric ranks methods wrongly. Use 64 for screening, 512 to compare"  # runs: LEAST_RUNS of a score

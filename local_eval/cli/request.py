@@ -23,7 +23,7 @@ from local_eval.isolation.pool import default_workers, in_words
 from local_eval.methods.settings import with_settings
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import (
-    ROOT,
+    SUBMISSIONS,
     Submission,
     looks_like_checkpoints,
     parse_source,
@@ -31,6 +31,7 @@ from local_eval.methods.submission import (
     submission_path,
 )
 from local_eval.store.errors import InputError
+from local_eval.store.files import KIT
 from local_eval.store.lines import terminal_width, wrapped
 from local_eval.tasks.names import (
     OPTIONS,
@@ -188,6 +189,7 @@ def list_all(request: Request) -> int:
 def print_submissions() -> None:
     """The submissions that come with the kit."""
     _print("submissions", submission_names(), submission_path)
+    print(f"  one to copy and begin with: {SUBMISSIONS / '_template.py'}")
 
 
 def _print(title: str, names: list[str], path_of: Callable[[str], Path]) -> None:
@@ -197,7 +199,7 @@ def _print(title: str, names: list[str], path_of: Callable[[str], Path]) -> None
         print(*wrapped(f"  {name:<22}{text.partition(chr(10))[0]}", terminal_width(), 24), sep="\n")
 
 
-RESULTS = ROOT / "results"
+RESULTS = KIT / "results"
 LOADING = 15.0  # seconds for torch in all processes, the dry run and the score
 
 

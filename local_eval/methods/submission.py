@@ -14,13 +14,12 @@ from pathlib import Path
 from local_eval.methods.notebook import Extracted, extract
 from local_eval.methods.settings import Settings, changed_source, label, split_name
 from local_eval.methods.source import NOT_PYTHON, SubmissionError
-from local_eval.store.files import user_path
+from local_eval.store.files import KIT, ROOT, user_path  # noqa: F401 (ROOT's old address)
 from local_eval.tasks.names import nearest_files
 from local_eval.tasks.own_code import code_shape
 
-ROOT = Path(__file__).resolve().parents[2]
-SUBMISSIONS = ROOT / "submissions"
-COMMON = ROOT / "common"
+SUBMISSIONS = KIT / "submissions"
+COMMON = KIT / "common"
 CHECKPOINTS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.xz", ".tar.bz2", ".tar.zst", ".pth", ".pt")
 CHECKPOINTS += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst", ".npz", ".npy")  # that mean models, not code
 CODE = (".py", ".ipynb")

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from local_eval import __version__
+from local_eval.store.files import KIT, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 VERSION = __version__  # of this kit
 
 
@@ -54,7 +54,8 @@ def provenance(device: str, card: str = "") -> dict[str, str]:
     facts = versions(device, card)
     try:
         command = ["git", "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+        # installed, the kit may lie within somebody else's repository
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout if KIT == ROOT else ""
     except OSError:  # no git here
         commit = ""
     device = facts["device"].removeprefix("cuda ") if facts["device"].startswith("cuda") else processor()
