@@ -10,6 +10,7 @@ docs/python.md has an example of each.
 
 import importlib
 
+__version__ = "0.2.0"
 OFFERED = {
     "Comparison": "local_eval.metric.uncertainty.paired",
     "Grader": "local_eval.grader",

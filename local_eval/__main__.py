@@ -1,7 +1,6 @@
-"""The one command line: python -m local_eval COMMAND ...
+"""The one command line: python -m local_eval COMMAND ..., or unlearn-eval COMMAND ... where it is installed.
 
-Exit codes: 0 done, 1 the work failed or is incomplete, 2 bad input, 3 over the time budget, 4 cannot tell whether,
-130 interrupted by Ctrl-C, 143 by SIGTERM (the same command goes on), 141 when whoever read the output has gone.
+Exit codes: `Exit` in cli/arguments.py, which --help shows.
 """
 
 from __future__ import annotations
@@ -12,23 +11,23 @@ import select
 import shlex
 import sys
 import traceback
+from pathlib import Path
 
 from local_eval.store.errors import InputError, WorkError, missing_packages, printable, said_by_the_machine
 
 if packages := missing_packages():  # before what follows stops at the first of them
     sys.exit(f"error: packages are missing: {', '.join(packages)}; python -m pip install {' '.join(packages)}")
 
+from local_eval.cli.arguments import CONSOLE, MODULE, Exit
 from local_eval.cli.parser import make_parser
 from local_eval.cli.request import Request, announce, resolved
 from local_eval.isolation.processes import EndsOnSignals, Stopped
+from local_eval.store.files import KIT, ROOT
 
 OUR_FAULT = (
     "error: this is a mistake in the kit, not in what you gave it. What was finished is kept. "
     "Please report it with the lines above and the command"
 )
-
-
-NOBODY_READS = 128 + 13  # exit code, as a shell shows that SIGPIPE ended a program
 
 
 def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = None) -> int:
@@ -38,7 +37,7 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
         arguments: of the command line; None for this process's.
         signals: told when the command begins; None if whoever calls this deals with signals.
     """
-    options = make_parser().parse_args(arguments)
+    options = make_parser(called()).parse_args(arguments)
     try:
         request = resolved(options)
         if request.graded:
@@ -50,31 +49,38 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
         return function(request)
     except InputError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 2
+        return Exit.BAD_INPUT
     except WorkError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 1
+        return Exit.FAILED
     except OSError as error:  # after WorkError: some are both
         if (text := said_by_the_machine(error)) is None:
             raise
         print(f"error: {text}", file=sys.stderr)
-        return 1
+        return Exit.FAILED
     except Stopped:  # told and ended where it comes from
         raise
     except KeyboardInterrupt:
         print(how_to_go_on(arguments), file=sys.stderr)
-        return 130
+        return Exit.INTERRUPTED
+
+
+def called() -> str:
+    """How this command line was called."""
+    return CONSOLE if Path(sys.argv[0]).stem == CONSOLE else MODULE
 
 
 def how_to_go_on(arguments: list[str] | None = None) -> str:
     """What to tell whoever has interrupted this command."""
-    command = shlex.join(["python", "-m", "local_eval", *(sys.argv[1:] if arguments is None else arguments)])
+    command = shlex.join([*called().split(), *(sys.argv[1:] if arguments is None else arguments)])
     return f"interrupted; what was finished is kept, and the same command goes on from there: {command}"
 
 
 def _function(command: str):
     """What does a command, such as "grading:grade" of local_eval.cli; imported now, since torch takes seconds."""
     module, _, name = command.partition(":")
+    if module.startswith("studies.") and KIT != ROOT:
+        raise InputError(f"{module} is part of the repository and is not installed with the kit; run this in a clone")
     return getattr(importlib.import_module(module if "." in module else f"local_eval.cli.{module}"), name)
 
 
@@ -92,7 +98,8 @@ def _download(request: Request) -> None:
         download_task(request.task)
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """The whole life of a command's process; returns its exit code."""
     with EndsOnSignals(how_to_go_on()) as signals:
         try:
             code = main(signals=signals)
@@ -100,9 +107,13 @@ if __name__ == "__main__":
         except Exception as error:
             if isinstance(error, BrokenPipeError) and nobody_reads(sys.stdout.fileno()):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-                code = NOBODY_READS
+                code = Exit.NOBODY_READS
             else:
                 traceback.print_exc()
                 print(OUR_FAULT, file=sys.stderr)
-                code = 1
-    sys.exit(code)
+                code = Exit.FAILED
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -8,31 +8,84 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import html
 import inspect
 import io
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from local_eval.grade_given import AgainstGiven, grade_given, path_of
+from local_eval.cli.grading import make_report
+from local_eval.grade_given import AgainstGiven, find_given, grade_given, path_of
 from local_eval.grader import Grader
 from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
 from local_eval.methods.from_python import file_of, write_out
 from local_eval.methods.submission import Submission, looks_like_checkpoints
 from local_eval.methods.task_files import keep_task
-from local_eval.metric.score import Score, check_runs
+from local_eval.metric.score import Score, check_runs, confidences
 from local_eval.runs.check import check_submission
 from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import write_atomically
+from local_eval.store.lines import in_notebook
 from local_eval.tasks.names import CHANGES, FILES, NET, nearest, whole_paths, with_changes
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import Weights
 
 WRITTEN = "from_python"  # folder, in the one for results, of functions and tasks that were written out
+
+
+@dataclass(frozen=True)
+class Graded(Score):
+    """A score with what it is of: print it, show it in a notebook, draw its page."""
+
+    grader: Grader | None = field(default=None, repr=False, compare=False)
+    of: Submission | Path | None = field(default=None, repr=False, compare=False)  # or models that were given
+
+    @classmethod
+    def from_score(cls, score: Score, grader: Grader, of: Submission | Path) -> Graded:
+        """The same score with where it comes from."""
+        return cls(**{one.name: getattr(score, one.name) for one in fields(score)}, grader=grader, of=of)
+
+    def __str__(self) -> str:
+        name = self.of.name if isinstance(self.of, Path) else self.of.label
+        return f"{name} on {self.grader.task.name}: {super().__str__()}"
+
+    def report(self, images: bool = True) -> Path:
+        """Draw the page of this score, report.html, with its figures beside it, as the command does; returns its path.
+
+        Raises:
+            ScoreError: runs or oracles have changed, or accuracies are not known.
+        """
+        return make_report(self.grader, self.of, images)
+
+    def confidences(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was scored: confidences [N, E] of the unlearned and of the retrained models on the forget set."""
+        labels = self.grader.labels_and_persons[0]
+        retrained = confidences(self.grader.cached_oracles()[: self.runs], labels)
+        if isinstance(self.of, Path):
+            return confidences(find_given(self.grader, self.of, "unlearned", look=False).records, labels), retrained
+        done = self.grader.finished_runs(self.of)
+        return confidences([done[index] for index in sorted(done)], labels), retrained
+
+    def _repr_html_(self) -> str:
+        return self._head
+
+    @cached_property
+    def _head(self) -> str:
+        """The page's head; the page is drawn once. In a frame of its own: its style is no matter of the notebook's."""
+        try:
+            page = self.report().read_text(encoding="utf-8")
+        except (InputError, WorkError) as error:
+            return in_notebook(f"{self}\nno page: {error}")
+        head = f"{page.partition('</header>')[0]}</header></main></body></html>"
+        return f'<iframe srcdoc="{html.escape(head)}" style="width: 100%; height: 36em; border: 0"></iframe>'
 
 
 class RunsFailed(WorkError):
@@ -58,7 +111,7 @@ def grade(
     recipe: Mapping[str, object] | None = None,
     retrained: str | os.PathLike | object = None,
     unlearned: str | os.PathLike | object = None,
-) -> Score:
+) -> Graded:
     """Check a submission, make what is missing of oracles and runs, and score it, as `python -m local_eval grade` does.
 
     Args:
@@ -83,7 +136,8 @@ def grade(
             [N, E], or a dict of arrays by the names that a file has (docs/bring-your-own.md).
         unlearned: the same of unlearned models, in place of a submission.
     Returns:
-        The score; score.json lies in the folder for results, where `graded` finds it.
+        The score; `print` gives it in five lines, `report()` draws its page. score.json lies in the folder for results,
+        where `graded` finds it.
     Raises:
         InputError: something given cannot be used; the message names it and says what to do.
         WorkError: the work failed, or runs did (RunsFailed).
@@ -98,7 +152,9 @@ def grade(
     _tell("task", grader.task.notes)
     if retrained is not None:
         grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
-    return _graded(grader, found, allow_missing) if found else grade_given(grader, Path(name))[0]
+    if found is None:
+        return Graded.from_score(grade_given(grader, Path(name))[0], grader, Path(name))
+    return Graded.from_score(_graded(grader, found, allow_missing), grader, found)
 
 
 def _spec(task: str | os.PathLike | Task, given: Mapping[str, object], out: Path) -> str:
@@ -109,7 +165,8 @@ def _spec(task: str | os.PathLike | Task, given: Mapping[str, object], out: Path
 
 def _graded(grader: Grader, submission: Submission, allow_missing: bool) -> Score:
     """Check it, make what is missing, and score it."""
-    _tell("check", check_submission(submission, grader.task_spec, grader.device))
+    if not grader.has_all_runs(submission):
+        _tell("check", check_submission(submission, grader.task_spec, grader.device))
     grader.finish_oracles()
     failures = grader.finish_runs(submission)[1]
     if failures and not allow_missing:

@@ -303,6 +303,10 @@ class Grader:
         folder = self.workspace.of(plan.folder_name)
         return finished_runs(plan, folder, self.runs, self._shape, self.workspace)
 
+    def has_all_runs(self, submission: Named) -> bool:
+        """Are all its runs on disk, so that nothing of it has to be run?"""
+        return self.original_file.exists() and len(self.finished_runs(submission)) == self.runs
+
     def with_all_finished(self, submission: Named) -> Grader:
         """This grader with as many runs as the submission has on disk, if those are more and none is missing.
 

@@ -23,7 +23,8 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.isotonic import IsotonicRegression
 
-from local_eval.cli.grading import device_of, engine_of
+from local_eval.cli.checking import device_of
+from local_eval.cli.grading import engine_of
 from local_eval.cli.parser import BOARD_CONFIDENCES, BOARD_PARTS
 from local_eval.cli.request import Request
 from local_eval.commands import command as command_line

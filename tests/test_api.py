@@ -1,7 +1,10 @@
 """What `import local_eval` offers is there and works (that it costs nothing until then: cli/test_first_minute.py)."""
 
 import functools
+import html
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 import local_eval
+from local_eval.api import Graded
 from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
 from local_eval.methods.submission import submission_path
@@ -193,3 +197,51 @@ def test_a_forgotten_class_stands_in_the_table_in_score_json_and_in_the_notes(gr
     for kind in ("forgotten", "kept"):
         assert f"test, {kind} classes" in text and f"original {kept['original']['test'][kind]:.4f}" in text
     assert "class 2 is in the forget set alone" in text
+
+
+def test_a_graded_score_prints_five_lines_draws_its_page_and_shows_the_pages_head(tiny_graded, monkeypatch):
+    monkeypatch.setattr("local_eval.api.check_submission", lambda *_: pytest.fail("all runs are there: no dry run"))
+    path = str(tiny_graded / "mine.py")
+    found = local_eval.grade(path, task=TINY, runs=16, out=tiny_graded / "out", device="cpu", workers=1)
+    first, *others = str(found).splitlines()
+    assert first.startswith(f"mine on tiny: score {found.score:.4f} at N = 16") and len(others) == 4
+    assert [line.split()[0] for line in others[:2]] == ["forgetting", "ceiling"]
+    page = found.report()
+    assert page.name == "report.html" and page.parent.name.startswith("mine-")
+    shown = found._repr_html_()
+    head = html.unescape(re.search('srcdoc="([^"]*)"', shown)[1])
+    assert re.search("<h1>.*</h1>", head)[0] in page.read_text() and head.endswith("</header></main></body></html>")
+    assert "<svg" not in head and "<script" not in head
+    unlearned, retrained = found.confidences()
+    assert local_eval.forgetting_quality(unlearned, retrained) == found.forgetting_quality
+    with pytest.warns(UserWarning, match="N = 15 is too few: below 16"):
+        local_eval.forgetting_quality(unlearned[:15], retrained[:15])
+
+
+def test_a_score_without_a_page_says_so_in_a_notebook(tiny_graded, monkeypatch):
+    def fails(*_):
+        raise local_eval.InputError("runs have <changed>")
+
+    monkeypatch.setattr("local_eval.api.make_report", fails)
+    found = Graded.from_score(score(), Grader(TINY, tiny_graded / "out", runs=16), Path("their <models>"))
+    assert str(found).startswith("their <models> on tiny: score ") and len(str(found).splitlines()) == 5
+    assert found._repr_html_().startswith("<pre>their &lt;models&gt; on tiny")
+    assert found._repr_html_().endswith("no page: runs have &lt;changed&gt;</pre>")
+
+
+def test_what_the_metric_gives_prints_in_a_few_lines_and_shows_in_a_notebook():
+    unlearned, retrained = np.random.default_rng(0).normal(size=(2, 24, 12))
+    compared = local_eval.compare_methods(unlearned, unlearned - 3, retrained, order="models, examples")
+    for one, least in (
+        (compared, 3),
+        (local_eval.project(unlearned, retrained, models=48, order="models, examples"), 2),
+        (local_eval.score_interval(unlearned, retrained, order="models, examples"), 3),
+        (score(), 5),
+    ):
+        assert least <= len(str(one).splitlines()) <= 5
+        assert one._repr_html_() == f"<pre>{html.escape(str(one))}</pre>"
+    assert str(compared).startswith(f"the first method is {compared.verdict} than the second at N = 24")
+    equal = local_eval.compare_methods(unlearned, unlearned, retrained, ahead=False, order="models, examples")
+    assert str(equal).startswith("cannot tell the first method from the second") and "would" not in str(equal)
+    unknown = replace(score(), score=float("nan"))
+    assert "so there is no score" in str(unknown) and len(str(unknown).splitlines()) == 5

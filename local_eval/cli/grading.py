@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from local_eval.cli.arguments import Exit
+from local_eval.cli.checking import device_of
 from local_eval.cli.request import Request
 from local_eval.commands import command, task_words, typed
 from local_eval.grade_given import AgainstGiven, find_given, grade_given, score_folder
 from local_eval.grader import Grader, SeveralOriginals, grade_all, published_name, repeats_of, with_seeds
-from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine
 from local_eval.methods.submission import Submission, looks_like_checkpoints, submission_names
@@ -28,6 +29,8 @@ from local_eval.report.compare import (
     Compared,
     around_markers,
     as_json,
+    as_text,
+    best_in_words,
     markdown,
     pairs_in_words,
     rank_and_official_score,
@@ -42,18 +45,14 @@ from local_eval.report.result import SCORE, Result, kept, kept_at, kept_under, o
 from local_eval.report.table import originals_line, repeats_line, table
 from local_eval.runs.check import check_submission
 from local_eval.runs.one_run import finished_runs
-from local_eval.runs.plan import Sandbox
 from local_eval.shared.verifying import SharedRow
 from local_eval.shared.verifying import row_of as shared_row
 from local_eval.store.errors import InputError, WorkError, many, printable
 from local_eval.store.files import write_atomically
+from local_eval.store.lines import terminal_width, wrapped
 from local_eval.store.records import Record, RecordError
-from local_eval.tasks.loading import load_task, overview
 
 # What the commands that grade say: scores, failures.
-
-
-OVER_BUDGET = 3  # exit code
 
 
 def say_scoring(examples: int, runs: int) -> None:
@@ -68,15 +67,16 @@ def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission:
         shown: how the table names what was graded.
         submission: as it was given; empty for models that were made elsewhere.
     """
-    print(table(found, shown, grader.task.name))
+    width = terminal_width()
+    print(table(found, shown, grader.task.name, width))
     print(f"written to {path}")
     folder = result_folder(path)
     if folder != path.parent:
         larger = Result.read(folder / SCORE)["runs"]
         print(f"the larger grading, N = {larger}, stays as it is, and is what {folder / SCORE} and its page show")
     published = rank_and_official_score(submission)[1] if published_name(submission) else UNSTATED
-    print(in_words(grader.predicted(found, submission), published))
-    return OVER_BUDGET if found.within_budget is False else 0
+    print(*wrapped(in_words(grader.predicted(found, submission), published), width, 2), sep="\n")
+    return Exit.OVER_BUDGET if found.within_budget is False else 0
 
 
 def tell_failures(failures: dict[int, Failure], grader: Grader, submission: Submission, seeds: Sequence[int]) -> int:
@@ -110,12 +110,14 @@ def tell_failures(failures: dict[int, Failure], grader: Grader, submission: Subm
 # Which of two methods is better, said after the table.
 
 
-def tell_pairs(grader: Grader, scores: dict[str, Score], shared: dict[str, SharedRow]) -> None:
-    """Print a line for every two methods: better, worse or cannot tell."""
+def tell_pairs(grader: Grader, scores: dict[str, Score], shared: dict[str, SharedRow], every: bool) -> None:
+    """Print a line for each method and the best, or for every two: better, worse or cannot tell."""
     labels, persons = grader.labels_and_persons
     oracles = confidences(grader.cached_oracles()[: grader.runs], labels)
     runs = {n: shared[n].confidences if n in shared else graded_confidences(grader, n) for n in scores}
-    print(*pairs_in_words(scores, runs, oracles, persons), sep="\n")
+    in_words, width = pairs_in_words if every else best_in_words, terminal_width()
+    for text in in_words(scores, runs, oracles, persons):
+        print(*wrapped(text, width, 2), sep="\n")
 
 
 # Make and score the runs of a submission: with one seed or several, from one original model and also from several.
@@ -152,7 +154,7 @@ def score_all(graders: list[Grader], submission: Submission, request: Request) -
     scores = [_score(grader, submission, request) for grader in graders]
     if len(graders) > 1:
         print(originals_line(*scores, graders[1].originals))
-    return OVER_BUDGET if any(found.within_budget is False for found in scores) else 0, scores[0]
+    return Exit.OVER_BUDGET if any(found.within_budget is False for found in scores) else 0, scores[0]
 
 
 def _score(grader: Grader, submission: Submission, request: Request) -> Score:
@@ -205,7 +207,7 @@ def grade_several(
                 codes[name], score = reported
                 scores |= {name: score} if score else {}
                 failed |= {} if score else {name: RUNS_FAILED}
-    print("\n" + table_of_several(names, scores, failed))
+    print("\n" + table_of_several(names, scores, failed, terminal_width()))
     return 1 if failed else max(codes.values())
 
 
@@ -427,11 +429,6 @@ def engine_of(request: Request) -> Engine | None:
     return RayEngine(request.address)
 
 
-def device_of(request: Request) -> str:
-    """The device that was asked for, or the best there is. Raises InputError if it cannot be used."""
-    return usable_device(request.device)
-
-
 def grade(request: Request) -> int:
     """All stages in order, for one or several; or, for checkpoints that exist already, only their evaluation."""
     names = list(dict.fromkeys(request.submissions))
@@ -460,10 +457,20 @@ def _check_one(grader: Grader, request: Request, name: str) -> None:
     with_originals(grader, request)  # numbers that make no sense are refused now
     for note in grader.task.notes:  # loaded here, so that a wrong task is not blamed on the submission
         print(f"task: {note}")
-    print(f"checking {name}: a dry run", flush=True)
     found = Submission.find(request.found[name])
+    if _all_finished(grader, request, found):
+        print(f"all runs of {name} are there, so there is no dry run", flush=True)
+        return
+    print(f"checking {name}: a dry run", flush=True)
     for remark in check_submission(found, request.task, grader.device, grader.sandbox_of_runs()):
         print(f"check: {remark}", flush=True)
+
+
+def _all_finished(grader: Grader, request: Request, submission: Submission) -> bool:
+    """Is nothing of this submission to be run, and nothing else to be refused by a dry run?"""
+    if request.keep_checkpoints or request.originals or request.sandbox:
+        return False
+    return all(one.has_all_runs(submission) for one in with_seeds(grader, request.seeds))
 
 
 def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Score | None]:
@@ -521,7 +528,7 @@ def headroom(request: Request) -> int:
     """Score originals that forgot nothing, and say whether that leaves room for methods."""
     grader = _grader(request)
     found, verdict = grader.headroom()
-    print(table(found, "fresh originals, nothing forgotten,", grader.task.name))
+    print(table(found, "fresh originals, nothing forgotten,", grader.task.name, terminal_width()))
     print("\n".join(verdict.lines(found.runs)))
     return 0
 
@@ -557,24 +564,13 @@ def compare_all(request: Request) -> int:
     if scores:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
         graded = Compared(scores, *about, tuple(request.names or ()))
-        print(markdown(graded, grader.command("compare", *graded.names, runs=grader.runs)))
-        if len(scores) > 1 and (request.pairs or len(names) == 2):
-            tell_pairs(grader, scores, shared)
+        again = grader.command("compare", *graded.names, runs=grader.runs)
+        print(markdown(graded, again) if request.markdown else as_text(graded, terminal_width(), again))
+        if len(scores) > 1:
+            print(flush=True)  # what comes now takes a while
+            tell_pairs(grader, scores, shared, every=request.pairs or len(scores) == 2)
         for path in (path for form, path in request.write if form == ".json"):
             write_atomically(path, as_json(graded).encode())
         for path in pages:
             write_between_markers(path, f"table {grader.task.name}", markdown(graded))
     return 1 if failed else 0
-
-
-def check(request: Request) -> int:
-    """Check the contract; without a submission, tell what was understood of the task."""
-    if request.submission is None:
-        print(overview(load_task(request.task)))
-        return 0
-    load_task(request.task)  # a wrong task should not be blamed on the submission
-    sandbox = Sandbox(request.sandbox) if request.sandbox else None
-    for remark in check_submission(request.submission, request.task, device_of(request), sandbox):
-        print(f"check: {remark}")
-    print(f"{request.submission} keeps the contract")
-    return 0

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from local_eval.cli.grading import OVER_BUDGET, device_of
+from local_eval.cli.arguments import Exit
+from local_eval.cli.checking import device_of
 from local_eval.cli.request import Request
 from local_eval.isolation.cards import card_name
 from local_eval.kaggle.budget import MARKER, Cost, budget_table, measure, project, report
@@ -18,7 +19,7 @@ from local_eval.report.compare import around_markers, write_between_markers
 from local_eval.store.errors import printable
 from local_eval.store.provenance import versions
 
-VERDICTS = {"fits": 0, "does not fit": OVER_BUDGET, "cannot tell": 4}  # exit codes
+VERDICTS = {"fits": Exit.DONE, "does not fit": Exit.OVER_BUDGET, "cannot tell": Exit.CANNOT_TELL}
 
 
 def submit(request: Request) -> int:

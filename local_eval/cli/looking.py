@@ -1,6 +1,6 @@
-"""The commands that look: quick, leaderboard, report, bench, sandbox.
+"""The commands that look: quick, leaderboard, report, bench.
 
-How to run it: python -m local_eval sandbox
+How to run it: python -m local_eval leaderboard
 """
 
 from __future__ import annotations
@@ -8,31 +8,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
-import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from local_eval.cli.grading import device_of, engine_of, make_report, shared_rows, tell_failures
+from local_eval.cli.checking import device_of
+from local_eval.cli.grading import engine_of, make_report, shared_rows, tell_failures
 from local_eval.cli.request import Request
 from local_eval.commands import command
 from local_eval.grade_given import AgainstGiven
 from local_eval.grader import Grader
 from local_eval.isolation.cards import card_name
-from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, looks_like_checkpoints, source_files, submission_path
 from local_eval.metric.measures import Labels
 from local_eval.metric.quick import FEWEST, QuickLook, quick_look
 from local_eval.metric.score import LEAST_RUNS, ScoreError, check_runs
 from local_eval.on_disk import entries
-from local_eval.report.leaderboard import Entry, Leaderboard, as_csv, as_json, as_text, make_leaderboard
+from local_eval.report.leaderboard import Entry, Leaderboard, as_csv, as_json, as_markdown, as_text, make_leaderboard
 from local_eval.report.result import kept
 from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import write_atomically
+from local_eval.store.lines import terminal_width
 from local_eval.store.provenance import provenance
 
 # Do something again whenever a submission, or what it imports from common/, is saved.
@@ -143,7 +141,7 @@ def leaderboard(request: Request) -> int:
     check_runs(request.runs)
     grader = Grader(request.task, request.out, request.runs, request.seed, device_of(request))
     board = leaderboard_of(grader, request.shared)
-    print(as_text(board))
+    print(as_markdown(board) if request.markdown else as_text(board, terminal_width()))
     for form, path in request.write:
         write_atomically(path, _written(board, form, path))
         print(f"written to {path}")
@@ -229,30 +227,3 @@ def bench(request: Request) -> int:
     for _, path in request.write:
         timing.save(found, path)
     return 0
-
-
-WHAT = {
-    "limits": "no core or giant files, few processes, few environment variables",
-    "files": "reads Python and the submission, writes in its own temporary folder",
-    "network": "no sockets",
-    "processes": "no signals to others, no looking into them, no mounts, no capabilities",
-}
-OTHERS = ("bwrap", "podman", "docker")
-
-
-def sandbox(_: Request) -> int:
-    """Try every layer, and say which levels can be had; 1 if the full one cannot."""
-    missing = probe()
-    for layer, what in WHAT.items():
-        print(f"{layer:<10}{'missing' if missing[layer] else 'works':<9}{missing[layer] or what}")
-    had = [name for name, layers in LEVELS.items() if not any(missing[layer] for layer in layers)]
-    print(f"levels: {', '.join(had) or 'none'}")
-    print(had and f"--sandbox {had[0] if had[0] != 'full' else ''}".rstrip() + " is the most that can be had here")
-    there = [name for name in OTHERS if shutil.which(name)]
-    user = "root, for whom the number of processes is not limited" if os.getuid() == 0 else "no root"
-    print(
-        f"kernel {platform.release()} {platform.machine()}, Landlock ABI {landlock_abi()}, seccomp "
-        f"{'no' if no_seccomp() else 'yes'}, user is {user}; of bubblewrap and containers, which the kit does "
-        f"not use, there is: {', '.join(there) or 'none'}"
-    )
-    return 0 if "full" in had else 1

@@ -7,7 +7,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from local_eval import __version__
+from local_eval.cli.arguments import (
+    CHANGES,
+    CLUSTER,
+    CONSOLE,
+    ELSEWHERE,
+    FILES,
+    MODULE,
+    NAMES_AND_FILES,
+    RARE,
+    SHELLS,
+    USUAL,
+    Parser,
+    above_zero,
+    at_least_one,
+    completion,
+    exit_codes,
+    not_negative,
+)
 from local_eval.isolation.sandbox import LEVELS
+from local_eval.store.files import KIT
 from local_eval.tasks.names import task_names
 
 # What the commands of grading and looking take: one function for each group of options.
@@ -17,14 +37,16 @@ from local_eval.tasks.names import task_names
 
 BOARD_PARTS = ("tune", "test")  # of the rows of published scores
 BOARD_CONFIDENCES = ("A", "B", "C", "?")  # several sources; one, the author's own; inferred; open
-BOARD_ROWS = Path(__file__).resolve().parents[2] / "results" / "kaggle_board_rows.csv"
+BOARD_ROWS = KIT / "results" / "kaggle_board_rows.csv"
 PARTS = ("metric", "loader", "oracles", "runs")  # what `bench` times unless told otherwise
 BOARD_TASKS = ("competition_small", "digits")  # the first that there is
+FEWEST = 16, "the metric ranks methods wrongly. Use 64 for screening, 512 to compare"  # runs: LEAST_RUNS of a score
+FEWEST_TO_LOOK_AT = 3, "no spread shows"
 SUBMISSION = "name in submissions/, or path to a .py or .ipynb file"
 ALSO = "; or a zip or folder of unlearned_checkpoint_{i}.pth (.pt, .safetensors), or a .npz of logits, which sets N"
 
 
-def add_write(sub: argparse.ArgumentParser, forms: Sequence[str], **old: str) -> None:
+def add_write(sub: Parser, forms: Sequence[str], **old: str) -> None:
     """One option for all files that a command can write; `options.write` is a list of (form, path).
 
     Args:
@@ -32,12 +54,13 @@ def add_write(sub: argparse.ArgumentParser, forms: Sequence[str], **old: str) ->
         old: spellings of earlier versions, and the form that each wrote whatever the file's ending.
     """
     text = f"also write it to this file, in the form of its ending: {', '.join(forms)}"
-    sub.add_argument(
+    usual = sub.group(USUAL)
+    usual.add_argument(
         "--write", action="append", default=[], metavar="FILE", type=partial(_by_ending, tuple(forms)), help=text
     )
     for name, form in old.items():
         one = f"--{name.replace('_', '-')}"
-        sub.add_argument(one, action="append", dest="write", type=partial(_in_form, form), help=argparse.SUPPRESS)
+        usual.add_argument(one, action="append", dest="write", type=partial(_in_form, form), help=argparse.SUPPRESS)
 
 
 def _by_ending(forms: tuple[str, ...], text: str) -> tuple[str, Path]:
@@ -51,9 +74,9 @@ def _in_form(form: str, text: str) -> tuple[str, Path]:
     return form, Path(text)
 
 
-def add_set(sub: argparse.ArgumentParser) -> None:
+def add_set(sub: Parser) -> None:
     """Constants of a submission."""
-    sub.add_argument(
+    sub.group(USUAL).add_argument(
         "--set",
         action="append",
         default=[],
@@ -62,9 +85,10 @@ def add_set(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def add_changes(sub: argparse.ArgumentParser) -> None:
+def add_changes(sub: Parser) -> None:
     """What is changed in the task."""
-    changes = sub.add_argument_group("changes of the task", "its oracles are trained as the changed task says")
+    changes = sub.group(CHANGES)
+    changes.description = "its oracles are trained as the changed task says"
     changes.add_argument(
         "--original", metavar="FILE", help="unlearn from this model: .pth, .pt, .safetensors, original.npz"
     )
@@ -83,19 +107,22 @@ def add_changes(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sides(sub: argparse.ArgumentParser, both: bool = False) -> None:
+def add_sides(sub: Parser, both: bool = False) -> None:
     """Models that were made elsewhere."""
     form = "a folder or zip of checkpoints, or a .npz or .npy of logits or confidences"
-    sub.add_argument(
+    elsewhere = sub.group(ELSEWHERE)
+    elsewhere.add_argument(
         "--retrained", type=Path, metavar="PATH", help=f"retrained models of your own in place of oracles: {form}"
     )
     if both:
-        sub.add_argument("--unlearned", type=Path, metavar="PATH", help="the same in place of a submission; it sets N")
+        elsewhere.add_argument(
+            "--unlearned", type=Path, metavar="PATH", help="the same in place of a submission; it sets N"
+        )
 
 
-def add_sandbox(sub: argparse.ArgumentParser) -> None:
+def add_sandbox(sub: Parser) -> None:
     """Whether runs are confined."""
-    sub.add_argument(
+    sub.group(RARE).add_argument(
         "--sandbox",
         nargs="?",
         const="full",
@@ -104,148 +131,168 @@ def add_sandbox(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
+def add_options_of_pools(oracles: Parser) -> None:
     """Files of oracles."""
-    oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
-    oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
+    elsewhere = oracles.group(ELSEWHERE)
+    elsewhere.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
+    elsewhere.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
 
 
-def add_options_of_report(report: argparse.ArgumentParser) -> None:
+def add_options_of_report(report: Parser) -> None:
     """What to draw the page of."""
-    report.add_argument("submission", help=SUBMISSION + ALSO)
+    _add_submission(report, "submission", help=SUBMISSION + ALSO)
     add_set(report)
-    report.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
-    report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
-    report.add_argument("--runs", type=int, metavar="N", help="of several gradings that with N runs (the largest)")
+    usual, rare = report.group(USUAL), report.group(RARE)
+    usual.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
+    rare.add_argument("--seed", type=not_negative, default=0, help="of the runs that were graded (%(default)s)")
+    text = "of several gradings that with N runs (the largest)"
+    usual.add_argument("--runs", type=at_least_one, metavar="N", help=text)
     add_sides(report)
-    report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
+    rare.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 
 
-def add_options_of_sharing(share: argparse.ArgumentParser, opened: argparse.ArgumentParser) -> None:
+def add_options_of_sharing(share: Parser, opened: Parser) -> None:
     """What is shared, and what is done with a file that somebody has shared."""
-    share.add_argument("--runs", type=int, metavar="N", help="of several gradings that with N runs (the largest)")
-    share.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
-    share.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
-    share.add_argument("--write", type=Path, metavar="FILE", help="name of the file, .zip (<method>-<task>-N<N>.zip)")
-    share.add_argument("--weights", action="store_true", help="put the original model in, for --rerun")
-    share.add_argument("--as-written", action="store_true", help="although the source itself names folders or people")
+    usual, rare = share.group(USUAL), share.group(RARE)
+    text = "of several gradings that with N runs (the largest)"
+    usual.add_argument("--runs", type=at_least_one, metavar="N", help=text)
+    usual.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
+    usual.add_argument("--write", type=Path, metavar="FILE", help="name of the file, .zip (<method>-<task>-N<N>.zip)")
+    rare.add_argument("--seed", type=not_negative, default=0, help="of the runs that were graded (%(default)s)")
+    rare.add_argument("--weights", action="store_true", help="put the original model in, for --rerun")
+    rare.add_argument("--as-written", action="store_true", help="although the source itself names folders or people")
+    usual, rare = opened.group(USUAL), opened.group(RARE)
     opened.add_argument("file", type=Path, metavar="FILE", help="that `share` has made")
-    opened.add_argument("--to", type=Path, metavar="DIR", help="folder for the page (<FILE>-opened)")
+    usual.add_argument("--to", type=Path, metavar="DIR", help="folder for the page (<FILE>-opened)")
     text = "make these runs again, which RUNS THE FILE'S CODE, and compare bits"
-    opened.add_argument("--rerun", type=int, nargs="+", metavar="RUN", help=text)
+    usual.add_argument("--rerun", type=not_negative, nargs="+", metavar="RUN", help=text)
     text = "for --rerun: the task, where it does not come with the kit or has data of its own"
-    opened.add_argument("--task", help=text)
+    rare.add_argument("--task", help=text)
     levels = (*LEVELS, "none")
     text = "for --rerun: how the code is confined (%(default)s; refused where that cannot be had)"
-    opened.add_argument("--sandbox", choices=levels, default="full", help=text)
-    opened.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
-    opened.add_argument("--out", type=Path, default=Path("outputs"), help="folder with original models (%(default)s)")
-    opened.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
+    rare.add_argument("--sandbox", choices=levels, default="full", help=text)
+    rare.add_argument("--device", default=None, help=DEVICE)
+    rare.add_argument("--out", type=Path, default=Path("outputs"), help="folder with original models (%(default)s)")
+    rare.add_argument("--timeout", type=above_zero, default=900, help="seconds for a single run (%(default)s)")
 
 
-def add_options_of_leaderboard(board: argparse.ArgumentParser) -> None:
+def add_options_of_leaderboard(board: Parser) -> None:
     """What is ranked, and where the table goes."""
-    board.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
-    board.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
-    board.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
+    usual = board.group(USUAL)
+    usual.add_argument("--runs", type=int, default=64, metavar="N", help="models on each side (%(default)s)")
+    board.set_defaults(fewest=FEWEST)
+    usual.add_argument("--out", type=Path, default=Path("outputs"), help="folder with the results (%(default)s)")
+    add_markdown(board)
     add_write(board, (".csv", ".json", ".html", ".png"), write_csv=".csv", json=".json", html=".html")
+    board.group(RARE).add_argument("--seed", type=not_negative, default=0, help="of the runs (%(default)s)")
 
 
-def add_options_of_bench(bench: argparse.ArgumentParser) -> None:
+def add_markdown(sub: Parser) -> None:
+    """Whether the table is printed as Markdown."""
+    sub.group(USUAL).add_argument("--markdown", action="store_true", help="print the table as Markdown")
+
+
+def add_options_of_bench(bench: Parser) -> None:
     """What is timed."""
-    bench.add_argument(
+    usual = bench.group(USUAL)
+    usual.add_argument(
         "--parts", nargs="+", choices=(*PARTS, "pools", "cluster"), default=list(PARTS), help="what to time (all)"
     )
-    bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
-    bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
-    bench.add_argument(
-        "--pool", type=int, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
+    usual.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
+    usual.add_argument(
+        "--models", type=at_least_one, default=512, metavar="N", help="N of the metric's part (%(default)s)"
+    )
+    usual.add_argument(
+        "--pool", type=at_least_one, default=64, metavar="N", help="oracles of each kind in 'pools' (%(default)s)"
     )
     add_write(bench, (".json",), json=".json")
     text = "instead, try this machine's GPU out in nine minutes: JSONs and a page, card.md, in this folder (%(const)s)"
-    bench.add_argument("--card", nargs="?", const=Path("outputs/card"), type=Path, metavar="FOLDER", help=text)
-    bench.add_argument("--rehearse", metavar="TASK", help="with --card: everything in small, on this task")
+    usual.add_argument("--card", nargs="?", const=Path("outputs/card"), type=Path, metavar="FOLDER", help=text)
+    usual.add_argument("--rehearse", metavar="TASK", help="with --card: everything in small, on this task")
 
 
-def add_options(**commands: argparse.ArgumentParser) -> None:
+def add_options(**commands: Parser) -> None:
     """What several of the grading commands take: those that make models, runs or a score."""
     making = [sub for name, sub in commands.items() if name != "score"]
     for name, sub in commands.items():
-        sub.add_argument(
+        usual = sub.group(USUAL)
+        usual.add_argument(
             "--runs", type=int, default=64, metavar="N", help="models on each side; official 512 (%(default)s)"
         )
-        sub.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
+        sub.set_defaults(fewest=FEWEST)
+        usual.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results (%(default)s)")
         text = argparse.SUPPRESS if name in ("grade", "score") else "of the runs; another is a fresh draw (%(default)s)"
-        sub.add_argument("--seed", type=int, default=0, help=text)
+        sub.group(RARE).add_argument("--seed", type=not_negative, default=0, help=text)
     for sub in making:
-        sub.add_argument(
-            "--workers", type=_at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
+        sub.group(USUAL).add_argument(
+            "--workers", type=at_least_one, default=None, help="processes (default: one per core; on a GPU, measured)"
         )
-        sub.add_argument(
+        cluster = sub.group(CLUSTER)
+        cluster.add_argument(
             "--engine", choices=("local", "ray"), default="local", help="who makes the models: this machine or Ray"
         )
-        sub.add_argument(
+        cluster.add_argument(
             "--address", metavar="A", help="of a Ray cluster, such as auto or host:6379 (default: one just for this)"
         )
     for sub in (commands[name] for name in ("grade", "run", "compare", "quick")):
-        sub.add_argument(
-            "--timeout", type=float, default=900, help="seconds after which a run counts as hanging (%(default)s)"
-        )
-    commands["grade"].add_argument("--no-report", action="store_true", help="draw no report.html of the score")
-    commands["grade"].add_argument(
+        sub.group(RARE).add_argument("--timeout", type=above_zero, default=900, help=HANGING)
+    grade = commands["grade"]
+    grade.group(USUAL).add_argument("--no-report", action="store_true", help="draw no report.html of the score")
+    grade.group(RARE).add_argument(
         "--keep-checkpoints", action="store_true", help="keep all state dicts, in a submission.zip"
     )
-    for sub in (commands["grade"], commands["score"]):
-        sub.add_argument(
-            "--budget-hours", type=float, metavar="H", help="no score is valid if 512 such runs take longer here"
+    for sub in (grade, commands["score"]):
+        rare = sub.group(RARE)
+        rare.add_argument(
+            "--budget-hours", type=above_zero, metavar="H", help="no score is valid if 512 such runs take longer here"
         )
-        sub.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
-        _add_options_of_several(sub)
+        rare.add_argument("--allow-missing", action="store_true", help="score although runs failed; the score says so")
+        _add_options_of_several(rare)
 
 
-def _add_options_of_several(sub: argparse.ArgumentParser) -> None:
+HANGING = "seconds after which a run counts as hanging (%(default)s)"
+
+
+def _add_options_of_several(rare: argparse._ArgumentGroup) -> None:
     text = "of the runs; with several, each is graded and the scatter is shown (0)"
-    sub.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=text)
-    sub.add_argument("--repeat", type=int, default=1, help=argparse.SUPPRESS)  # --seed and the K - 1 that follow
-    sub.add_argument(
+    rare.add_argument("--seeds", type=not_negative, nargs="+", metavar="SEED", help=text)
+    rare.add_argument("--repeat", type=int, default=1, help=argparse.SUPPRESS)  # --seed and the K - 1 that follow
+    rare.add_argument(
         "--originals",
-        type=int,
+        type=at_least_one,
         metavar="M",
         help="also grade runs that start from M original models in turn, not from the official one",
     )
 
 
-def add_options_of_quick(quick: argparse.ArgumentParser) -> None:
+def add_options_of_quick(quick: Parser) -> None:
     """A small N, and the loop of looks."""
-    quick.set_defaults(runs=8)
-    quick.add_argument("--watch", action="store_true", help="look again whenever the file is saved, until Ctrl-C")
+    quick.set_defaults(runs=8, fewest=FEWEST_TO_LOOK_AT)
+    quick.group(USUAL).add_argument(
+        "--watch", action="store_true", help="look again whenever the file is saved, until Ctrl-C"
+    )
 
 
-def add_options_of_board(board: argparse.ArgumentParser) -> None:
+def add_options_of_board(board: Parser) -> None:
     """Which rows, and where what they score goes."""
     board.set_defaults(runs=32, task=next(name for name in BOARD_TASKS if name in task_names()))
-    board.add_argument("--timeout", type=float, default=900, help="seconds after which a run counts as hanging")
-    board.add_argument("--part", choices=(*BOARD_PARTS, "all"), default="all", help="of the rows (%(default)s)")
-    board.add_argument(
+    board.group(RARE).add_argument("--timeout", type=above_zero, default=900, help=HANGING)
+    usual = board.group(USUAL)
+    usual.add_argument("--part", choices=(*BOARD_PARTS, "all"), default="all", help="of the rows (%(default)s)")
+    usual.add_argument(
         "--confidence",
         nargs="+",
         choices=BOARD_CONFIDENCES,
         default=list(BOARD_CONFIDENCES),
         help="only rows whose variant is known so well, such as A B C (all)",
     )
-    board.add_argument(
+    usual.add_argument(
         "--rows", type=Path, default=BOARD_ROWS, metavar="FILE", help="rows (results/kaggle_board_rows.csv)"
     )
-    board.add_argument("--write", type=Path, metavar="FILE", help="write rows and scores to this CSV file, row by row")
-    board.add_argument("--finished-only", action="store_true", help="score what runs are on disk, and make no others")
-    board.add_argument("--fit", type=Path, metavar="FILE", help="write what `grade` predicts Kaggle's score from")
-    board.add_argument("--draw", type=Path, metavar="FILE", help="draw the rows and the fit (.svg, .png)")
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of processes; give 1 or more")
-    return int(text)
+    usual.add_argument("--write", type=Path, metavar="FILE", help="write rows and scores to this CSV file, row by row")
+    usual.add_argument("--finished-only", action="store_true", help="score what runs are on disk, and make no others")
+    usual.add_argument("--fit", type=Path, metavar="FILE", help="write what `grade` predicts Kaggle's score from")
+    usual.add_argument("--draw", type=Path, metavar="FILE", help="draw the rows and the fit (.svg, .png)")
 
 
 # The commands for Kaggle: export, budget, submit. Imports nothing heavy.
@@ -262,40 +309,44 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     text = "Write submissions as notebooks that run alone on Kaggle."
     export = commands.add_parser("export", help=text, description=text)
     export.set_defaults(command="kaggle:export")
-    export.add_argument("submissions", nargs="*", help="names in submissions/, or paths to .py or .ipynb files")
+    text = "names in submissions/, or paths to .py or .ipynb files"
+    _add_submission(export, "submissions", nargs="*", help=text)
     add_set(export)
-    export.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
+    usual = export.group(USUAL)
+    usual.add_argument("--all", action="store_true", help="all of submissions/, and the walkthrough")
     text = "run each notebook here, as Kaggle would, with few runs (a minute or more)"
-    export.add_argument("--rehearse", action="store_true", help=text)
-    export.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
+    usual.add_argument("--rehearse", action="store_true", help=text)
+    usual.add_argument("--out", type=Path, default=Path("notebooks"), help="folder for notebooks (%(default)s)")
 
 
 def _add_budget(commands: argparse._SubParsersAction) -> None:
     text = "Will 512 models fit into 8 hours on Kaggle? Exit codes: 0 fits, 3 does not fit, 4 cannot tell."
     budget = commands.add_parser("budget", help=text, description=text)
     budget.set_defaults(command="kaggle:budget")
-    budget.add_argument("submission", nargs="?", help=SUBMISSION)
+    _add_submission(budget, "submission", nargs="?", help=SUBMISSION)
     add_set(budget)
-    budget.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
+    usual, rare = budget.group(USUAL), budget.group(RARE)
+    usual.add_argument("--all", action="store_true", help="a table of all of submissions/; exit code 0")
     add_write(budget, (".md",), readme=".md")
-    budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
+    usual.add_argument("--task", default="digits", help="what to time on (%(default)s)").complete = FILES
     add_changes(budget)
-    budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
-    budget.add_argument("--repeats", type=int, default=3, help="counted runs (%(default)s)")
-    budget.add_argument("--stock-epoch-seconds", type=float, metavar="S", help="from a notebook's calibration cell")
-    budget.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
+    usual.add_argument("--device", default=None, help=DEVICE)
+    usual.add_argument("--stock-epoch-seconds", type=above_zero, metavar="S", help="from a notebook's calibration cell")
+    rare.add_argument("--repeats", type=at_least_one, default=3, help="counted runs (%(default)s)")
+    rare.add_argument("--timeout", type=above_zero, default=900, help="seconds for a single run (%(default)s)")
 
 
 def _add_submit(commands: argparse._SubParsersAction) -> None:
     text = "Push a submission's notebook to Kaggle, wait for it, and submit it to the competition."
     submit = commands.add_parser("submit", help=text, description=text)
     submit.set_defaults(command="kaggle:submit")
-    submit.add_argument("submission", help=SUBMISSION)
+    _add_submission(submit, "submission", help=SUBMISSION)
     add_set(submit)
-    submit.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
-    submit.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")
-    submit.add_argument("--poll-seconds", type=float, default=30, help="between looks at the notebook (%(default)s)")
-    submit.add_argument("--wait-hours", type=float, default=12, help="for the notebook to finish (%(default)s)")
+    usual, rare = submit.group(USUAL), submit.group(RARE)
+    usual.add_argument("--dry-run", action="store_true", help="show every call, send nothing")
+    usual.add_argument("--message", help="description on Kaggle (default: name and hash of the source)")
+    rare.add_argument("--poll-seconds", type=above_zero, default=30, help="between looks at the notebook (%(default)s)")
+    rare.add_argument("--wait-hours", type=above_zero, default=12, help="for the notebook to finish (%(default)s)")
 
 
 EXAMPLES = """\
@@ -317,28 +368,36 @@ The contract that a submission keeps is written in local_eval/methods/contract.p
 """
 
 UNCHANGED = ("board", "bench")  # which are about the kit's own tasks
-Command = Callable[..., argparse.ArgumentParser]  # (name, function, text, submission=True) -> its parser
+Command = Callable[..., Parser]  # (name, function, text, submission=True) -> its parser
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser; `options.command` says which function does the work, as "module of commands:function"."""
-    parser = argparse.ArgumentParser(
-        prog="python -m local_eval",
+def make_parser(prog: str = MODULE) -> Parser:
+    """The parser; `options.command` says which function does the work, as "module of commands:function".
+
+    Args:
+        prog: how the command line is called, for help and messages.
+    """
+    parser = Parser(
+        prog=prog,
         description="The NeurIPS 2023 machine-unlearning grader on your own machine.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{EXAMPLES.replace(MODULE, prog)}\n{exit_codes()}",
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    usual = parser.group(USUAL)
+    usual.add_argument("--version", action="version", version=f"{CONSOLE} {__version__}")
+    text = "print a script that completes commands, options and names in this shell"
+    usual.add_argument("--print-completion", action=PrintCompletion, choices=SHELLS, help=text)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="verb")
     command = partial(_command, commands)
     graders = _add_grading(command)
     compare = _add_looking(command)
-    check = command("check", "grading:check", "Check the contract with a dry run on two batches; or a task.", False)
-    check.add_argument("submission", nargs="?", help="as in grade; without one, tell what was understood of the task")
+    check = command("check", "checking:check", "Check the contract with a dry run on two batches; or a task.", False)
+    text = "as in grade; without one, tell what was understood of the task"
+    _add_submission(check, "submission", nargs="?", help=text)
     add_set(check)
     for sub in (graders["grade"], graders["run"], check):
         add_sandbox(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
-    commands.add_parser("sandbox", help=text, description=text).set_defaults(command="looking:sandbox")
+    commands.add_parser("sandbox", help=text, description=text).set_defaults(command="checking:sandbox")
     board = command(
         "board", "studies.board:board", "Grade published variants and put the official scores beside.", False
     )
@@ -359,33 +418,46 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _command(
     commands: argparse._SubParsersAction, name: str, function: str, text: str, submission: bool = True
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Add a command that works on a task, and on one submission unless it says otherwise."""
-    style = argparse.RawDescriptionHelpFormatter
-    sub = commands.add_parser(name, help=text, description=text, formatter_class=style)
+    sub = commands.add_parser(name, help=text, description=text)
     sub.set_defaults(command=function)
     if submission:
-        sub.add_argument("submission", help=SUBMISSION)
+        _add_submission(sub, "submission", help=SUBMISSION)
         add_set(sub)
-    sub.add_argument(
-        "--task",
-        default="digits",
-        help="name in local_eval/tasks/, path to a .py file, or your images: a .csv file or a folder; NAME:PATH "
-        "says where a task's data is (%(default)s)",
-    )
-    sub.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
-    sub.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
-    sub.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    usual, rare = sub.group(USUAL), sub.group(RARE)
+    text = "name in local_eval/tasks/, path to a .py file, or your images: a .csv file or a folder; NAME:PATH says "
+    text += "where a task's data is (%(default)s)"
+    usual.add_argument("--task", default="digits", help=text).complete = FILES
+    rare.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
+    rare.add_argument("--download", action="store_true", help="fetch the task's data there first, if it is public")
+    usual.add_argument("--device", default=None, help=DEVICE)
     if name not in UNCHANGED:
         add_changes(sub)
     return sub
 
 
-def _add_grading(command: Command) -> dict[str, argparse.ArgumentParser]:
+DEVICE = "cpu, cuda, cuda:1 ... (default: cuda if there is one)"
+
+
+def _add_submission(sub: Parser, field: str, **named) -> None:
+    """A submission, or several, as an argument without a name."""
+    sub.add_argument(field, **named).complete = NAMES_AND_FILES
+
+
+class PrintCompletion(argparse.Action):
+    """Prints the script that completes commands in a shell, and ends."""
+
+    def __call__(self, parser: Parser, namespace: argparse.Namespace, shell: str, *_) -> None:
+        print(completion(make_parser(CONSOLE), shell))
+        parser.exit()
+
+
+def _add_grading(command: Command) -> dict[str, Parser]:
     """The commands that make runs and oracles, by name."""
     grade = command("grade", "grading:grade", "Check, train missing oracles, make missing runs, score.", False)
     several = "Several are graded one after the other; none lists them"
-    grade.add_argument("submissions", nargs="*", help=f"{SUBMISSION}{ALSO}. {several}")
+    _add_submission(grade, "submissions", nargs="*", help=f"{SUBMISSION}{ALSO}. {several}")
     add_set(grade)
     add_sides(grade, both=True)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
@@ -399,14 +471,18 @@ def _add_grading(command: Command) -> dict[str, argparse.ArgumentParser]:
     return {"grade": grade, "run": run, "score": score, "quick": quick, "oracles": oracles, "headroom": headroom}
 
 
-def _add_looking(command: Command) -> argparse.ArgumentParser:
+def _add_looking(command: Command) -> Parser:
     """The commands that put results side by side; returns `compare`, which may also make runs."""
     text = "Grade several submissions with the same N and print one table."
     compare = command("compare", "grading:compare_all", text, False)
-    compare.add_argument("names", nargs="*", help="submissions, and files from `share` (default: all submissions)")
+    text = "submissions, and files from `share` (default: all submissions)"
+    _add_submission(compare, "names", nargs="*", help=text)
     add_set(compare)
+    add_markdown(compare)
     add_write(compare, (".md", ".json"), save=".json")
-    compare.add_argument("--pairs", action="store_true", help="say of every two which is better (of two: always)")
+    compare.group(USUAL).add_argument(
+        "--pairs", action="store_true", help="say of every two which is better, not only of each and the best"
+    )
     text = "Draw the page of what was graded: one report.html, and its figures as PNGs."
     add_options_of_report(command("report", "looking:report", text, submission=False))
     text = "Rank all that is graded on a task with the same N, from what is on disk. Nothing is run."

@@ -14,6 +14,7 @@ import argparse
 import ast
 import glob
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from local_eval.isolation.pool import default_workers, in_words
 from local_eval.methods.settings import with_settings
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import (
-    ROOT,
+    SUBMISSIONS,
     Submission,
     looks_like_checkpoints,
     parse_source,
@@ -31,7 +32,8 @@ from local_eval.methods.submission import (
     submission_path,
 )
 from local_eval.store.errors import InputError
-from local_eval.store.files import is_for_others
+from local_eval.store.files import KIT, is_for_others
+from local_eval.store.lines import terminal_width, wrapped
 from local_eval.tasks.names import (
     OPTIONS,
     ORIGINAL,
@@ -49,8 +51,9 @@ GRADE, COMPARE = "grading:grade", "grading:compare_all"  # commands that say fir
 class Request:
     """A command's options by name; what a command does not have raises AttributeError, as with argparse.
 
-    Beside what the parser has: `found`, the submissions as they were found, by the names that they were given by, and
-    for GRADE and COMPARE `graded`, the names of what is graded: all of submissions/ if `compare` names none.
+    Beside what the parser has: `began`, when the command did, by time.monotonic; `found`, the submissions as they were
+    found, by the names that they were given by; and for GRADE and COMPARE `graded`, the names of what is graded: all
+    of submissions/ if `compare` names none.
     """
 
     def __init__(self, given: Mapping[str, Any]):
@@ -68,8 +71,8 @@ def resolved(options: argparse.Namespace) -> Request:
         InputError: options that contradict each other, names that do not exist, seeds that make no sense.
         TaskError: the same of a task.
     """
-    given = dict(vars(options))
-    for part in (_card, _task, _submissions, _names_with_settings, _seeds, _found):
+    given = {**vars(options), "began": time.monotonic()}
+    for part in (_card, _runs, _task, _submissions, _names_with_settings, _seeds, _found):
         given |= part(given)
     return Request(given)
 
@@ -77,6 +80,12 @@ def resolved(options: argparse.Namespace) -> Request:
 def _card(given: Mapping[str, Any]) -> dict[str, Any]:
     """`bench --card` is a command of its own, which loads nothing that a broken machine may not have."""
     return {"command": "local_eval.card.drive:card"} if given.get("card") else {}
+def _runs(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises InputError for fewer runs than the command makes sense with."""
+    fewest, reason = given.get("fewest", (0, ""))
+    if fewest and given["runs"] < fewest:
+        raise InputError(f"--runs {given['runs']} is too few for {given['verb']}: below {fewest} {reason}")
+    return {}
 
 
 def _task(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,16 +197,17 @@ def list_all(request: Request) -> int:
 def print_submissions() -> None:
     """The submissions that come with the kit."""
     _print("submissions", submission_names(), submission_path)
+    print(f"  one to copy and begin with: {SUBMISSIONS / '_template.py'}")
 
 
 def _print(title: str, names: list[str], path_of: Callable[[str], Path]) -> None:
     print(f"{title}:")
     for name in names:
         text = ast.get_docstring(parse_source(path_of(name))) or ""
-        print(f"  {name:<22}{text.partition(chr(10))[0]}")
+        print(*wrapped(f"  {name:<22}{text.partition(chr(10))[0]}", terminal_width(), 24), sep="\n")
 
 
-RESULTS = ROOT / "results"
+RESULTS = KIT / "results"
 LOADING = 15.0  # seconds for torch in all processes, the dry run and the score
 
 

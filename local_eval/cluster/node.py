@@ -26,13 +26,13 @@ from typing import Any, Protocol, Self
 
 from local_eval.isolation.child import Failure, failure_in
 from local_eval.isolation.pool import Workers
+from local_eval.store.files import KIT, ROOT
 from local_eval.store.records import Record, RecordError, record_bytes, record_in
 from local_eval.store.sealed import seal_fits, with_seal
 
 # What travels to a node: files by name, packed here. bootstrap.py unpacks them there.
 
 
-ROOT = Path(__file__).resolve().parents[2]  # not from a module that imports torch
 Parcel = dict[str, bytes]  # path below the parcel's folder -> content
 CODE = ("local_eval", "common")  # folders of this kit that jobs import from
 FILES = "files"  # folder of a parcel whose files have their whole path of the driver's machine below it
@@ -67,8 +67,9 @@ class Travels(Protocol):
 @lru_cache(maxsize=1)
 def kit_parcel() -> Parcel:
     """This kit's code: nodes need Python and the packages of requirements.txt, but no kit."""
-    files = [file for folder in CODE for file in sorted((ROOT / folder).rglob("*.py"))]
-    return {file.relative_to(ROOT).as_posix(): file.read_bytes() for file in files}
+    places = {name: (ROOT if name == "local_eval" else KIT) / name for name in CODE}
+    files = {file: place.parent for place in places.values() for file in sorted(place.rglob("*.py"))}
+    return {file.relative_to(parent).as_posix(): file.read_bytes() for file, parent in files.items()}
 
 
 def name_of(parcel: Parcel) -> str:

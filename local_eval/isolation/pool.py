@@ -187,12 +187,15 @@ def run_jobs(
     timeout: float | None,
     title: str,
     models: int = 1,
+    forked: bool = False,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (index, function(argument, index) or Failure) for every index, as they finish, with a progress bar.
 
     `timeout` is in seconds for one job; None lets it take what it takes.
     `function` must be importable (a module's top level) and should catch what it can explain better. `models` is how
     many one job makes, for the bar. Leaving the iteration early, by an exception or Ctrl-C, stops the workers.
+    `forked` starts workers as copies of this process, which need not import torch again: only for a process whose
+    torch has always had one thread and no GPU.
     """
     if not indices:
         return
@@ -200,7 +203,7 @@ def run_jobs(
         waiting = list(indices)
         while waiting:
             lost: list[int] = []
-            for index, found in _until_it_breaks(function, argument, waiting, workers, timeout, progress):
+            for index, found in _until_it_breaks(function, argument, waiting, workers, timeout, progress, forked):
                 if found is BROKEN:
                     lost.append(index)
                     continue
@@ -222,6 +225,7 @@ def _until_it_breaks(
     workers: int,
     timeout: float | None,
     progress: Progress,
+    forked: bool,
 ) -> Iterator[tuple[int, Any]]:
     """As `run_jobs`, on one pool; BROKEN for every job that it did not come to.
 
@@ -231,7 +235,7 @@ def _until_it_breaks(
     """
     finished: queue.SimpleQueue = queue.SimpleQueue()
     left = set(indices)
-    with Workers(min(workers, len(indices))) as pool:
+    with Workers(min(workers, len(indices)), forked=forked) as pool:
         for index in indices:
             future = pool.submit(function, argument, index, timeout)
             future.add_done_callback(lambda future, index=index: finished.put((index, future)))
@@ -248,13 +252,18 @@ def _until_it_breaks(
 class Workers:
     """`with Workers(2) as pool: pool.submit(...)`: processes, each with one job at a time; the end stops them."""
 
-    def __init__(self, count: int, environment: Mapping[str, str] = MappingProxyType({})):
-        """`environment`: variables that they have beside those of this process."""
+    def __init__(self, count: int, environment: Mapping[str, str] = MappingProxyType({}), forked: bool = False):
+        """From how many there are to be.
+
+        Args:
+            environment: variables that they have beside those of this process.
+            forked: as in `run_jobs`.
+        """
         self._began_to_adopt = adopt_orphans()  # what a job has started comes here if its worker is killed
         resource_tracker.ensure_running()  # now, because it undoes what `_deaf_to_ctrl_c` does
         self._before = children_now()
-        self._spawning = _Spawning()
-        # Spawned, not forked: CUDA and OpenMP do not survive a fork, and no state leaks from the parent.
+        # Spawned unless it is known to be safe: CUDA and OpenMP do not survive a fork, nor does state leak this way.
+        self._spawning = _Forking() if forked else _Spawning()
         self._pool = ProcessPool(
             max_workers=count,
             context=self._spawning,
@@ -292,7 +301,7 @@ class Workers:
             self._began_to_adopt = False
 
 
-class _Spawning(multiprocessing.context.SpawnContext):
+class _Remembering:
     """Starts a pool's processes and remembers them: whoever uses the pool may start others meanwhile."""
 
     def __init__(self) -> None:
@@ -302,6 +311,14 @@ class _Spawning(multiprocessing.context.SpawnContext):
         process = super().Process(*given, **named)
         self.made.append(process)
         return process
+
+
+class _Spawning(_Remembering, multiprocessing.context.SpawnContext):
+    """Starts each with a Python of its own."""
+
+
+class _Forking(_Remembering, multiprocessing.context.ForkContext):
+    """Starts each as a copy of this process."""
 
 
 def _next(finished: queue.SimpleQueue, progress: Progress) -> Any:

@@ -64,7 +64,8 @@ from local_eval.methods.misread import Uncompiled, misread, reported_at_once
 from local_eval.methods.other_projects import lines_for, lines_of_pairs
 from local_eval.methods.signature import SIGNATURE, SignatureError, check_signature, functions_named
 from local_eval.methods.source import SubmissionError
-from local_eval.methods.submission import COMMON, ROOT, Submission, source_files
+from local_eval.methods.submission import COMMON, Submission, source_files
+from local_eval.store.files import KIT
 from local_eval.store.states import CheckpointError
 
 # What a person may give in the place of a zip or folder of checkpoints, and what to do with it, in one sentence.
@@ -441,8 +442,8 @@ def module_name(path: Path) -> str:
 
 def _import_common(submission: Submission) -> None:
     """Import `common` anew, so that nothing kept there survives; by its place: the sandbox hides the kit's folder."""
-    if str(ROOT) not in sys.path:  # for the workers of a submission's own DataLoader, where processes are not forked
-        sys.path.insert(0, str(ROOT))
+    if str(KIT) not in sys.path:  # for the workers of a submission's own DataLoader, where processes are not forked
+        sys.path.insert(0, str(KIT))
     for name in [n for n in sys.modules if n.split(".")[0] == "common"]:
         del sys.modules[name]
     if COMMON / "__init__.py" not in source_files(submission.path):

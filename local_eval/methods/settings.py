@@ -6,6 +6,7 @@ How it is used: `literal(value)` and `address(name, value)` in from_python.py.
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -99,7 +100,9 @@ def changed_source(source: str, settings: Settings, where: str) -> str:
     for constant, value in settings:
         if constant not in known:
             there = ", ".join(f"{n} = {ast.unparse(v[-1])}" for n, v in known.items()) or "none"
-            raise SettingError(f"{where}: no constant {constant}; its constants in capitals: {there}")
+            near = difflib.get_close_matches(constant.upper(), known, n=3)
+            meant = f"did you mean {' or '.join(near)}? " if near else ""
+            raise SettingError(f"{where}: no constant {constant}; {meant}its constants in capitals: {there}")
         _check_kind(constant, known[constant][-1], value, known, where)
         places += [(node, value) for node in known[constant]]
     content, starts = source.encode(), _line_starts(source.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import hashlib
 import sys
 import tokenize
@@ -14,12 +15,12 @@ from pathlib import Path
 from local_eval.methods.notebook import Extracted, extract
 from local_eval.methods.settings import Settings, changed_source, label, split_name
 from local_eval.methods.source import NOT_PYTHON, SubmissionError
-from local_eval.store.files import user_path
+from local_eval.store.files import KIT, ROOT, user_path  # noqa: F401 (ROOT's old address)
+from local_eval.tasks.names import nearest_files
 from local_eval.tasks.own_code import code_shape
 
-ROOT = Path(__file__).resolve().parents[2]
-SUBMISSIONS = ROOT / "submissions"
-COMMON = ROOT / "common"
+SUBMISSIONS = KIT / "submissions"
+COMMON = KIT / "common"
 CHECKPOINTS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".tar.xz", ".tar.bz2", ".tar.zst", ".pth", ".pt")
 CHECKPOINTS += (".safetensors", ".ckpt", ".gz", ".xz", ".bz2", ".zst", ".npz", ".npy")  # that mean models, not code
 CODE = (".py", ".ipynb")
@@ -130,13 +131,18 @@ def submission_path(name: str) -> Path:
     if not path.is_file() and looks_like_checkpoints(name):
         raise SubmissionError(f"{name} is a folder or an archive; a submission is a .py or .ipynb file")
     if not path.is_file():
-        near = [f"{name}{ending}" for ending in CODE if Path(f"{name}{ending}").is_file()]
-        meant = f" Did you mean {near[0]}?" if near else ""
-        raise SubmissionError(
-            f"no submission {name!r}: {path} does not exist.{meant} Known: {', '.join(submission_names())}, "
-            "or a path to a .py or .ipynb file"
-        )
+        raise SubmissionError(f"no submission {name!r}: {path} does not exist{_meant(name)}")
     return path.resolve()
+
+
+def _meant(name: str) -> str:
+    """The nearest names and files; all names if none is near."""
+    near = [f"{name}{ending}" for ending in CODE if Path(f"{name}{ending}").is_file()]
+    near = near or nearest_files(Path(name), CODE)
+    near = near or difflib.get_close_matches(Path(name).stem.lower(), submission_names(), n=3)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there are {', '.join(submission_names())}, or a path to a .py or .ipynb file"
 
 
 def is_notebook(path: Path) -> bool:

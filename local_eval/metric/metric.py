@@ -33,6 +33,7 @@ from local_eval.metric.given import (
 )
 from local_eval.store.records import Evaluation
 
+LEAST_RUNS = 16  # models a side; below, the metric ranks methods wrongly (over-dispersed ones win)
 EPSILON_CAP = 50.0  # perfect separation would be infinite
 LARGEST = 1e4  # beyond this float32 thresholds no longer resolve 0.01; real confidences end at +-104
 PEAKY_RATIO = 0.01  # below this ratio of ranges the attack is declared perfect
@@ -228,10 +229,21 @@ def forgetting_quality(unlearned: np.ndarray, retrained: np.ndarray, *, order: s
     Args:
         unlearned, retrained: logit-scaled confidences: arrays, lists or tensors.
         order: 'models, examples' or 'examples, models'; if it is not said, a warning says where it cannot be told.
+    Warns below 16 models a side, which the command line refuses.
+
     Raises:
         MetricError: as `example_epsilons`; or the axes are exchanged.
     """
-    return quality_of(*confidences_given({"unlearned": unlearned, "retrained": retrained}, order))
+    pair = confidences_given({"unlearned": unlearned, "retrained": retrained}, order)
+    warn_of_few(len(pair[0]))
+    return quality_of(*pair)
+
+
+def warn_of_few(models: int) -> None:
+    """For a function that a script has called: warn of a number of models at which no method should be judged."""
+    if models < LEAST_RUNS:
+        text = f"N = {models} is too few: below {LEAST_RUNS} the metric ranks methods wrongly; use 64 for screening, "
+        warnings.warn(f"{text}512 to compare", stacklevel=3)
 
 
 def quality_of(unlearned: np.ndarray, retrained: np.ndarray) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from local_eval.metric.measures import Measure
 from local_eval.metric.metric import (
     EPSILON_CAP,
+    LEAST_RUNS,
     confidences_in,
     confidences_of,
     example_epsilons,
@@ -28,6 +29,7 @@ from local_eval.metric.uncertainty.interval import ScoreInterval, ceiling_interv
 from local_eval.metric.uncertainty.projection import Projection, ProjectionError, projection_of
 from local_eval.metric.warnings import ScoreWarning, ahead, far_original, find_warnings, weak_original
 from local_eval.store.errors import InputError
+from local_eval.store.lines import in_notebook
 from local_eval.store.records import SPLITS, Evaluation, Record
 from local_eval.tasks.task import Task
 
@@ -109,7 +111,6 @@ def _counts(task: Task) -> np.ndarray:
     return np.stack([np.bincount(one, minlength=task.num_classes) for one in labels])
 
 
-LEAST_RUNS = 16  # below, the metric ranks methods wrongly (over-dispersed ones win)
 OFFICIAL_RUNS = 512
 BUDGET_SECONDS = 8 * 3600 / OFFICIAL_RUNS  # 56.25 s a run on Kaggle's GPU
 CEILING_SPLITS = 8
@@ -149,6 +150,36 @@ class Score:
     ceiling_interval: tuple[float, float] = (0.0, 1.0)  # 90 %: the ceiling that another pool of oracles would give
     warning_details: tuple[ScoreWarning, ...] = ()  # those of the warnings that rest on the confidences and accuracies
     forgotten: ForgottenClasses | None = None  # where a whole class is to be forgotten
+
+    def __str__(self) -> str:
+        """Five lines: the score and its interval, its factors, the ceiling, what is projected, what to beware of."""
+        ends = "{:.4f} to {:.4f}".format
+        quality, ceiling = f"forgetting quality {self.forgetting_quality:.4f}", ends(*self.ceiling_interval)
+        if self.is_known:
+            first = f"score {self.score:.4f} at N = {self.runs}, 90 % interval {ends(*self.interval)}"
+            second = f"{quality} x retain accuracy ratio {self.retain_accuracy_ratio:.4f} x test accuracy ratio "
+            second += f"{self.test_accuracy_ratio:.4f}"
+        else:
+            first, second = f"{quality} at N = {self.runs}", "accuracies are not known, so there is no score"
+        third = f"ceiling {self.ceiling:.4f} ({ceiling}), which retraining itself gets; the quality is "
+        third += f"{self.quality_over_ceiling:.2f} of it"
+        return "\n".join([first, second, third, self._in_the_end(), self._warned()])
+
+    def _in_the_end(self) -> str:
+        if self.projected is None:
+            return self.not_projected or f"N = {self.runs} is the official one or more: nothing is projected"
+        factor, what = (self.utility, "score") if self.is_known else (1.0, "forgetting quality")
+        value, low, high = (factor * x for x in (self.projected.value, self.projected.low, self.projected.high))
+        return f"{what} at N = {self.projected.models}, projected: {value:.4f}, 90 % interval {low:.4f} to {high:.4f}"
+
+    def _warned(self) -> str:
+        if not self.warnings:
+            return "no warnings"
+        more = "" if len(self.warnings) == 1 else f" (and {len(self.warnings) - 1} more in `warnings`)"
+        return f"warning: {self.warnings[0]}{more}"
+
+    def _repr_html_(self) -> str:
+        return in_notebook(str(self))
 
     @property
     def is_known(self) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 from local_eval.metric.uncertainty.paired import Comparison
 from local_eval.report.result import Result
+from local_eval.store.lines import NARROWEST, short, wrapped
 
 UNSTATED = "-"  # where a submission's file does not say how it did in the competition
 ABOUT = "~"  # before an official score that nobody published as a number
@@ -189,9 +190,45 @@ def _line(columns: Sequence[Column], line: Sequence[str], widths: Sequence[int])
     return "  ".join(padded)
 
 
-def as_text(columns: Sequence[Column], rows: Iterable) -> list[str]:
-    """The lines of a table for the console, titles first."""
-    return aligned(columns, cells(columns, rows))
+def as_text(
+    columns: Sequence[Column], rows: Iterable, width: int | None = None, spare: Sequence[Column] = ()
+) -> list[str]:
+    """The lines of a table for the console, titles first.
+
+    Args:
+        width: characters of a line, if the table is to fit: columns are left out until it does, which a last line
+            says, and then the names in the first column are cut.
+        spare: columns in the order in which they are left out; the others stay.
+    """
+    rows = list(rows)
+    shown = those_that_fit(columns, rows, width, spare)
+    lines = aligned(shown, cells(shown, rows))
+    if width is not None and (too_much := _widest(lines) - width) > 0:
+        lines = aligned(shown, _with_short_names(cells(shown, rows), too_much))
+    left_out = ", ".join(column.title for column in columns if column not in shown)
+    return lines + (wrapped(f"not shown, for want of width: {left_out}", width) if left_out else [])
+
+
+def those_that_fit(
+    columns: Sequence[Column], rows: Sequence, width: int | None, spare: Sequence[Column]
+) -> list[Column]:
+    """The columns without as many of `spare`, from its front, as it takes to be no wider; all if there is no width."""
+    shown = list(columns)
+    for column in spare if width is not None else ():
+        if column in shown and _widest(aligned(shown, cells(shown, rows))) > width:
+            shown.remove(column)
+    return shown
+
+
+def _widest(lines: Sequence[str]) -> int:
+    return max(map(len, lines))
+
+
+def _with_short_names(lines: Sequence[Sequence[str]], too_much: int) -> list[list[str]]:
+    """The cells with names in the first left column so much shorter, cut in the middle: paths differ at their ends."""
+    at = next((k for k, cell in enumerate(lines[0]) if not cell or cell == METHOD.title), 0)
+    longest = max(max(len(line[at]) for line in lines) - too_much, NARROWEST)
+    return [[short(cell, longest) if k == at else cell for k, cell in enumerate(line)] for line in lines]
 
 
 def as_markdown(columns: Sequence[Column], rows: Iterable) -> list[str]:

@@ -48,10 +48,14 @@ from local_eval.report.columns import (
     as_fields,
     as_markdown,
     cells,
+    those_that_fit,
     without_mark,
 )
+from local_eval.report.columns import as_text as text_of
 from local_eval.report.result import Result
+from local_eval.store.errors import many
 from local_eval.store.files import OutputError, write_atomically
+from local_eval.store.lines import NARROWEST, wrapped
 from local_eval.store.provenance import provenance
 from local_eval.store.records import RecordError
 
@@ -80,6 +84,8 @@ COMPARED = (
     replace(METHOD, show="`{}`".format), OFFICIAL_RANK, SCORE, INTERVAL, QUALITY_OF_CEILING, AT_512_WITH_ENDS, RETAIN,
     TEST, AT_CAP, SECONDS, OFFICIAL_PRIVATE.titled("official private"),
 )  # fmt: skip
+IN_TEXT = (METHOD, *COMPARED[1:])
+SPARE = (OFFICIAL_RANK, COMPARED[-1], AT_CAP, SECONDS, RETAIN, TEST, AT_512_WITH_ENDS, QUALITY_OF_CEILING)
 IN_JSON = (
     SCORE, INTERVAL, FORGETTING_QUALITY, replace(QUALITY_OF_CEILING, key="quality_over_ceiling"), AT_512_WITH_ENDS,
     RETAIN, TEST, SECONDS, AT_CAP, OFFICIAL_RANK, without_mark(OFFICIAL_PRIVATE), FROM_CHART,
@@ -110,24 +116,47 @@ def row_of(name: str, result: Result) -> Row:
     return Row(name, result, official_rank=rank, official_private=private)
 
 
-def markdown(compared: Compared, again: str = "") -> str:
-    """The table, best score first, with what it was measured on.
+def best_first(compared: Compared) -> list[Row]:
+    """Its rows by score."""
+    return sorted(compared.rows(), key=lambda row: -row.result["score"])
+
+
+def as_text(compared: Compared, width: int | None = None, again: str = "") -> str:
+    """The table for the console, aligned and no wider than `width`, with what it is about above and below.
 
     Args:
         again: the command that makes it again; the one for others, without folders of this machine, unless given.
     """
-    rows = sorted(compared.rows(), key=lambda row: -row.result["score"])
+    rows, f = best_first(compared), compared
+    heading = f"{many(len(rows), 'method')} on {f.task}, N = {f.runs}, seed {f.seed}"
+    table = text_of(IN_TEXT, rows, width, SPARE)
+    below = wrapped(f"{facts_of(f).replace('`', '')}.", width)
+    return "\n".join([heading, "", *table, "", *below, f"made again by: {again or command_of(f)}"])
+
+
+def markdown(compared: Compared, again: str = "") -> str:
+    """The table, best score first, with what it was measured on. `again` as for `as_text`."""
+    below = f"{facts_of(compared)}; `{again or command_of(compared)}`."
+    return "\n".join([*as_markdown(COMPARED, best_first(compared)), "", below])
+
+
+def command_of(compared: Compared) -> str:
+    """The command that makes the table again, for others."""
+    where = {"task": compared.spec, "runs": compared.runs, "seed": compared.seed or None, "whole": False}
+    return command("compare", compared.names, **where)
+
+
+def facts_of(compared: Compared) -> str:
+    """What was measured on what."""
+    rows = best_first(compared)
     facts = provenance(compared.device, card_name(compared.device))
     correlation, ranked = rank_agreement(compared.scores)
     marked = f" {ABOUT_IN_WORDS}" if any(row.official_private.startswith(ABOUT) for row in rows) else ""
     agreement = f" Spearman's correlation with the {ranked} official ranks: {correlation:.2f}." if ranked > 2 else ""
-    where = {"task": compared.spec, "runs": compared.runs, "seed": compared.seed or None, "whole": False}
-    again = again or command("compare", compared.names, **where)
-    legend = (
+    return (
         f"Ceiling {rows[0].result['ceiling']:.4f}.{agreement}{marked} Task `{compared.task}`, N = {compared.runs}, "
-        f"seed {compared.seed}, {facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; `{again}`."
+        f"seed {compared.seed}, {facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}"
     )
-    return "\n".join([*as_markdown(COMPARED, rows), "", legend])
 
 
 def rank_and_official_score(name: str | Submission) -> tuple[str, str]:
@@ -182,11 +211,27 @@ def pairs_in_words(
         oracles: confidences [N, E] that all were graded against.
         persons: [E] as in `score_interval`.
     """
-    found = []
-    for first, second in combinations(scores, 2):
-        utilities = scores[first].utility, scores[second].utility
-        found.append(comparison_of(runs[first], runs[second], oracles, persons, utilities).in_words(first, second))
-    return found
+    return [_in_words(pair, scores, runs, oracles, persons) for pair in combinations(scores, 2)]
+
+
+def best_in_words(
+    scores: Mapping[str, Score], runs: Mapping[str, np.ndarray], oracles: np.ndarray, persons: np.ndarray
+) -> list[str]:
+    """A line for every method but the best, which it is held against, from the best score down; as `pairs_in_words`."""
+    best, *others = sorted(scores, key=lambda name: -scores[name].score)
+    lines = [_in_words((name, best), scores, runs, oracles, persons) for name in others]
+    if len(others) > 1:
+        lines.append(
+            f"Each of these {len(others)} tests takes one in ten equal methods for different, and the best score"
+        )
+        lines[-1] += f" of {len(scores)} owes something to luck."
+    return lines
+
+
+def _in_words(pair: tuple[str, str], scores: Mapping[str, Score], runs: Mapping[str, np.ndarray], *given) -> str:
+    first, second = pair
+    utilities = scores[first].utility, scores[second].utility
+    return comparison_of(runs[first], runs[second], *given, utilities).in_words(first, second)
 
 
 SEVERAL = (
@@ -195,18 +240,26 @@ SEVERAL = (
 LONGEST = 120  # characters of a reason in the table; it was reported in full before
 
 
-def table_of_several(names: Sequence[str], scores: Mapping[str, Score], failed: Mapping[str, str]) -> str:
-    """One row each, in the order in which they were given: aligned columns, or why there is no score."""
+def table_of_several(
+    names: Sequence[str], scores: Mapping[str, Score], failed: Mapping[str, str], width: int | None = None
+) -> str:
+    """One row each, in the order in which they were given: aligned columns, or why there is no score.
+
+    Args:
+        width: of the terminal, so that reasons and names are cut to it.
+    """
     rows = [Row(name, Result.of(scores[name], name, "", {})) for name in names if name in scores]
-    head, *known = cells(SEVERAL, rows)
+    columns = those_that_fit(SEVERAL, rows, width, SPARE)
+    head, *known = cells(columns, rows)
     lines = {row.name: line for row, line in zip(rows, known)}
-    lines |= {name: [name, f"failed: {_shortened(failed[name])}"] for name in names if name not in lines}
-    return "\n".join(aligned(SEVERAL, [head, *(lines[name] for name in names)]))
+    room = LONGEST if width is None else max(width - max(map(len, names)) - len("  failed: "), NARROWEST)
+    lines |= {name: [name, f"failed: {_shortened(failed[name], room)}"] for name in names if name not in lines}
+    return "\n".join(aligned(columns, [head, *(lines[name] for name in names)]))
 
 
-def _shortened(reason: str) -> str:
+def _shortened(reason: str, room: int) -> str:
     text = " ".join(reason.split())
-    return text[:LONGEST] + (" ..." if len(text) > LONGEST else "")
+    return text if len(text) <= room else f"{text[: room - 4 if room < LONGEST else room]} ..."
 
 
 NUMBERS = {

@@ -45,9 +45,12 @@ from local_eval.report.columns import (
     as_number,
 )
 from local_eval.report.columns import as_csv as csv_of
+from local_eval.report.columns import as_markdown as markdown_of
 from local_eval.report.columns import as_text as text_of
 from local_eval.report.compare import row_of
 from local_eval.report.result import Result, at_official_n
+from local_eval.store.errors import many
+from local_eval.store.lines import wrapped
 
 
 def ends_at_512(row: Row) -> tuple[float, float] | None:
@@ -153,18 +156,29 @@ def _row(rank: int, tier: int, beside: Comparison | None, entry: Entry) -> Row:
     return replace(row, rank=rank, tier=tier, beside=beside, report=entry.report)
 
 
-def as_text(leaderboard: Leaderboard) -> str:
-    """The table as aligned lines, and what must be said below it."""
-    lines = [*said(leaderboard), *left_out_lines(leaderboard)]
-    return "\n".join([heading(leaderboard), "", *text_of(SHOWN, leaderboard.rows), "", *lines])
+SPARE = (SECONDS, TEST_RATIO, RETAIN_RATIO, OFFICIAL_PRIVATE, QUALITY_OF_CEILING, TIER, AT_512)  # the first goes first
+
+
+def as_text(leaderboard: Leaderboard, width: int | None = None) -> str:
+    """The table as aligned lines, no wider than `width`, and what must be said below it."""
+    lines = [line for text in _below(leaderboard) for line in wrapped(text, width, 2)]
+    return "\n".join([heading(leaderboard), "", *text_of(SHOWN, leaderboard.rows, width, SPARE), "", *lines])
+
+
+def as_markdown(leaderboard: Leaderboard) -> str:
+    """The same in Markdown."""
+    return "\n".join([heading(leaderboard), "", *markdown_of(SHOWN, leaderboard.rows), "", *_below(leaderboard)])
+
+
+def _below(leaderboard: Leaderboard) -> list[str]:
+    return [*said(leaderboard), *left_out_lines(leaderboard)]
 
 
 def heading(leaderboard: Leaderboard) -> str:
     """What the leaderboard is about."""
-    f, count = leaderboard.facts, len(leaderboard.rows)
-    many = f"{count} method" + ("s" if count > 1 else "")
+    f, methods = leaderboard.facts, many(len(leaderboard.rows), "method")
     start = f", runs from --original {f['original']}" if f.get("original") else ""
-    return f"{f['task']}, N = {f['runs']}, seed {f['seed']}{start}: {many}, ceiling {f['ceiling']:.4f}"
+    return f"{f['task']}, N = {f['runs']}, seed {f['seed']}{start}: {methods}, ceiling {f['ceiling']:.4f}"
 
 
 def said(leaderboard: Leaderboard) -> list[str]:

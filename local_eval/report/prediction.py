@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.commands import command
-from local_eval.methods.submission import ROOT
 from local_eval.metric.score import OFFICIAL_RUNS, Score
 from local_eval.report.columns import ABOUT, UNSTATED
 from local_eval.report.result import at_official_n
 from local_eval.store.errors import InputError
+from local_eval.store.files import KIT
 
-FIT = ROOT / "results" / "kaggle_fit.json"
+FIT = KIT / "results" / "kaggle_fit.json"
 FLOOR = 1e-4  # below, neither scores here nor Kaggle's mean anything: they are taken for this
 ROUNDING = 1e-9  # of logarithms
 WIDEST_GAP = 10.0  # between two scores of the board, as a factor, across which it can be read

@@ -8,13 +8,15 @@ from local_eval.metric.measures import shown_in_table
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Repeats, Score
 from local_eval.report.result import at_official_n, notes
 from local_eval.store.errors import many
+from local_eval.store.lines import wrapped
 
 Row = tuple[str, str, str]  # name, value, what to make of it
+BEFORE_NOTES = 2 + 24 + 9 + 2  # characters of a row
 OF_CEILING = "forgetting quality / ceiling; 1 is as good as retraining"
 
 
-def table(score: Score, submission: str, task: str) -> str:
-    """The score as a few aligned lines."""
+def table(score: Score, submission: str, task: str, width: int | None = None) -> str:
+    """The score as a few aligned lines; with a width, what follows the numbers is broken to fit."""
     interval = _interval(*score.interval)
     ra, oracle_ra = map(_number, (score.retain_accuracy, score.oracle_retain_accuracy))
     ta, oracle_ta = map(_number, (score.test_accuracy, score.oracle_test_accuracy))
@@ -32,9 +34,9 @@ def table(score: Score, submission: str, task: str) -> str:
         *measure_rows(score),
     ]
     lines = [f"{submission} on {task}, N = {score.runs}"]
-    lines += [f"  {name:<24}{value:>9}  {note}".rstrip() for name, value, note in rows]
-    lines += [f"  note: {text}" for text in notes(score)]
-    return "\n".join(lines)
+    texts = [(f"  {name:<24}{value:>9}  {note}".rstrip(), BEFORE_NOTES) for name, value, note in rows]
+    texts += [(f"  note: {text}", 4) for text in notes(score)]
+    return "\n".join(lines + [line for text, hang in texts for line in wrapped(text, width, hang)])
 
 
 def _number(value: float, digits: int = 4) -> str:

@@ -15,7 +15,7 @@ import json
 import math
 import mmap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Answer, Clock, Failure, first_lines
+from local_eval.isolation.pool import run_jobs
 from local_eval.isolation.share_gpu import run_on_device
 from local_eval.methods.contract import check_result, load_telling, work_at_import
 from local_eval.methods.handover import as_it_stands, check_at_rest, ended, pack, unpack
@@ -60,8 +61,8 @@ def on_seeds(
     """Remarks on the nets of runs.
 
     Args:
-        first, second: of run 0 and of run 1, each alone in a process.
-        again: of run 0 once more.
+        first, second: of run 0 and of run 1, each the first in its process.
+        again: of run 1 alone once more.
         in_a_row: of run 1 after run 0 in one process, as in Kaggle's loop.
         exact: whether equal runs are equal to the bit here; on a GPU sums may come in another order.
     """
@@ -69,13 +70,13 @@ def on_seeds(
     if same(first, second):
         text = "two seeds gave the same net: a deterministic method scores 0, because its runs have no spread"
         remarks.append(text + _because(fixed_seeds(submission)))
-    elif exact and not same(first, again):
+    elif exact and not same(second, again):
         text = "one seed gave two nets: a run cannot be repeated, which grading allows"
         remarks.append(text + _because(unseeded(submission)))
     elif same(first, in_a_row):
         text = "two runs in a row in one process gave the same net, as they would on Kaggle: that scores 0 there"
         remarks.append(text + _because(fixed_seeds(submission)))
-    if exact and same(first, again) and not same(second, in_a_row):
+    if exact and same(second, again) and not same(second, in_a_row):
         text = "a run after another in one process, as on Kaggle, gives another net than alone: something survives, "
         text += "in the file or on the net (hooks, requires_grad, half precision)"
         remarks.append(text + _because(kept(submission)))
@@ -179,6 +180,15 @@ class Asked:
         self._page = mmap.mmap(-1, PAGE)
         self._noted: list[Seen] = []
 
+    def run_ended(self) -> None:
+        """One of the runs of this process has come to its end."""
+        self._page[-1] = 1
+
+    @property
+    def any_ended(self) -> bool:
+        """Had a run come to its end, whatever became of the next?"""
+        return self._page[-1] != 0
+
     def watch(self, sets: Mapping[str, tuple[Dataset, int]]) -> None:
         """From now on note the DataLoaders of this process, to its end.
 
@@ -205,11 +215,12 @@ class Asked:
             if found not in self._noted and len(self._noted) < MOST:
                 self._noted.append(found)
                 text = json.dumps([asdict(seen) for seen in self._noted]).encode()
-                self._page[: len(text) + 1] = text + b"\0"
+                if len(text) < PAGE - 2:  # the last byte is `run_ended`'s
+                    self._page[: len(text) + 1] = text + b"\0"
 
     def seen(self) -> list[Seen]:
         """What was noted."""
-        text = self._page[:].partition(b"\0")[0]
+        text = self._page[:-1].partition(b"\0")[0]
         with contextlib.suppress(ValueError, TypeError):  # written by a process that may do anything
             return [Seen(**values) for values in json.loads(text or b"[]")]
         return []
@@ -273,13 +284,12 @@ class CheckPlan:
 
 @dataclass
 class Attempt:
-    """Dry runs on so many examples a loader: of run 0, run 1, run 0 again, and of run 0 and 1 in a row."""
+    """Dry runs on so many examples a loader: of run 1 alone, and of run 0 and run 1 in a row."""
 
     rows: int
     whole: bool  # whether these are all that the task has
     seen: list[Seen] = field(default_factory=list)  # of loaders, in the first run
     answers: list[Answer] = field(default_factory=list)
-    states: list[State] = field(default_factory=list)
     reported: dict = field(default_factory=dict)  # beside the weights of the first run
     failure: Failure | None = None
     stopped: bool = False  # out of time
@@ -302,7 +312,7 @@ class Attempt:
 
 
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
-    """Runs with two seeds, one of them twice, and both in one process as on Kaggle; returns remarks."""
+    """Runs with two seeds, one alone and both in one process as on Kaggle; returns remarks."""
     task, start = load_task(plan.task, tried=True), time.monotonic()
     found = _attempt(plan, task, TWO_BATCHES)
     while found.in_doubt:
@@ -332,49 +342,69 @@ def _more(attempt: Attempt, most: int) -> int:
 def _foreseen(attempt: Attempt, rows: int) -> float | None:
     """Seconds that dry runs on so many examples may take; None if nothing was timed."""
     seconds = [answer.seconds for answer in attempt.answers if answer.seconds == answer.seconds]
-    return 5 * max(seconds) * rows / attempt.rows if seconds else None
+    return 3 * max(seconds) * rows / attempt.rows if seconds else None
 
 
 def _attempt(plan: CheckPlan, task: Task, rows: int, looks: tuple[bool, bool] | None = None) -> Attempt:
-    """Dry runs on so many examples; only two of them if these look as those of a smaller attempt did, `looks`."""
+    """Dry runs on so many examples; fewer of them if these look as those of a smaller attempt did, `looks`."""
     whole = _largest(task) <= rows
     found = Attempt(rows, whole)
     part = task if whole else replace(task, **{n: split[slice(0, rows)] for n, split in task.splits.items()})
-    sizes = {name: len(task.splits[name]) for name in HANDED}
     net = initial_net(part, seed=0)
     original = copy.deepcopy(net.state_dict())
-    data = data_of(plan.task)
-    for indices in ((0,), (1,), (0,), (0, 1)):
-        asked, begun = Asked(), time.monotonic()
-        work = partial(_dry_once, plan, part, sizes, asked, net, original, indices, data)
-        answer = run_confined(plan.sandbox, plan.submission, plan.device, work, timeout=TIME_LIMIT / 4)
-        found.answers.append(answer)
-        found.seen = found.seen or asked.seen()
-        if isinstance(answer.content, Failure):
-            reason = (IN_A_ROW if len(indices) > 1 else "") + answer.content.reason
-            found.failure = replace(answer.content, reason=reason, printed=answer.printed)
-            found.stopped = time.monotonic() - begun > TIME_LIMIT / 4
+    sizes = {name: len(task.splits[name]) for name in HANDED}
+    tried = partial(_tried, found, plan, partial(_dry_once, plan, part, sizes, net, original, data_of(plan.task)))
+    alone = tried(original, 1)
+    if alone is None or (any(loader.grows for loader in found.empty) and not whole):
+        return found  # more examples first
+    second, row = alone[0], tried(original, 0, 1)
+    if row is None:
+        return found
+    first, in_a_row = row
+    found.looks = same(first, second), same(first, original)
+    found.settled = found.looks == looks
+    if found.settled:
+        return found
+    exact, again = torch.device(plan.device).type == "cpu", [second]
+    if exact and not same(second, in_a_row):  # else run 1 has been repeated already
+        again = tried(original, 1)
+        if again is None:
             return found
-        try:
-            state, reported = unpack(answer.content, original)
-        except SubmissionError as error:
-            found.failure = Failure(str(error))
-            return found
-        found.states.append(state)
-        found.reported = found.reported or reported
-        if any(loader.grows for loader in found.empty) and not whole:
-            return found  # more examples first
-        if len(found.states) == 2:
-            first, second = found.states
-            found.looks = same(first, second), same(first, original)
-            found.settled = found.looks == looks
-            if found.settled:
-                return found
-    exact = torch.device(plan.device).type == "cpu"
-    found.remarks = on_seeds(plan.submission, *found.states, exact=exact)
+    found.remarks = on_seeds(plan.submission, first, second, again[0], in_a_row, exact)
     if found.looks[1]:
         found.remarks.append(UNCHANGED)
     return found
+
+
+def _tried(
+    found: Attempt, plan: CheckPlan, work: Callable[..., bytes], original: State, *indices: int
+) -> list[State] | None:
+    """The states after each of these runs, one after the other in one process; None if `found` says what went wrong."""
+    asked, begun = Asked(), time.monotonic()
+    answer = run_confined(plan.sandbox, plan.submission, plan.device, partial(work, asked, indices), TIME_LIMIT / 4)
+    found.answers.append(answer)
+    found.seen = found.seen or asked.seen()
+    if isinstance(answer.content, Failure):
+        reason = (IN_A_ROW if asked.any_ended else "") + answer.content.reason
+        found.failure = replace(answer.content, reason=reason, printed=answer.printed)
+        found.stopped = time.monotonic() - begun > TIME_LIMIT / 4
+        return None
+    try:
+        state, reported = unpack(answer.content, _of_runs(indices, [original] * len(indices)))
+    except SubmissionError as error:
+        found.failure = Failure(str(error))
+        return None
+    found.reported = found.reported or reported
+    return [{name: state[_of_run(index, name)] for name in original} for index in indices]
+
+
+def _of_runs(indices: Sequence[int], states: Sequence[State]) -> State:
+    """States of several runs as one."""
+    return {_of_run(k, name): value for k, state in zip(indices, states) for name, value in state.items()}
+
+
+def _of_run(index: int, name: str) -> str:
+    return f"{name} after run {index}"
 
 
 def _judged(task: Task, found: Attempt) -> list[str] | Failure:
@@ -413,17 +443,17 @@ def _dry_once(
     plan: CheckPlan,
     task: Task,
     sizes: dict[str, int],
-    asked: Asked,
     net: nn.Module,  # forked for every call: each has it for itself
     original: State,
-    indices: tuple[int, ...],
     data: list[Path],
+    asked: Asked,
+    indices: tuple[int, ...],
     clock: Clock,
 ) -> bytes:
-    """In the submission's own process: these runs one after the other, as in Kaggle's loop; the last one's weights."""
+    """In the submission's own process: these runs one after the other, as in Kaggle's loop; the weights after each."""
     home, task = task, task.to(plan.device)
     digests = {name: split.digest() for name, split in task.splits.items()}
-    unlearning, loaders, net, notes = None, make_loaders(task, home), net.to(plan.device), []
+    unlearning, loaders, net, notes, states = None, make_loaders(task, home), net.to(plan.device), [], []
     asked.watch({name: (loader.dataset, sizes[name]) for name, loader in zip(HANDED, loaders)})
     with followed(plan.submission, data, clock.home) as trace:
         for index in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, meets the next run
@@ -437,18 +467,24 @@ def _dry_once(
                 returned = timed(clock, plan.device, lambda: unlearning(net, *loaders))
             else:
                 returned = ended(lambda: unlearning(net, *loaders))
-            state = as_it_stands(net)
+            states.append(as_it_stands(net))
             check_result(net, returned, original)
             check_data(task, digests, loaders)
-    check_at_rest(net, state)
+            asked.run_ended()
+    check_at_rest(net, states[-1])
     reported = trace.as_json()
     trace.remove_made()  # else the runs of a grading would find what was made from two batches
-    return pack(state, original, {**reported, "notes": [*notes, *unlearning.reported]})
+    like = _of_runs(indices, [original] * len(indices))
+    return pack(_of_runs(indices, states), like, {**reported, "notes": [*notes, *unlearning.reported]})
 
 
-def check_submission(name: str | Submission, task: str, device: str, sandbox: Sandbox | None = None) -> list[str]:
+def check_submission(
+    name: str | Submission, task: str, device: str, sandbox: Sandbox | None = None, forked: bool = False
+) -> list[str]:
     """Check a submission by name or path; returns remarks that are no errors.
 
+    Args:
+        forked: as in `run_jobs`: may the dry run's process be a copy of this one?
     Raises:
         SubmissionError: the contract is broken; the message says where and what to change.
         SandboxError: the sandbox cannot be had here.
@@ -458,8 +494,11 @@ def check_submission(name: str | Submission, task: str, device: str, sandbox: Sa
         sandbox.check(submission, device)
     book = submission.notebook()
     remarks = [*(book.left_out if book else ()), *foreign_imports(submission), *work_at_import(submission)]
-    plan = CheckPlan(submission, task, kind_of(device), sandbox)
-    ((_, result),) = run_on_device(device, dry_run, plan, [0], 1, 2 * TIME_LIMIT, "dry run")
+    plan, limit = CheckPlan(submission, task, kind_of(device), sandbox), 2 * TIME_LIMIT
+    if forked:
+        ((_, result),) = run_jobs(dry_run, plan, [0], 1, limit, "dry run", forked=True)
+    else:
+        ((_, result),) = run_on_device(device, dry_run, plan, [0], 1, limit, "dry run")
     if isinstance(result, Failure):
         raise SubmissionError(with_path(submission, result))
     return remarks + result

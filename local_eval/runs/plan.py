@@ -18,11 +18,11 @@ from local_eval.cluster.node import FILES, Parcel, home_path, packed_path, taken
 from local_eval.isolation.child import Answer, Clock, Failure, run_apart
 from local_eval.isolation.sandbox import LEVELS, Cage, SandboxError, check_card, check_level, hides
 from local_eval.methods.source import SubmissionError
-from local_eval.methods.submission import COMMON, ROOT, Submission
+from local_eval.methods.submission import COMMON, Submission
 from local_eval.oracles.original import original_digest
 from local_eval.runs.checkpoints import OVERHEAD, checkpoint_name
 from local_eval.store.errors import many
-from local_eval.store.files import free_disk_in, own_folder, write_atomically
+from local_eval.store.files import ROOT, free_disk_in, own_folder, write_atomically
 from local_eval.store.records import Record, record_path
 from local_eval.tasks.data.box import boxed, spec_of
 from local_eval.tasks.evaluate import CONTROLLED, CONTROLS

@@ -22,6 +22,14 @@ from filelock import FileLock, Timeout
 
 from local_eval.store.errors import WorkError
 
+# Where the kit's own files are: in the repository beside the package, or installed with it, in a folder of its own.
+
+
+ROOT = Path(__file__).resolve().parents[2]  # of the repository, or the environment's site-packages
+INSTALLED = ROOT / "local_eval" / "_kit"  # by `pip install`; pyproject.toml says what of
+KIT = INSTALLED if INSTALLED.is_dir() else ROOT  # holds submissions/, common/, results/
+
+
 # Write files whole or not at all, one writer to a folder.
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-VERSION = "0.2.0"  # of this kit
+from local_eval import __version__
+from local_eval.store.files import KIT, ROOT
+
+VERSION = __version__  # of this kit
 
 
 def versions(device: torch.device | str, card: str = "") -> dict[str, str]:
@@ -53,16 +54,32 @@ def provenance(device: str, card: str = "") -> dict[str, str]:
     facts = versions(device, card)
     try:
         command = ["git", "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+        # installed, the kit may lie within somebody else's repository
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout if KIT == ROOT else ""
     except OSError:  # no git here
         commit = ""
-    device = facts["device"].removeprefix("cuda ") if facts["device"].startswith("cuda") else _processor()
+    device = facts["device"].removeprefix("cuda ") if facts["device"].startswith("cuda") else processor()
     return {"hardware": device, "torch": facts["torch"], "commit": commit.strip() or "unknown"}
 
 
-def _processor() -> str:
-    cores, name = os.cpu_count(), platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        name = found.group(1) if found else name
-    return f"{cores} cores of {name}"
+CPUINFO = Path("/proc/cpuinfo")
+NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))  # x86: our word, the kernel's
+ARM_NUMBERS = (("implementer", "CPU implementer"), ("part", "CPU part"), ("variant", "CPU variant"))
+
+
+def processor() -> str:
+    """Such as '2 cores of AMD EPYC (family 25, model 1, stepping 1), AVX2': what may make sums come out otherwise.
+
+    A name alone is not enough: 'AMD EPYC' is several generations, whose results differ.
+    """
+    known = _cpuinfo(CPUINFO.read_text(errors="replace")) if CPUINFO.exists() else {}
+    name = known.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{ours} {known[theirs]}" for ours, theirs in (*NUMBERS, *ARM_NUMBERS) if known.get(theirs)]
+    kind = f"{name} ({', '.join(numbers)})" if numbers else name
+    return f"{os.cpu_count()} cores of {kind}, {instructions()}"
+
+
+def _cpuinfo(text: str) -> dict[str, str]:
+    """What /proc/cpuinfo says of the first processor."""
+    pairs = (line.partition(":") for line in text.strip().partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -13,12 +13,12 @@ own.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -67,6 +67,22 @@ class Words:
         return items[np.argsort(self.bits.random_raw(len(items)), kind="stable")]
 
 
+def read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's handwritten digits: ink 0..16, float64 [1797, 8, 8], and which digit each is, int64 [1797].
+
+    Read from scikit-learn's file without importing scikit-learn, which takes longer than all else here; by its own
+    function where the file lies elsewhere.
+    """
+    place = importlib.util.find_spec("sklearn")
+    file = Path(place.origin).parent / "datasets" / "data" / "digits.csv.gz" if place and place.origin else None
+    if file is None or not file.is_file():
+        from sklearn.datasets import load_digits
+
+        return (found := load_digits()).images, found.target
+    table = np.loadtxt(file, delimiter=",")  # 64 pixels and the digit in each row
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(int)
+
+
 @dataclass(frozen=True)
 class Persons:
     """Everybody, by number: a class, a picture and what else stays the same in all frames."""
@@ -83,14 +99,14 @@ def draw_persons(per_class: list[int], words: Words) -> Persons:
     Mirrored digits are the large and mixed class that the competition's first age group is, and some (0, 1, 8) look
     like digits of the other classes.
     """
-    digits = load_digits()
-    order = words.shuffled(np.arange(len(digits.target)))
+    images, digits = read_digits()
+    order = words.shuffled(np.arange(len(digits)))
     chosen = [order[: per_class[0]]]
     for digit, count in list(enumerate(per_class))[1:]:
         left = order[per_class[0] :]
-        chosen.append(left[digits.target[left] == digit][:count])
+        chosen.append(left[digits[left] == digit][:count])
     labels = np.repeat(np.arange(len(per_class)), per_class)
-    scans = digits.images.astype(np.int64)[np.concatenate(chosen)] * 255 // 16
+    scans = images.astype(np.int64)[np.concatenate(chosen)] * 255 // 16
     scans[labels == 0] = scans[labels == 0, :, ::-1]
     backgrounds = words.between(0, BACKGROUND, (len(labels), 3, CELLS, CELLS))
     tints = words.between(100 - TINT, 100 + TINT, (len(labels), 3, 1, 1))
@@ -188,10 +204,10 @@ def original_model() -> dict[str, Tensor] | None:
 
 def load() -> tuple[Tensor, Tensor]:
     """Images uint8 [1797, 3, 32, 32] and labels int64 [1797]."""
-    digits = load_digits()
-    small = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
+    images, digits = read_digits()
+    small = torch.from_numpy(images).float()[:, None] * (255 / 16)
     large = F.interpolate(small, size=(32, 32), mode="bilinear", align_corners=False)
-    return large.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(digits.target).long()
+    return large.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(digits).long()
 
 
 def with_wrong_labels(labels: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:

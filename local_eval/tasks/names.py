@@ -166,6 +166,15 @@ def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
     return f"; there are {', '.join(known)}" if len(known) <= 20 else ""
 
 
+def nearest_files(path: Path, endings: Sequence[str]) -> list[str]:
+    """Names, with the folder as it was given, of the files beside a path that may have been meant, at most three."""
+    try:
+        beside = [one.name for one in path.parent.iterdir() if one.name.lower().endswith(tuple(endings))]
+    except OSError:
+        return []
+    return [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, n=3)]
+
+
 def split_spec(spec: str) -> tuple[Path, str | None]:
     """The file of a task, and the place of its data if the spec names one: 'cifar10:/data' or 'my_task.py:/data'.
 
@@ -185,11 +194,17 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
             raise TaskError(f"{spec} is no task; a table of images ends in .csv or .tsv, and a task's file in .py")
     path = user_path(name) if name.endswith(".py") else TASKS / f"{name}.py"
     if not path.is_file() or (path.parent == TASKS and name not in task_names()):
-        raise TaskError(
-            f"no task {name!r}: {path} does not exist. Known: {', '.join(task_names())}, or a path to a .py file, "
-            "a .csv file, or a folder of your images"
-        )
+        raise TaskError(f"no task {name!r}: {path} does not exist{_task_meant(name, path)}")
     return path.resolve(), where if colon else None
+
+
+def _task_meant(name: str, path: Path) -> str:
+    near = nearest_files(path, (".py",)) if path.parent != TASKS else []
+    near = near or difflib.get_close_matches(Path(name).stem.lower(), task_names(), n=3)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    paths = "or a path to a .py file, a .csv file, or a folder of your images"
+    return f"; there are {', '.join(task_names())}, {paths}"
 
 
 def _own_data(spec: str) -> str | None:
@@ -197,7 +212,11 @@ def _own_data(spec: str) -> str | None:
     path = user_path(spec)
     if path.suffix.lower() in TABLES:
         if not path.exists():
-            raise TaskError(f"{spec} does not exist; --task takes the path of a CSV file as it is seen from here")
+            near = nearest_files(path, TABLES)
+            meant = (
+                f"did you mean {' or '.join(near)}?" if near else "--task takes the path of a CSV file, seen from here"
+            )
+            raise TaskError(f"{spec} does not exist; {meant}")
         return "manifest"
     if path.suffix.lower() in WORKBOOKS and path.exists():
         raise TaskError(f"{spec} is no CSV file; save it as 'CSV UTF-8' and give that file")

@@ -19,6 +19,13 @@ LIGHT = [
     (["grade", "fanchuan", "--no-such-option"], 2),
     (["grade", "fanchuan", "--set", "EPOCH=3"], 2),
     (["check", "--original", "none.pth"], 2),
+    (["--version"], 0),
+    (["grad", "fanchuan"], 2),
+    (["grade", "fanchuan", "--runs", "0"], 2),
+    (["run", "fanchuan", "--runs", "8"], 2),
+    (["quick", "fanchuan", "--runs", "2"], 2),
+    (["leaderboard", "--runs", "8"], 2),
+    (["grade", "fanchuan", "--timeout", "nan"], 2),
 ]
 LONG = ["fanchuan", "baseline_finetune[EPOCHS=2]"]
 CHILD = """

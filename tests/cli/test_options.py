@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from local_eval.__main__ import NOBODY_READS, main
+from local_eval.__main__ import main
 from local_eval.cli import grading
+from local_eval.cli.arguments import Exit
 from local_eval.cli.parser import make_parser
 from local_eval.cli.request import resolved
 from tests.conftest import TINY
@@ -72,4 +73,4 @@ def test_a_closed_pipe_ends_a_command_quietly_and_is_no_mistake_of_the_kit():
     ) as listing:
         listing.stdout.close()
         assert listing.stderr.read() == ""
-    assert listing.returncode == NOBODY_READS
+    assert listing.returncode == Exit.NOBODY_READS

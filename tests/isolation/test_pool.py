@@ -101,7 +101,7 @@ class Breaking:
 
     makes: list[int] = []
 
-    def __init__(self, count):
+    def __init__(self, count, forked=False):
         self.left = self.makes.pop(0)
 
     def __enter__(self):

@@ -82,3 +82,20 @@ def test_a_short_line_reaches_over_the_other_columns_and_makes_none_wider():
 def test_what_the_competition_gave_is_a_number_for_programs():
     assert as_number(OFFICIAL_PRIVATE).read(KNOWN) == pytest.approx(0.098)
     assert as_number(OFFICIAL_PRIVATE).read(UNKNOWN) is None
+
+
+def test_a_table_fits_its_width_by_leaving_out_spare_columns_which_it_names_and_then_by_cutting_names():
+    long = Row("/home/somebody/with/a/long/path/my_method.py", KNOWN.result)
+    columns, rows, spare = (METHOD, SCORE, INTERVAL, AT_512, RETAIN, SECONDS), [KNOWN, long], (SECONDS, AT_512, RETAIN)
+    whole = as_text(columns, rows)
+    assert as_text(columns, rows, 200, spare) == whole == as_text(columns, rows, None, spare)
+    before = None
+    for width in range(len(whole[0]), 35, -1):
+        head, *body = as_text(columns, rows, width, spare)
+        assert max(map(len, [head, *body])) <= max(width, 39), "a name, a score and its interval take so much"
+        left_out = " ".join(body[2:]).removeprefix("not shown, for want of width: ")
+        shown = [c.title for c in columns if c.title in head]
+        assert [c.title for c in columns if c.title not in shown] == (left_out.split(", ") if left_out else [])
+        assert shown[:3] == ["method", "score", "90 % interval"] and (before is None or len(shown) <= before)
+        assert body[1].startswith("/") and "hod.py" in body[1].partition("  ")[0]
+        before = len(shown)

@@ -14,6 +14,8 @@ from local_eval.report import compare
 from local_eval.report.compare import (
     Compared,
     as_json,
+    as_text,
+    best_in_words,
     markdown,
     pairs_in_words,
     rank_agreement,
@@ -52,7 +54,10 @@ def test_one_command_grades_and_writes_the_table(on_disk, tmp_path, capsys):
     assert "old" not in text
     assert "| `seif_achour` | 3 |" in text
     assert "N = 16" in text
+    assert "|" not in said and "\n2 methods on tiny, N = 16, seed 0\n\nmethod" in said
     assert said.splitlines()[-1].count("baseline_finetune") == said.splitlines()[-1].count("seif_achour") == 1
+    assert main(["compare", *COMPARED, *options(on_disk), "--markdown"]) == 0
+    assert "\n| method | rank |" in capsys.readouterr().out
     content = json.loads(saved.read_text())
     assert set(content["methods"]) == {"baseline_finetune", "seif_achour"}
     assert content["runs"] == 16
@@ -121,6 +126,32 @@ def test_every_two_methods_are_held_against_each_other_with_their_own_utilities(
     runs = {name: np.full(1, k) for k, name in enumerate("abc")}
     assert pairs_in_words(scores, runs, np.zeros(1), np.zeros(1)) == ["a, b", "a, c", "b, c"]
     assert asked == [([0], [1], (0, 1)), ([0], [2], (0, 2)), ([1], [2], (1, 2))]
+
+
+def test_each_method_is_held_against_the_best_from_the_best_down(monkeypatch):
+    monkeypatch.setattr(
+        compare,
+        "comparison_of",
+        lambda first, second, *_: SimpleNamespace(in_words=lambda one, other: f"{one} {first[0]}, {other} {second[0]}"),
+    )
+    scores = {name: SimpleNamespace(utility=1, score=value) for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.2))}
+    runs = {name: [k] for k, name in enumerate("abc")}
+    c, a, luck = best_in_words(scores, runs, np.zeros(1), np.zeros(1))
+    assert (c, a) == ("c 2, b 1", "a 0, b 1") and luck.startswith("Each of these 2 tests") and "score of 3" in luck
+    del scores["c"]
+    assert best_in_words(scores, runs, np.zeros(1), np.zeros(1)) == ["a 0, b 1"]
+
+
+def test_the_text_has_the_best_first_fits_any_width_and_counts_one_and_many(score):
+    one = Compared({"fanchuan": replace(score, score=0.02)}, "digits", "digits", "abc", 16, 0, "cpu")
+    two = replace(one, scores=one.scores | {"scrub": replace(score, score=0.06)}, names=("fanchuan", "scrub"))
+    for width in (60, 80, 120, None):
+        lines = as_text(two, width).splitlines()
+        assert lines[0] == "2 methods on digits, N = 16, seed 0" and "|" not in "".join(lines)
+        assert [line.split()[0] for line in lines[2:5]] == ["method", "scrub", "fanchuan"]
+        assert lines[-1] == "made again by: python -m local_eval compare fanchuan scrub --task digits --runs 16"
+        assert width is None or max(map(len, lines[:-1])) <= width
+    assert as_text(one).startswith("1 method on digits")
 
 
 def test_what_failed_has_a_line_in_the_table_of_several_where_it_was_given(score):

@@ -77,3 +77,12 @@ def test_seeds_are_reported_in_a_line_beside_the_interval(plain):
 def test_both_kinds_of_originals_are_compared_by_a_factor(plain):
     assert "2.0 times as much" in originals_line(replace(plain, score=0.02), replace(plain, score=0.04), 8)
     assert "times" not in originals_line(replace(plain, score=0.0), plain, 8)
+
+
+def test_the_table_is_no_wider_than_the_terminal_and_loses_no_word(plain):
+    found = replace(plain, projected=Projection(0.1, 0.05, 0.2, 512), measures=(measure("ulira"), measure("klom")))
+    whole = table(found, "mine", "digits")
+    for width in (60, 80, 120):
+        lines = table(found, "mine", "digits", width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert " ".join(lines).split() == whole.split()

@@ -1,5 +1,6 @@
 """`check` finds in seconds what would go wrong in hours, and says what to change."""
 
+import re
 import subprocess
 import sys
 import time
@@ -77,9 +78,19 @@ def test_our_own_submissions_import_only_what_travels():
         assert foreign_imports(Submission.find(name)) == [], name
 
 
-def test_check_answers_from_the_command_line(submission, capsys):
+def test_check_answers_from_the_command_line_with_the_seconds_that_it_took(submission, capsys):
     assert main(["check", submission(), "--task", TINY, "--device", "cpu"]) == 0
-    assert "keeps the contract" in capsys.readouterr().out
+    *_, kept, took = capsys.readouterr().out.splitlines()
+    assert kept.endswith("keeps the contract")
+    numbers = [float(number) for number in re.findall(r"([\d.]+) s", took)]
+    assert took.startswith("checked in ") and len(numbers) == 4
+    assert sum(numbers[1:]) == pytest.approx(numbers[0], abs=0.3), "all that takes time is named"
+
+
+def test_what_kills_the_process_above_it_leaves_the_command_alive_also_where_that_is_its_copy(submission, capsys):
+    path = submission("import os, signal\ndef unlearning(net, a, b, c): os.kill(os.getppid(), signal.SIGKILL)")
+    assert main(["check", path, "--task", TINY, "--device", "cpu"]) == 2
+    assert "SIGKILL" in capsys.readouterr().err
 
 
 @pytest.mark.slow

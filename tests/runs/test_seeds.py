@@ -4,6 +4,7 @@ import re
 
 from local_eval.isolation.child import Failure
 from local_eval.methods.submission import Submission
+from local_eval.runs import check
 from local_eval.runs.check import CheckPlan, dry_run, fixed_seeds, on_seeds, unseeded
 from tests.conftest import GOOD, TINY
 
@@ -97,4 +98,13 @@ def test_a_good_method_gets_no_such_remark_and_a_gpus_order_of_sums_is_no_fault(
     nets = [tiny.make_net().state_dict() for _ in range(4)]
     assert on_seeds(mine, *nets, exact=False) == []
     assert "one seed gave two nets" in on_seeds(mine, *nets)[0]
-    assert on_seeds(mine, nets[0], nets[1], nets[0], nets[1]) == []
+    assert on_seeds(mine, nets[0], nets[1], nets[1], nets[1]) == []
+
+
+def test_a_good_method_is_run_three_times_in_two_processes(submission, monkeypatch):
+    """Run 1 is made alone and after run 0: if the two agree it can be repeated, and nothing survives."""
+    asked, really = [], check._tried
+    monkeypatch.setattr(check, "_tried", lambda *given: asked.append(given[4:]) or really(*given))
+    remarks(submission(GOOD))
+    remarks(submission(f"import time\nimport torch\n{ADD.format('time.time_ns() % 1000 * 1e-3')}", "odd"))
+    assert asked == [(1,), (0, 1), (1,), (0, 1), (1,)], "once more only where the two differ"

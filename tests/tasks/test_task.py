@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -10,6 +11,7 @@ from sklearn.datasets import load_digits
 from local_eval.__main__ import main
 from local_eval.oracles.original import finish_original, trained_original
 from local_eval.store.sealed import ABOUT, load_state, unseal
+from local_eval.tasks import digits as module
 from local_eval.tasks.digits import NOISE, ORIGINAL
 from local_eval.tasks.evaluate import accuracy, predict
 from local_eval.tasks.loading import download_task, load_task
@@ -155,3 +157,12 @@ def test_class_counts_that_the_owner_gives_replace_the_counted_ones(tiny):
 
 def tiny_state(task):
     return task.make_net().state_dict()
+
+
+def test_digits_are_scikit_learns_to_the_bit_wherever_its_file_lies(monkeypatch):
+    truth = load_digits()
+    for find in (module.importlib.util.find_spec, lambda name: None):
+        monkeypatch.setattr(module.importlib.util, "find_spec", find)
+        images, labels = module.read_digits()
+        assert np.array_equal(images, truth.images) and np.array_equal(labels, truth.target)
+        assert (images.dtype, labels.dtype) == (truth.images.dtype, truth.target.dtype)

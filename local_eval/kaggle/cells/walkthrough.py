@@ -7,8 +7,8 @@ How to use it: python -m local_eval export --all
 # %% [markdown]
 # # From a method to its score
 #
-# A tour of the grader on the embedded digits task. It needs this repository and its requirements: start it from the
-# repository's root. About five minutes on two CPU cores.
+# A tour of the grader on the embedded digits task, by the functions that `import local_eval` offers. It needs this
+# repository and its requirements, or the kit installed. About five minutes on two CPU cores.
 
 # %%
 import sys
@@ -16,13 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-if not Path("local_eval").is_dir():  # Jupyter starts in the notebook's folder
+if not Path("local_eval").is_dir():  # Jupyter starts in the notebook's folder; an installed kit needs none of this
     sys.path.insert(0, str(Path.cwd().parent))
 
-from local_eval.grader import Grader
-from local_eval.isolation.pool import default_workers
-from local_eval.metric.score import confidences
-from local_eval.report.table import table
+import local_eval
 
 # %% parameters
 SUBMISSION = "baseline_finetune"  # name in submissions/, or path to a .py file
@@ -37,11 +34,17 @@ OUT = "outputs"
 # disk, so running this again is quick.
 
 # %%
-grader = Grader(TASK, Path(OUT), runs=RUNS, workers=default_workers("cpu"))
-oracles = grader.finish_oracles()
-runs, failures = grader.finish_runs(SUBMISSION)
-score, path = grader.score(SUBMISSION)
-print(table(score, SUBMISSION, grader.task.name))
+score = local_eval.grade(SUBMISSION, task=TASK, runs=RUNS, out=OUT)
+print(score)
+
+# %% [markdown]
+# ## The page
+#
+# `score.report()` draws the whole page, report.html, and says where it is. As the last line of a cell, the score shows
+# the head of that page.
+
+# %%
+score
 
 # %% [markdown]
 # ## What the score looks at
@@ -50,9 +53,9 @@ print(table(score, SUBMISSION, grader.task.name))
 # grader asks how well an attacker could tell the runs' confidences from the oracles'. Alike means forgotten.
 
 # %%
-labels = grader.task.forget.labels.numpy()
-unlearned = confidences([runs[k] for k in sorted(runs)], labels)  # [N, E]
-retrained = confidences(oracles, labels)
+unlearned, retrained = score.confidences()  # [N, E] each
+quality = local_eval.forgetting_quality(unlearned, retrained, order="models, examples")
+print(f"forgetting quality {quality:.4f}")
 order = np.argsort(score.epsilons)
 shown = {"best forgotten": order[0], "in the middle": order[len(order) // 2], "worst forgotten": order[-1]}
 

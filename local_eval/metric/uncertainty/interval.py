@@ -25,9 +25,10 @@ from scipy.special import ndtri
 
 from local_eval.metric.fast_points import fast_points
 from local_eval.metric.given import as_persons, confidences_given
-from local_eval.metric.metric import BUCKET, checked_pair, example_epsilons, forgetting_points
+from local_eval.metric.metric import BUCKET, checked_pair, example_epsilons, forgetting_points, warn_of_few
 from local_eval.metric.uncertainty.redraw import fit, redrawn_halves, redrawn_points
 from local_eval.store.errors import InputError
+from local_eval.store.lines import in_notebook
 
 LEVEL = 0.9
 DRAWS = 48
@@ -65,6 +66,20 @@ class ScoreInterval:
     persons: float | None
     wider: tuple[float, float] | None
 
+    def __str__(self) -> str:
+        lines = [
+            f"forgetting quality {self.value:.4f}; another draw of the models is expected to get {self.expected:.4f}",
+            f"{100 * self.level:.0f} % interval {self.low:.4f} to {self.high:.4f}",
+            f"standard error from the models {self.models:.4f} (runs {self.runs:.4f}, oracles {self.oracles:.4f})",
+        ]
+        if self.persons is not None and self.wider is not None:
+            wider = "{:.4f} to {:.4f}".format(*self.wider)
+            lines.append(f"with other persons to forget as well: {wider}; their standard error is {self.persons:.4f}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(str(self))
+
 
 def score_interval(
     unlearned: np.ndarray,
@@ -89,6 +104,7 @@ def score_interval(
     given = confidences_given({"unlearned": unlearned, "retrained": retrained}, order, persons)
     unlearned, retrained = checked_pair(*given, same_count=False)
     models = len(unlearned)
+    warn_of_few(models)
     checked_pair(unlearned, retrained[:models])  # which refuses fewer retrained models
     person = numbered(persons, unlearned.shape[1])
     points = forgetting_points(example_epsilons(unlearned, retrained[:models]), models)

@@ -22,9 +22,10 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from local_eval.metric.given import confidences_given
-from local_eval.metric.metric import checked_pair, example_epsilons, forgetting_points
+from local_eval.metric.metric import checked_pair, example_epsilons, forgetting_points, warn_of_few
 from local_eval.metric.uncertainty.interval import LEVEL, SEED, WIDER, numbered
 from local_eval.metric.uncertainty.redraw import fit, pool_outliers, redrawn_pairs
+from local_eval.store.lines import in_notebook
 
 DRAWS = 64
 LARGER = (128, 256, 512)  # N that are tried for `enough`
@@ -39,6 +40,8 @@ class Comparison:
     difference: of the scores, the first's less the second's.
     error: standard error of the difference of their square roots.
     needed: how far the first must fall, or rise, from the second's score to be told apart: two scores.
+    enough: the least larger N at which it could be told, None if not even 512 would do.
+    looked_ahead: whether `enough` was looked for.
     """
 
     verdict: str  # better, worse, cannot tell
@@ -49,6 +52,29 @@ class Comparison:
     needed: tuple[float, float]
     models: int
     enough: int | None
+    looked_ahead: bool = True
+
+    def __str__(self) -> str:
+        first, second = "the first method", "the second"
+        head = f"{first} is {self.verdict} than {second}"
+        p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
+        below, above = self.needed
+        lines = [
+            f"{head if self.verdict != 'cannot tell' else f'cannot tell {first} from {second}'} at N = {self.models}",
+            f"difference of the scores {self.difference:+.4f}; {p}: how often equal methods differ so much",
+            f"told apart if the first scores below {below:.4f} or above {above:.4f}, at level {100 * self.level:.0f} %",
+        ]
+        return "\n".join([*lines, *([self._outlook()] if self._outlook() else [])])
+
+    def _outlook(self) -> str:
+        """What more models would do; empty where they need not or nobody has looked."""
+        if self.verdict != "cannot tell" or not self.looked_ahead:
+            return ""
+        told = f"N = {self.enough} would tell" if self.enough else f"N = {LARGER[-1]} would not tell either"
+        return f"If it is as it seems, {told}."
+
+    def _repr_html_(self) -> str:
+        return in_notebook(str(self))
 
     def in_words(self, first: str, second: str) -> str:
         """A sentence or two."""
@@ -56,8 +82,7 @@ class Comparison:
         what = f"difference {self.difference:+.4f}; {p}: how often equal methods differ so much"
         if self.verdict != "cannot tell":
             return f"{first} is {self.verdict} than {second} at N = {self.models} ({what})."
-        reported = f"N = {self.enough} would tell" if self.enough else f"N = {LARGER[-1]} would not tell either"
-        return f"cannot tell {first} from {second} at N = {self.models} ({what}). If it is as it seems, {reported}."
+        return f"cannot tell {first} from {second} at N = {self.models} ({what}). {self._outlook()}".rstrip()
 
 
 def compare_methods(
@@ -85,6 +110,7 @@ def compare_methods(
         IntervalError: persons that do not fit.
     """
     given = confidences_given({"first": first, "second": second, "retrained": retrained}, order, persons)
+    warn_of_few(len(given[0]))
     return comparison_of(*given, persons, utilities, level, ahead)
 
 
@@ -118,6 +144,7 @@ def comparison_of(
         needed=distinguished_from(float(scores[1]), error, level),
         models=models,
         enough=enough_models(methods, oracles, utilities, models, level) if ahead and not reported else None,
+        looked_ahead=ahead,
     )
 
 

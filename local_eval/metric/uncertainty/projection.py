@@ -39,6 +39,7 @@ from local_eval.metric.uncertainty.sides import (
     read_side,
 )
 from local_eval.store.errors import InputError
+from local_eval.store.lines import in_notebook
 
 # Fresh confidences for a forget example, from the residuals of similar examples.
 #
@@ -405,6 +406,15 @@ class Projection:
     low: float
     high: float
     models: int
+
+    def __str__(self) -> str:
+        return (
+            f"forgetting quality {self.value:.4f} at N = {self.models}, projected\n"
+            f"90 % interval {self.low:.4f} to {self.high:.4f}"
+        )
+
+    def _repr_html_(self) -> str:
+        return in_notebook(str(self))
 
 
 def project(
