@@ -134,18 +134,17 @@ class Race:
         for runs in (*looks, self.grader.runs):
             if not waiting:
                 break
-            self.tell(f"{runs} runs each of {len(waiting)} points")
+            self.tell(f"{runs} runs of each of {len(waiting)} points")
             self.alive = {}
-            for number, (name, submission) in enumerate(waiting.items(), 1):
-                self.tell(f"{number} of {len(waiting)}: {name}")
-                self._look(name, submission, runs)
+            made = replace(self.grader, runs=runs).finish_runs_of_all(list(waiting.values()))
+            for name, found in zip(waiting, made):
+                self._look(name, *found, runs)
             if runs < self.grader.runs and self.alive:
                 self._give_up(runs)
             waiting = {name: waiting[name] for name in self.alive}
 
-    def _look(self, name: str, submission: Submission, runs: int) -> None:
-        """Make the runs of a point, and see what they show."""
-        done, failures = replace(self.grader, runs=runs).finish_runs(submission)
+    def _look(self, name: str, done: Mapping[int, Record], failures: Mapping[int, Failure], runs: int) -> None:
+        """See what the runs of a point show."""
         if failures:
             self.failed[name] = reason_of(failures, runs)
             return

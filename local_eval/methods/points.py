@@ -86,7 +86,7 @@ def points_of(
     axes = read_axes(submission, words)
     ranges = [axis.name for axis in axes if isinstance(axis, Range)]
     if count is not None and count < 2:
-        raise SettingError(f"--points {count}: a sweep needs 2 or more; one is graded with grade --set {words[0]}")
+        raise SettingError(f"--points {count} is no sweep: give 2 or more; a single one is graded with grade --set")
     if ranges and count is None:
         raise SettingError(f"{ranges[0]} is given as a range: say how many points to draw with --points, such as 12")
     size = math.prod(len(axis.values) for axis in axes if isinstance(axis, Listed))
@@ -118,11 +118,21 @@ def read_axes(submission: Submission, words: Sequence[str]) -> list[Listed | Ran
             raise SettingError(f"{axis.name} is set to {value} and swept, too: leave it out of one of them")
         ends = (repr(axis.low), repr(axis.high)) if isinstance(axis, Range) else axis.values
         for value in ends:
-            changed_source(submission.source(), ((axis.name, value),), where)
+            _check_fits(submission, axis, value)
         if isinstance(axis, Range) and isinstance(value_of(known[axis.name][-1], known), float):
             axis = Range(axis.name, float(axis.low), float(axis.high))  # 1..10 of a number with a fraction
         axes.append(axis)
     return axes
+
+
+def _check_fits(submission: Submission, axis: Listed | Range, value: str) -> None:
+    """Raise SettingError for a constant that there is not, or a value of another kind."""
+    try:
+        changed_source(submission.source(), ((axis.name, value),), str(submission.path))
+    except SettingError as error:
+        bracketed = isinstance(axis, Listed) and len(axis.values) == 1 and value[0] in "[({"
+        hint = f"; write the values that are tried without brackets: {axis.name}=VALUE,VALUE" if bracketed else ""
+        raise SettingError(f"{error}{hint}") from None
 
 
 def _read(word: str) -> Listed | Range:
