@@ -1,4 +1,4 @@
-"""How often a sweep gives the best point up, what it saves, and how far its numbers flatter: simulated sweeps, as tables.
+"""How often a sweep gives the best point up, what that saves, and how far its numbers flatter: simulated sweeps.
 
 A simulated sweep has points that go from too little to too much: confidences shifted towards the original's and too
 narrow at one end, too wide and with accuracy lost at the other. How far, is drawn anew for each sweep. Persons of four
@@ -109,13 +109,13 @@ def candidates(points: list[Point], theirs: np.ndarray, runs: list[np.ndarray], 
     return {str(k): Candidate.of(runs[k][:models], theirs[:models], point.utility) for k, point in enumerate(points)}
 
 
-def one_sweep(number: int, models: int, count: int) -> Outcome:
-    """Sweep number so and so, as local_eval/sweep.py does it."""
+def one_sweep(number: int, models: int, count: int, draws: int = TRUTH) -> Outcome:
+    """Sweep number so and so, as local_eval/sweep.py does it; `draws` for what is true, fewer than TRUTH at N alone."""
     rng = np.random.default_rng([23, number])
     points, theirs = simulated(rng, count), oracles(rng, models)
     runs = [point.draw(rng, models) for point in points]
-    truth = [worth(point, rng, models) for point in points]
-    hard = [worth(point, rng, HARD, 6) for point in points]
+    truth = [worth(point, rng, models, draws) for point in points]
+    hard = [worth(point, rng, HARD, draws // 10) for point in points] if draws >= TRUTH else truth
     alive, lost = set(map(str, range(count))), {}
     for look in (look for look in LOOKS if look < models):
         seen = {name: one for name, one in candidates(points, theirs, runs, look).items() if name in alive}
