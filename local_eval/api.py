@@ -27,6 +27,7 @@ from local_eval.grader import Grader
 from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
 from local_eval.methods.from_python import file_of, write_out
+from local_eval.methods.settings import with_values
 from local_eval.methods.submission import Submission, looks_like_checkpoints
 from local_eval.methods.task_files import keep_task
 from local_eval.metric.score import Score, check_runs, confidences
@@ -98,6 +99,7 @@ def grade(
     runs: int = 64,
     out: str | os.PathLike = "outputs",
     *,
+    settings: Mapping[str, object] | None = None,
     seed: int = 0,
     device: str | None = None,
     workers: int | None = None,
@@ -122,6 +124,7 @@ def grade(
             makes, which is saved to `<out>/from_python/`.
         runs: models on each side, N >= 16; the official number is 512. Checkpoints bring their own number.
         out: folder for results; what is there already is not made again.
+        settings: constants of the submission that are changed for this grading, as --set does: {"EPOCHS": 3}.
         seed: of the runs; another one is a fresh draw.
         device: 'cpu', 'cuda' ...; None for the best there is.
         workers: processes; None for one per core, on a GPU for what is measured to be best.
@@ -145,7 +148,7 @@ def grade(
     _check_guarded()
     check_runs(runs)
     out = Path(out)
-    name = _name_of(_one_of(submission, unlearned, out), out)
+    name = _with_settings(_name_of(_one_of(submission, unlearned, out), out), settings)
     found = None if looks_like_checkpoints(name) else Submission.find(name)  # a typo should not wait for the task
     given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
     grader = Grader(_spec(task, given, out), out, runs, seed, usable_device(device), workers, timeout)
@@ -234,6 +237,13 @@ def _name_of(submission: str | os.PathLike | Callable, out: Path) -> str:
     if not callable(submission):
         raise InputError(f"{submission!r} is no submission; give a name, a path or a function")
     return str(file_of(submission) or write_out(submission, out / WRITTEN))
+
+
+def _with_settings(name: str, settings: Mapping[str, object] | None) -> str:
+    """The name with changed constants. Raises SettingError, or InputError for models, which have none."""
+    if settings and looks_like_checkpoints(name):
+        raise InputError(f"{name} holds finished models, which have no constants; leave settings out")
+    return with_values(name, settings) if settings else name
 
 
 def _tell(title: str, remarks: list[str] | tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
 from local_eval.methods.submission import submission_path
 from local_eval.report.table import table
-from tests.conftest import TINY, work_here
+from tests.conftest import GOOD, TINY, work_here
 from tests.methods.test_written_out import session
 from tests.metric.test_score import score as made_up_score
 
@@ -84,6 +84,28 @@ def test_a_function_a_path_and_a_name_are_graded_by_their_files(stages, tmp_path
     assert stages[1::2][:3] == [Path(path), Path(path), submission_path("fanchuan")]
     assert stages[-1].relative_to(tmp_path / "out" / "from_python").name == "mine.py"
     assert "check: it prints" in capsys.readouterr().err
+
+
+def test_settings_change_constants_for_one_grading(stages, tmp_path, submission, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Grader, "score", lambda self, found, *_: (seen.append(found.settings), (score(), "x"))[1])
+    path, more = submission("STEPS = 3\n" + GOOD), {"task": TINY, "runs": 16, "out": tmp_path / "out", "device": "cpu"}
+    for given in (path, f"{path}[STEPS=9]", session("STEPS = 3\n" + HERE)["mine"]):
+        local_eval.grade(given, **more, settings={"STEPS": np.int64(5)})
+    local_eval.grade(path, **more, settings={})
+    assert seen == [(("STEPS", "5"),)] * 3 + [()]
+    (tmp_path / "models.zip").write_bytes(b"")
+    for given, settings, said in (
+        (path, {"STEP": 5}, "no constant STEP; .*did you mean STEPS"),
+        (path, {"STEPS": 0.5}, "STEPS is 3, an integer; 0.5 does not fit"),
+        (path, {"STEPS": np.ones(2)}, r"STEPS is array.*\(numpy.ndarray\), which a file cannot hold"),
+        (path, {"STEPS": float("nan")}, r"STEPS is nan \(float\)"),
+        (path, {"STEPS": torch.float32}, r"STEPS is torch.float32 \(torch.dtype\)"),
+        (path, {3: 5}, "3 is no name of a constant"),
+        (tmp_path / "models.zip", {"STEPS": 5}, "finished models, which have no constants"),
+    ):
+        with pytest.raises(local_eval.InputError, match=said):
+            local_eval.grade(given, **more, settings=settings)
 
 
 def test_what_is_no_submission_is_told_before_anything_is_made(tmp_path):

@@ -234,7 +234,7 @@ def add_options(**commands: Parser) -> None:
         cluster.add_argument(
             "--address", metavar="A", help="of a Ray cluster, such as auto or host:6379 (default: one just for this)"
         )
-    for sub in (commands[name] for name in ("grade", "run", "compare", "quick")):
+    for sub in (commands[name] for name in ("grade", "run", "compare", "quick", "sweep")):
         sub.group(RARE).add_argument("--timeout", type=above_zero, default=900, help=HANGING)
     grade = commands["grade"]
     grade.group(USUAL).add_argument("--no-report", action="store_true", help="draw no report.html of the score")
@@ -271,6 +271,26 @@ def add_options_of_quick(quick: Parser) -> None:
     quick.group(USUAL).add_argument(
         "--watch", action="store_true", help="look again whenever the file is saved, until Ctrl-C"
     )
+
+
+def add_options_of_sweep(sweep: Parser) -> None:
+    """What is tried, and what choosing the best of it takes."""
+    tried = "constants and what is tried of each: a list, or LOW..HIGH for a range, with --points"
+    sweep.add_argument("values", nargs="*", metavar="NAME=VALUE,VALUE", help=tried)
+    usual, rare = sweep.group(USUAL), sweep.group(RARE)
+    usual.add_argument("--points", type=at_least_one, metavar="K", help="draw K points, by --seed (the whole grid)")
+    rare.add_argument("--all-to-the-end", action="store_true", help="give up no point early, however hopeless")
+    text = "of the last grading of the best (--seed + 1000)"
+    rare.add_argument("--final-seed", type=not_negative, metavar="SEED", help=text)
+    rare.add_argument("--no-final", action="store_true", help="do not grade the best again")
+    sweep.parse_known_args = partial(_words_anywhere, "values", sweep.parse_known_args)
+
+
+def _words_anywhere(field: str, parse: Callable, *given: object) -> tuple[argparse.Namespace, list[str]]:
+    """What a parser says, where words of `field` may stand between options: argparse leaves them over."""
+    found, left = parse(*given)
+    setattr(found, field, [*getattr(found, field), *(word for word in left if not word.startswith("-"))])
+    return found, [word for word in left if word.startswith("-")]
 
 
 def add_options_of_board(board: Parser) -> None:
@@ -357,6 +377,7 @@ examples:
   python -m local_eval quick my_method.py --watch         look at 8 runs whenever you save the file; no score
   python -m local_eval grade my_method.py --runs 64       screen an idea
   python -m local_eval grade one.py two.py fanchuan       several, with a table at the end
+  python -m local_eval sweep my_method.py LR=1e-3,1e-2    try other constants, and judge the best of them fairly
   python -m local_eval report my_method.py                what was graded, as one page with figures
   python -m local_eval share my_method.py                 one file for others, who `open` and verify it
   python -m local_eval oracles --runs 512                 train the oracles for a final grading, once
@@ -394,7 +415,7 @@ def make_parser(prog: str = MODULE) -> Parser:
     text = "as in grade; without one, tell what was understood of the task"
     _add_submission(check, "submission", nargs="?", help=text)
     add_set(check)
-    for sub in (graders["grade"], graders["run"], check):
+    for sub in (graders["grade"], graders["run"], graders["sweep"], check):
         add_sandbox(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
     commands.add_parser("sandbox", help=text, description=text).set_defaults(command="checking:sandbox")
@@ -462,13 +483,16 @@ def _add_grading(command: Command) -> dict[str, Parser]:
     add_sides(grade, both=True)
     run = command("run", "grading:run", "Only make the missing runs of a submission.")
     quick = command("quick", "looking:quick", "Look at a few runs while you tune: accuracies, shift, spread; no score.")
+    sweep = command("sweep", "sweeping:sweep", "Grade a submission with other constants, and the best twice.")
+    add_options_of_sweep(sweep)
     score = command("score", "grading:score", "Only score the runs and oracles that are on disk.")
     add_sides(score)
     oracles = command("oracles", "grading:oracles", "Only train the missing oracles of a task.", submission=False)
     add_options_of_pools(oracles)
     text = "Is a task worth grading? Score originals that forgot nothing, beside the ceiling."
     headroom = command("headroom", "grading:headroom", text, False)
-    return {"grade": grade, "run": run, "score": score, "quick": quick, "oracles": oracles, "headroom": headroom}
+    named = {"grade": grade, "run": run, "score": score, "quick": quick, "sweep": sweep}
+    return named | {"oracles": oracles, "headroom": headroom}
 
 
 def _add_looking(command: Command) -> Parser:

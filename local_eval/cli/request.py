@@ -16,11 +16,13 @@ import glob
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from local_eval.commands import command
 from local_eval.isolation.pool import default_workers, in_words
+from local_eval.methods.points import points_of
 from local_eval.methods.settings import with_settings
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import (
@@ -46,6 +48,7 @@ from local_eval.tasks.names import (
 )
 
 GRADE, COMPARE = "grading:grade", "grading:compare_all"  # commands that say first how long they will take
+SWEEP = "sweeping:sweep"
 
 
 class Request:
@@ -53,7 +56,7 @@ class Request:
 
     Beside what the parser has: `began`, when the command did, by time.monotonic; `found`, the submissions as they were
     found, by the names that they were given by; and for GRADE and COMPARE `graded`, the names of what is graded: all
-    of submissions/ if `compare` names none.
+    of submissions/ if `compare` names none; for SWEEP `points`, what is tried, as `Points`.
     """
 
     def __init__(self, given: Mapping[str, Any]):
@@ -72,7 +75,7 @@ def resolved(options: argparse.Namespace) -> Request:
         TaskError: the same of a task.
     """
     given = {**vars(options), "began": time.monotonic()}
-    for part in (_card, _runs, _task, _submissions, _names_with_settings, _seeds, _found):
+    for part in (_card, _runs, _task, _submissions, _names_with_settings, _seeds, _found, _points):
         given |= part(given)
     return Request(given)
 
@@ -184,6 +187,16 @@ def _found(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"found": {name: Submission.find(name) for name in dict.fromkeys((*files, *graded))}, "graded": graded}
 
 
+def _points(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sweep tries. Raises SettingError for constants and values that cannot be."""
+    if given["command"] != SWEEP:
+        return {}
+    if looks_like_checkpoints(name := given["submission"]):
+        raise SubmissionError(f"{name} holds finished models, which have no constants to sweep; give the method's file")
+    forecast = partial(time_of_points, Request(given))
+    return {"points": points_of(name, given["values"], given["points"], given["seed"], forecast)}
+
+
 # What there is: submissions and tasks, without importing them.
 
 
@@ -234,6 +247,20 @@ def expected_time(found: list[Submission], task: str, request: Request) -> str:
         made = request.runs * len(getattr(request, "seeds", "1")) * (2 if getattr(request, "originals", None) else 1)
         seconds += took * max(made - there, 0) / workers
     return f"about {in_words(seconds)}, if no oracles are missing"
+
+
+def time_of_points(request: Request, points: int) -> str:
+    """', about 3 min' for so many points of a sweep, if any version of the file has been graded here; else empty."""
+    submission, task = Submission.find(request.submission), split_spec(request.task)[0].stem
+    stem = glob.escape(submission.path.stem)
+    known = [_read(path) for path in request.out.glob(f"*/{stem}-*-seed*/score.json")]
+    took = [one.get("seconds_per_run") for one in known if one.get("task_spec") == request.task]
+    took += [_of_the_kit(task, request).get(submission.path.stem, {}).get("seconds_per_run")] * submission.is_own
+    took = [seconds for seconds in took if seconds is not None]
+    if not took:
+        return ""
+    workers = request.workers or default_workers("cpu")
+    return f", about {in_words(LOADING + sorted(took)[len(took) // 2] * points * request.runs / workers)}"
 
 
 def _of_the_kit(task: str, request: Request) -> dict:

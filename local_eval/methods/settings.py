@@ -9,7 +9,7 @@ import ast
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -72,6 +72,28 @@ def with_settings(name: str, pairs: Sequence[str]) -> str:
     return label(stem, tuple(changed.items()))
 
 
+def with_values(name: str, values: Mapping[str, object]) -> str:
+    """The same from Python, where values are no texts; numpy's single numbers are taken. Raises SettingError."""
+    stem, settings = split_name(name)
+    changed = dict(settings)
+    for constant, value in values.items():
+        value = value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
+        text = literal(value)
+        if not isinstance(constant, str) or not constant.isidentifier():
+            raise SettingError(f"settings: {constant!r} is no name of a constant; give them as {{'EPOCHS': 3}}")
+        if text is None or type(value).__module__ == "torch":
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            text = f"settings: {constant} is {_short(value)} ({kind}), which a file cannot hold as a literal of Python"
+            raise SettingError(f"{text}; give a finite number, a text, True, None, or a list, tuple or dict of these")
+        changed[constant] = text
+    return label(stem, tuple(changed.items()))
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def label(name: str, settings: Settings) -> str:
     """How a submission with settings is shown, and named again."""
     inside = ",".join(f"{constant}={value}" for constant, value in settings)
@@ -123,7 +145,7 @@ def _line_starts(content: bytes) -> list[int]:
 
 
 def _check_kind(constant: str, node: ast.expr, value: str, known: dict[str, list[ast.expr]], where: str) -> None:
-    old, new = _value_of(node, known), ast.literal_eval(value)
+    old, new = value_of(node, known), ast.literal_eval(value)
     if old is UNKNOWN or old is None or type(old) is type(new):
         return
     if type(old) is float and type(new) is int or isinstance(old, tuple | list) and isinstance(new, tuple | list):
@@ -133,7 +155,7 @@ def _check_kind(constant: str, node: ast.expr, value: str, known: dict[str, list
     raise SettingError(f"{where}: {old}; {value} does not fit")
 
 
-def _value_of(node: ast.expr, known: dict[str, list[ast.expr]]) -> object:
+def value_of(node: ast.expr, known: dict[str, list[ast.expr]]) -> object:
     """What an expression of literals and other constants gives; UNKNOWN for anything that would have to be run."""
     allowed = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Tuple, ast.List, ast.Dict)
     for part in ast.walk(node):
@@ -142,7 +164,7 @@ def _value_of(node: ast.expr, known: dict[str, list[ast.expr]]) -> object:
         if not isinstance(part, allowed + (ast.Name, ast.expr_context)):
             return UNKNOWN
     names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    values = {name: _value_of(known[name][-1], {k: v for k, v in known.items() if k != name}) for name in names}
+    values = {name: value_of(known[name][-1], {k: v for k, v in known.items() if k != name}) for name in names}
     if any(value is UNKNOWN for value in values.values()):
         return UNKNOWN
     try:

@@ -270,30 +270,90 @@ def finish_runs(
     """
     workspace = workspace or Workspace(folder.parent)
     with locked(folder):
-        done = finished_runs(plan, folder, runs, shape, workspace)
-        failures = {}
+        batch = Batch(plan, folder, runs, shape, workspace, timeout, engine)
+        run = engine.run_on_device if engine else run_on_device
+        title = f"runs of {plan.submission.label}"
+        jobs = run(plan.device, one_run, batch.plan, batch.missing, workers, limit_of(timeout), title)
+        with contextlib.closing(jobs):  # an error in here stops the workers at once
+            for index, result in jobs:
+                batch.take(index, result)
+    return batch.done, batch.failures
+
+
+def finish_runs_of_all(
+    plans: Sequence[tuple[RunPlan, Path]],
+    runs: int,
+    shape: tuple[int, int],
+    workers: int | None,
+    timeout: float,
+    workspace: Workspace,
+) -> list[tuple[dict[int, Record], dict[int, Failure]]]:
+    """As `finish_runs` of every plan and its folder, by the same processes, which start once for all of them.
+
+    The plans are of one task and one device. Raises OutputError.
+    """
+    with contextlib.ExitStack() as locks:
+        for folder in sorted({folder for _, folder in plans}):
+            locks.enter_context(locked(folder))
+        batches = [Batch(plan, folder, runs, shape, workspace, timeout) for plan, folder in plans]
+        together = tuple(batch.plan for batch in batches)
+        missing = [place * runs + index for place, batch in enumerate(batches) for index in batch.missing]
+        device, title = plans[0][0].device, f"runs of {len(plans)} submissions"
+        jobs = run_on_device(device, one_of_several, (together, runs), missing, workers, limit_of(timeout), title)
+        with contextlib.closing(jobs):
+            for number, result in jobs:
+                batches[number // runs].take(number % runs, result)
+    return [(batch.done, batch.failures) for batch in batches]
+
+
+def one_of_several(plans: tuple[Sequence[RunPlan], int], number: int) -> Record | Failure:
+    """Run `number` of plans that have so many runs each, numbered through."""
+    several, runs = plans
+    return one_run(several[number // runs], number % runs)
+
+
+def limit_of(timeout: float) -> float:
+    """Seconds after which the pool ends a worker. It ends a run that hangs, unless a run has stopped it, say."""
+    return 2 * timeout + WORKER_GRACE
+
+
+class Batch:
+    """The runs 0..runs-1 of a plan in its folder, which the caller has locked: what is there, missing and failed.
+
+    done, failures: by index. missing: indices. plan: as it is handed to those who make the missing ones.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        folder: Path,
+        runs: int,
+        shape: tuple[int, int],
+        workspace: Workspace,
+        timeout: float,
+        engine: Engine | None = None,
+    ):
+        self.folder, self.workspace, self.failures = folder, workspace, {}
+        self.done = done = finished_runs(plan, folder, runs, shape, workspace)
         kept = set(done)
         if plan.checkpoints:
             kept = kept_checkpoints(plan.checkpoints, {i: run.facts.get("checkpoint") for i, run in done.items()})
-        missing = [i for i in range(runs) if i not in kept]
+        self.missing = [i for i in range(runs) if i not in kept]
         read = next((run.facts["read"] for run in done.values() if "read" in run.facts), None)
-        alone = bool(missing) and kind_of(plan.device) == "cuda" and not engine and cards_of(plan.device)[0].takes_one
-        device, plan = plan.device, replace(plan, timeout=timeout, reads=read, device=kind_of(plan.device), alone=alone)
-        # The worker ends a run that hangs; the pool ends a worker that does, because a run has stopped it, say
-        limit = 2 * timeout + WORKER_GRACE
-        run = engine.run_on_device if engine else run_on_device
-        jobs = run(device, one_run, plan, missing, workers, limit, f"runs of {plan.submission.label}")
-        with contextlib.closing(jobs):  # an error in here stops the workers at once
-            for index, result in jobs:
-                failed = workspace.failed(folder, index)
-                if isinstance(result, Failure):
-                    failures[index] = result
-                    write_atomically(failed, result.as_text().encode(errors="replace"))
-                else:
-                    workspace.save(record_path(folder, index), result)
-                    failed.unlink(missing_ok=True)
-                    done[index] = result
-    return done, failures
+        is_cuda = kind_of(plan.device) == "cuda"
+        alone = bool(self.missing) and is_cuda and not engine and cards_of(plan.device)[0].takes_one
+        self.plan = replace(plan, timeout=timeout, reads=read, device=kind_of(plan.device), alone=alone)
+
+    def take(self, index: int, result: Record | Failure) -> None:
+        """Write what came of a run. Raises OutputError."""
+        failed = self.workspace.failed(self.folder, index)
+        if isinstance(result, Failure):
+            self.failures[index] = result
+            write_atomically(failed, result.as_text().encode(errors="replace"))
+        else:
+            self.workspace.save(record_path(self.folder, index), result)
+            failed.unlink(missing_ok=True)
+            self.done[index] = result
 
 
 def finished_runs(

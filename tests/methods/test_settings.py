@@ -2,11 +2,12 @@
 
 import ast
 
+import numpy as np
 import pytest
 
 from local_eval.kaggle.export import export, submission_notebook
 from local_eval.methods.contract import load_submission
-from local_eval.methods.settings import changed_source, label, split_name, with_settings
+from local_eval.methods.settings import changed_source, label, split_name, with_settings, with_values
 from local_eval.methods.submission import Submission
 from local_eval.store.errors import InputError
 
@@ -92,6 +93,15 @@ def test_set_and_brackets_are_the_same_and_the_last_one_counts():
     for wrong in ("EPOCHS", "=3", "1x=3", "NAME=word", "NAME="):
         with pytest.raises(InputError, match="--set"):
             with_settings("fanchuan", [wrong])
+
+
+def test_values_from_python_are_written_as_literals():
+    name = with_values("fanchuan[EPOCHS=9]", {"RETAIN_LR": np.float64(1e-3), "NAMES": ["a", (1, None)], "EPOCHS": 3})
+    assert name == "fanchuan[EPOCHS=3,RETAIN_LR=0.001,NAMES=['a', (1, None)]]"
+    assert split_name(name)[1] == (("EPOCHS", "3"), ("RETAIN_LR", "0.001"), ("NAMES", "['a', (1, None)]"))
+    for wrong in (float("inf"), {1, 2}, len, np.zeros(3), "x".__class__, object()):
+        with pytest.raises(InputError, match="settings: LR is .* cannot hold as a literal"):
+            with_values("fanchuan", {"LR": wrong})
 
 
 def test_a_setting_is_part_of_the_identity_and_of_the_name():
