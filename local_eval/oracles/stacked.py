@@ -27,10 +27,15 @@ from torchvision.models import ResNet
 from local_eval.oracles.proof import CannotStack, blueprint, check_kind, kind_of, prove
 
 
+# A stack of more is shown by one of so many, since that takes half a minute for four of resnet18: what a network's
+# `forward` may call (proof.py) does not ask how many channels there are, and the wide layers treat all networks alike.
+SHOWN = 4
+
+
 def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn.Module:
     """One network that does what `nets`, of one kind, do beside each other: [B, M * C, H, W] -> [B, M * classes].
 
-    That it does is shown once a kind, before the first stack (`proof.py`).
+    That it does is shown once a kind, before the first stack (`proof.py`), by at most SHOWN networks.
 
     Args:
         size: height and width of the images; it decides which taps of a kernel are alive.
@@ -43,7 +48,7 @@ def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn
         if any(kind != kinds[0] for kind in kinds):
             check_kind(nets[0])  # a better reason, if there is one
             raise CannotStack("the networks differ in more than their numbers")
-        if fault := _fault_of(_Kind(kinds[0], nets[0]), len(nets), (channels, *size)):
+        if fault := _fault_of(_Kind(kinds[0], nets[0]), min(len(nets), SHOWN), (channels, *size)):
             raise CannotStack(fault)
         return assembled(nets, size, channels)
     except CannotStack:
