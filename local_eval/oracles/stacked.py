@@ -26,9 +26,8 @@ from torchvision.models import ResNet
 
 from local_eval.oracles.proof import CannotStack, blueprint, check_kind, kind_of, prove
 
-
-# A stack of more is shown by one of so many, since that takes half a minute for four of resnet18: what a network's
-# `forward` may call (proof.py) does not ask how many channels there are, and the wide layers treat all networks alike.
+# A stack of more is shown by one of so many, which takes half a minute for resnet18: a `forward` to which the number of
+# channels matters does something else for four already, and the wide layers treat all networks alike.
 SHOWN = 4
 
 

@@ -313,14 +313,14 @@ def best_layout(task: Task, examples: Split) -> Layout:
 def measured_layouts(
     task: Task, examples: Split, clock: Callable[[], float] = time.perf_counter
 ) -> dict[Layout, float]:
-    """Steps of one network per second with each layout that was tried; 0 where memory was full.
+    """Steps of one network per second with each layout that was tried; 0 where memory was full or it cannot be had.
 
-    One that needs more of a card than another for which its memory was too small is not tried.
+    One that needs more than another that could not be had is not tried.
     """
     end, rates = clock() + LAYOUTS_SECONDS, {}
     for layout in GPU_LAYOUTS:
         full = [other for other, rate in rates.items() if rate == 0.0]
-        if any(layout.networks >= other.networks for other in full):
+        if any(layout.stack >= other.stack and layout.networks >= other.networks for other in full):
             continue
         if any(rates.values()) and clock() > end:
             break
@@ -409,6 +409,7 @@ class Trained:
     """Networks that were trained together: their seeds, and how to have them or what is measured of them."""
 
     seeds: list[int]
+    seconds: float  # that training took for each
     nets: Callable[[], list[nn.Module]]  # on their device, in eval mode
     evaluations: Callable[[], list[Evaluation]]
 
@@ -467,12 +468,16 @@ class Trainer:
     def train(self, seeds: list[int], stepped: Callable[[], None] = lambda: None) -> Iterator[nn.Module]:
         """Yield a trained network for every seed, in their order and in eval mode; as `groups` otherwise."""
         for group in self.groups(taking(seeds), lambda _: stepped()):
-            yield from group.nets()
+            nets = group.nets()
+            del group
+            yield from nets
 
     def evaluations(self, seeds: list[int]) -> Iterator[Evaluation]:
         """Yield what is measured of a trained network for every seed, in their order; as `groups` otherwise."""
         for group in self.groups(taking(seeds)):
-            yield from group.evaluations()
+            evaluations = group.evaluations()
+            del group
+            yield from evaluations
 
     def groups(self, take: Take, stepped: Callable[[int], None] = lambda _: None) -> Iterator[Trained]:
         """Train networks of all seeds that can be taken; yields those that were trained together.
@@ -499,7 +504,8 @@ class Trainer:
                 wait(self.examples.images.device)
                 torch.cuda.empty_cache()
                 self.layout, left = self.layout.smaller(), now + left
-            yield from trained
+            while trained:
+                yield trained.pop(0)  # nothing here holds on to memory that the next ones need
 
     def _trained(self, seeds: list[int], following: list[int], stepped: Callable[[int], None]) -> list[Trained]:
         """Networks of these seeds; none if memory was full and fewer at once are to be tried."""
@@ -517,11 +523,14 @@ class Trainer:
             return []
 
     def _alone(self, seed: int, way: Callable[[Task, Split, int], nn.Module]) -> Trained:
+        start = time.perf_counter()
         net = way(self.task, self.examples, seed)
-        return Trained([seed], lambda: [net], lambda: [evaluate(net, self.task)])
+        return Trained([seed], time.perf_counter() - start, lambda: [net], lambda: [evaluate(net, self.task)])
 
     def _train_at_once(self, seeds: list[int], following: list[int], stepped: Callable[[int], None]) -> list[Trained]:
-        parts = in_stacks(seeds, self.layout)
+        parts, start = in_stacks(seeds, self.layout), time.perf_counter()
+        if self.on_card:
+            torch.cuda.empty_cache()  # of recorded graphs that are gone, which no other graph can have
         bundles = make_bundles(self.task, self.examples, seeds, self.layout, self._ahead.drawn(parts))
         if self.on_card:
             self._ahead.begin(in_stacks(following[: self.layout.networks], self.layout))
@@ -530,7 +539,8 @@ class Trainer:
                 stepped(len(seeds))
         for bundle in bundles:
             bundle.end()
-        return [Trained(bundle.seeds, bundle.finish, partial(self._evaluations, bundle)) for bundle in bundles]
+        each = (time.perf_counter() - start) / len(seeds)
+        return [Trained(b.seeds, each, b.finish, partial(self._evaluations, b)) for b in bundles]
 
     def _evaluations(self, bundle: Bundle) -> list[Evaluation]:
         """On a CPU net by net: the stack's sums may come in another order, and records must stay as they are."""

@@ -133,7 +133,7 @@ class FullMemory(Trainer):
         self.tried = [*getattr(self, "tried", []), self.layout]
         if self.layout.networks > self.room:
             raise self.full
-        return [Trained(seeds, lambda: seeds, lambda: seeds)]
+        return [Trained(seeds, 1.0, lambda: seeds, lambda: seeds)]
 
 
 def test_memory_running_out_makes_the_layout_smaller_for_good_and_until_one_network_is_left(tiny):
