@@ -55,6 +55,7 @@ from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
 
+OF_RUNS = ("grade", "run", "quick", "score", "compare", "check", "report")  # commands that know where batches lie
 Named = str | Submission  # a submission by name or path, or as it was found
 
 
@@ -106,6 +107,7 @@ class Grader:
     timeout: float = 900.0  # after which a run counts as hanging
     sandbox: str | None = None  # level of the sandbox in which runs are made; None for none
     engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
+    batches_on: str = "device"  # where a submission's batches lie: "device", or "cpu" as on Kaggle
     opened: Opened | None = field(default=None, repr=False, compare=False)  # of the grader that this is a variant of
 
     def __post_init__(self) -> None:
@@ -165,7 +167,7 @@ class Grader:
 
     def more_words(self, verb: str) -> tuple[str, ...]:
         """What a command must say to work as this grader does, beside task, folder, seed and device."""
-        return ()
+        return ("--batches-on", "cpu") if self.batches_on == "cpu" and verb in OF_RUNS else ()
 
     def headroom(self) -> tuple[Score, Verdict]:
         """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing.
@@ -205,7 +207,7 @@ class Grader:
     def run_plan(self, submission: Named) -> RunPlan:
         """What the runs of a submission are made from; raises SubmissionError if there is none."""
         where = self._workers_spec, self.fingerprint, self.original_file
-        return RunPlan.of(submission, *where, self.seed, self.device)
+        return replace(RunPlan.of(submission, *where, self.seed, self.device), batches_on=self.batches_on)
 
     def finish_oracles(self, count: int | None = None) -> list[Record]:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
@@ -475,7 +477,8 @@ class SeveralOriginals(Grader):
 
     def more_words(self, verb: str) -> tuple[str, ...]:
         """How many originals, for the commands that make or score runs."""
-        return ("--originals", str(self.originals)) if verb in ("grade", "score") else ()
+        own = ("--originals", str(self.originals)) if verb in ("grade", "score") else ()
+        return (*super().more_words(verb), *own)
 
     @cached_property
     def _original_plan(self) -> OraclePlan:

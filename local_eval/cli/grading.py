@@ -351,6 +351,7 @@ def _command(submission: Submission | Path, score: Result) -> str:
     made_here = score["seed"] is not None
     more = ["--allow-missing"] if score["missing_runs"] else []
     more += ["--retrained", score["retrained"]["from"]] if score.get("retrained") else []
+    more += ["--batches-on", "cpu"] if "batches_on" in score.get("made_from", {}) else []
     runs = score["runs"] + len(score["missing_runs"]) if made_here else None
     where = {"task": score["task_spec"], "runs": runs, "seed": score["seed"]}
     return command("grade", [submission], **where, more=more, whole=False)
@@ -375,8 +376,9 @@ def report_after_grading(grader: Grader, submission: Submission | Path, score: S
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
 
+# Options about runs, and what they are unless given.
 NEED_RUNS = {"budget_hours": None, "keep_checkpoints": False, "originals": None, "sandbox": None}
-NEED_RUNS |= {"engine": "local", "allow_missing": False}  # options about runs, and what they are unless given
+NEED_RUNS |= {"engine": "local", "allow_missing": False, "batches_on": "device"}
 
 
 def _grader(request: Request) -> Grader:
@@ -392,6 +394,7 @@ def _grader(request: Request) -> Grader:
         timeout=getattr(request, "timeout", Grader.timeout),
         sandbox=getattr(request, "sandbox", None),
         engine=engine_of(request),
+        batches_on=getattr(request, "batches_on", Grader.batches_on),
     )
     return against_given(grader, request) if getattr(request, "retrained", None) else grader
 
@@ -450,7 +453,8 @@ def _check_one(grader: Grader, request: Request, name: str) -> None:
         print(f"task: {note}")
     print(f"checking {name}: a dry run", flush=True)
     found = Submission.find(request.found[name])
-    for remark in check_submission(found, request.task, grader.device, grader.sandbox_of_runs()):
+    how = grader.device, grader.sandbox_of_runs(), grader.batches_on
+    for remark in check_submission(found, request.task, *how):
         print(f"check: {remark}", flush=True)
 
 
@@ -526,7 +530,7 @@ def compare_all(request: Request) -> int:
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     if scores:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
-        graded = Compared(scores, *about, tuple(request.names or ()))
+        graded = Compared(scores, *about, tuple(request.names or ()), grader.more_words("compare"))
         print(markdown(graded, grader.command("compare", *graded.names, runs=grader.runs)))
         if len(scores) > 1 and (request.pairs or len(names) == 2):
             tell_pairs(grader, scores)
@@ -544,7 +548,8 @@ def check(request: Request) -> int:
         return 0
     load_task(request.task)  # a wrong task should not be blamed on the submission
     sandbox = Sandbox(request.sandbox) if request.sandbox else None
-    for remark in check_submission(request.submission, request.task, device_of(request), sandbox):
+    how = device_of(request), sandbox, request.batches_on
+    for remark in check_submission(request.submission, request.task, *how):
         print(f"check: {remark}")
     print(f"{request.submission} keeps the contract")
     return 0

@@ -104,6 +104,17 @@ def add_sandbox(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_batches(sub: argparse.ArgumentParser) -> None:
+    """Where a submission's batches lie."""
+    sub.add_argument(
+        "--batches-on",
+        choices=("device", "cpu"),
+        default="device",
+        help="where batches lie: with the net, or on the CPU as on Kaggle, for code that counts on that; on a GPU "
+        "these are other runs, with results of their own (%(default)s)",
+    )
+
+
 def add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
     """Files of oracles."""
     oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
@@ -118,6 +129,7 @@ def add_options_of_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("--seed", type=int, default=0, help="of the runs that were graded (%(default)s)")
     report.add_argument("--runs", type=int, metavar="N", help="of several gradings that with N runs (the largest)")
     add_sides(report)
+    add_batches(report)
     report.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 
 
@@ -259,6 +271,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     budget.add_argument("--task", default="digits", help="what to time on (%(default)s)")
     add_changes(budget)
     budget.add_argument("--device", default=None, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+    add_batches(budget)
     budget.add_argument("--repeats", type=int, default=3, help="counted runs (%(default)s)")
     budget.add_argument("--stock-epoch-seconds", type=float, metavar="S", help="from a notebook's calibration cell")
     budget.add_argument("--timeout", type=float, default=900, help="seconds for a single run (%(default)s)")
@@ -314,6 +327,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_set(check)
     for sub in (graders["grade"], graders["run"], check):
         add_sandbox(sub)
+    for sub in (*(graders[name] for name in ("grade", "run", "quick", "score")), compare, check):
+        add_batches(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
     commands.add_parser("sandbox", help=text, description=text).set_defaults(command="looking:sandbox")
     board = command(

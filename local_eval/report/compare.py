@@ -98,6 +98,7 @@ class Compared:
     seed: int
     device: str
     names: tuple[str, ...] = ()  # what `compare` was asked for; empty where that was everything
+    options: tuple[str, ...] = ()  # words of the command beside the task's and those for runs and seed
 
     def rows(self) -> list[Row]:
         """A row for each method, in the order in which they were graded."""
@@ -122,7 +123,7 @@ def markdown(compared: Compared, again: str = "") -> str:
     marked = f" {ABOUT_IN_WORDS}" if any(row.official_private.startswith(ABOUT) for row in rows) else ""
     agreement = f" Spearman's correlation with the {ranked} official ranks: {correlation:.2f}." if ranked > 2 else ""
     where = {"task": compared.spec, "runs": compared.runs, "seed": compared.seed or None, "whole": False}
-    again = again or command("compare", compared.names, **where)
+    again = again or command("compare", compared.names, **where, more=compared.options)
     legend = (
         f"Ceiling {rows[0].result['ceiling']:.4f}.{agreement}{marked} Task `{compared.task}`, N = {compared.runs}, "
         f"seed {compared.seed}, {facts['hardware']}, torch {facts['torch']}, commit {facts['commit']}; `{again}`."
