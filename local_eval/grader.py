@@ -38,7 +38,14 @@ from local_eval.metric.score import (
     repeats,
     with_accuracies,
 )
-from local_eval.oracles.oracles import OraclePlan, finish_oracles, load_pool, pool_size, unpack_pool
+from local_eval.oracles.oracles import (
+    OraclePlan,
+    finish_oracles,
+    load_pool,
+    pool_size,
+    remark_on_precision,
+    unpack_pool,
+)
 from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
@@ -108,6 +115,7 @@ class Grader:
     sandbox: str | None = None  # level of the sandbox in which runs are made; None for none
     engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
     batches_on: str = "device"  # where a submission's batches lie: "device", or "cpu" as on Kaggle
+    tf32: dict | None = field(default=None, compare=False)  # what the gate has found, to train oracles in TF32
     opened: Opened | None = field(default=None, repr=False, compare=False)  # of the grader that this is a variant of
 
     def __post_init__(self) -> None:
@@ -157,7 +165,7 @@ class Grader:
     @cached_property
     def _oracle_plan(self) -> OraclePlan:
         together = networks_per_job(self.task, self.device)
-        return OraclePlan(self._workers_spec, self.fingerprint, self.device, together)
+        return OraclePlan(self._workers_spec, self.fingerprint, self.device, together, tf32=self.tf32)
 
     def command(self, verb: str, *names: Named | Path, runs: int | None = None, more: Sequence[str] = ()) -> str:
         """A command for people to copy that works on this task, in this folder, with this seed, on this device."""
@@ -373,7 +381,7 @@ class Grader:
         )
         if confined := Counter(run.facts["sandbox"]["level"] for run in done.values() if "sandbox" in run.facts):
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
-        score = replace(score, warnings=score.warnings + self.other_original())
+        score = replace(score, warnings=score.warnings + self.other_original() + remark_on_precision(pool))
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
 
     def _what_to_do_without(self, missing: list[int], submission: Named) -> str:

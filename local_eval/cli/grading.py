@@ -22,7 +22,7 @@ from local_eval.methods.submission import Submission, looks_like_checkpoints, su
 from local_eval.metric.metric import example_epsilons
 from local_eval.metric.score import LEAST_RUNS, Score, ScoreError, check_runs, confidences
 from local_eval.on_disk import graded_confidences
-from local_eval.oracles.oracles import save_pool
+from local_eval.oracles.oracles import read_gate, save_pool
 from local_eval.report.columns import UNSTATED
 from local_eval.report.compare import (
     Compared,
@@ -499,6 +499,11 @@ def score(request: Request) -> int:
 def oracles(request: Request) -> int:
     """Only the oracles; or take them from a file, or leave them in one."""
     grader = _grader(request)
+    if request.tf32:
+        if grader.engine:
+            raise InputError("--tf32 was tried on this machine's card; leave --engine out")
+        grader = replace(grader, tf32=read_gate(request.tf32, grader.fingerprint, grader.device))
+        print("oracles are trained in TF32, which their records and scores say")
     if request.load_pool:
         print(f"{grader.take_oracles(request.load_pool)} oracles from {request.load_pool}")
     trained = grader.finish_oracles()

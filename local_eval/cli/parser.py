@@ -118,6 +118,12 @@ def add_batches(sub: argparse.ArgumentParser) -> None:
 def add_options_of_pools(oracles: argparse.ArgumentParser) -> None:
     """Files of oracles."""
     oracles.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
+    oracles.add_argument(
+        "--tf32",
+        type=Path,
+        metavar="FILE",
+        help="train in TF32; refused unless FILE, of bench --parts tf32 --write FILE, shows that this changes nothing",
+    )
     oracles.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
 
 
@@ -143,9 +149,8 @@ def add_options_of_leaderboard(board: argparse.ArgumentParser) -> None:
 
 def add_options_of_bench(bench: argparse.ArgumentParser) -> None:
     """What is timed."""
-    bench.add_argument(
-        "--parts", nargs="+", choices=(*PARTS, "pools", "cluster"), default=list(PARTS), help="what to time (all)"
-    )
+    parts = (*PARTS, "pools", "tf32", "cluster")
+    bench.add_argument("--parts", nargs="+", choices=parts, default=list(PARTS), help="what to time (all)")
     bench.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
     bench.add_argument("--models", type=int, default=512, metavar="N", help="N of the metric's part (%(default)s)")
     bench.add_argument(

@@ -26,7 +26,7 @@ from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine, run_on_device
 from local_eval.oracles.original import holds_weights, save_original
 from local_eval.oracles.train_many import Trained, Trainer, steps_of, taking
-from local_eval.store.errors import WorkError
+from local_eval.store.errors import InputError, WorkError
 from local_eval.store.files import OutputError, locked, own_folder, write_atomically
 from local_eval.store.provenance import versions
 from local_eval.store.records import (
@@ -139,6 +139,7 @@ class OraclePlan:
     weights: Path | None = None  # folder in which to keep the weights, too, of the models below `keep`
     keep: int = 0
     desk: Path | None = None  # folder of the Desk, where there is one
+    tf32: dict | None = None  # what the gate has found, if they are trained in TF32
     wanted: tuple[int, ...] = ()  # models to be taken from the desk; without any, a job makes those of its number
 
     @property
@@ -359,7 +360,7 @@ def one_job(plan: OraclePlan, job: int) -> dict[int, Record]:
     desk = Desk(plan.desk) if plan.desk else None
     if plan.wanted and not desk.has(plan.wanted):
         return {}
-    trainer = trainer_of(plan.task, plan.device, plan.forget_too)
+    trainer = trainer_of(plan.task, plan.device, plan.forget_too, plan.tf32 is not None)
     first = FIRST_ORIGINAL_SEED if plan.forget_too else FIRST_ORACLE_SEED
     take = taking(list(plan.indices(job)))
     if plan.wanted:
@@ -410,8 +411,75 @@ def _measured(plan: OraclePlan, indices: list[int], group: Trained) -> dict[int,
         if index in keep:
             save_original(record_path(plan.weights, index), net.state_dict(), plan.task_fingerprint)
     seconds = group.seconds + (time.perf_counter() - start) / len(indices)
-    facts = {"seconds": seconds, **versions(plan.device)}
+    facts = {"seconds": seconds, **versions(plan.device)} | ({"precision": TF32, GATE: plan.tf32} if plan.tf32 else {})
     return {index: Record(e, plan.identity(index), facts) for index, e in zip(indices, evaluations)}
+
+
+# Oracles in TF32, if it was shown that they score like those in float32: on this task, with this card and torch.
+#
+# TF32 keeps 10 bits of what is multiplied, and the newest cards are many times as fast in it. The competition's cards
+# had none, so nothing is trained in it unasked; submissions never are. The gate is a file of `bench --parts tf32`: its
+# permutation tests must not tell pools of both kinds apart. What they cannot see with so many models may be there.
+
+
+TF32, GATE = "tf32", "tf32_gate"
+KIND_TESTS = ("forgetting quality", "retain accuracy", "test accuracy")  # what must not tell the kinds apart
+GATE_MODELS = 128  # of each kind, at least: with fewer the tests see nothing
+GATE_LEVEL = 0.05 / 3  # three tests; pools of one kind are refused one time in twenty
+
+
+def gate_for(fingerprint: str, device: str, models: int, chances: dict[str, float]) -> dict:
+    """What is kept of a comparison of pools.
+
+    Args:
+        models: of each kind.
+        chances: as `chances_of_one_kind` gives them.
+    """
+    about = versions(device)
+    where = {"task": fingerprint, "device": about["device"], "torch": about["torch"]}
+    return where | {"models": models, "chances": chances}
+
+
+def why_not_tf32(gate: dict) -> str:
+    """Why what is kept of a comparison does not let TF32 pass; empty if it does."""
+    if gate["models"] < GATE_MODELS:
+        return f"it compared {gate['models']} oracles of each kind; give bench --pool {GATE_MODELS} or more"
+    if lacking := [name for name in KIND_TESTS if name not in gate["chances"]]:
+        return f"it does not say whether {lacking[0]} tells TF32 from float32"
+    told_apart = {name: chance for name, chance in gate["chances"].items() if not chance >= GATE_LEVEL}
+    found = ", ".join(f"{name} (chance {chance:.3f})" for name, chance in told_apart.items())
+    return f"oracles in TF32 are told from those in float32 by {found}" if found else ""
+
+
+def read_gate(path: Path, fingerprint: str, device: str) -> dict:
+    """What a file of `bench --parts tf32 --write FILE` found, if it lets oracles of this task be trained in TF32 here.
+
+    Raises:
+        InputError: it is no such file, is about another task, card or torch, or the pools were told apart.
+    """
+    again = "python -m local_eval bench --parts tf32 --pool 256 --write FILE.json makes one, on the task and the card"
+    try:
+        gate = json.loads(path.read_text())[GATE]
+        chances = {str(name): float(chance) for name, chance in dict(gate["chances"]).items()}
+        found = {key: str(gate[key]) for key in ("task", "device", "torch")} | {"models": int(gate["models"])}
+    except (OSError, OverflowError, *UNREADABLE) as error:
+        text = f"--tf32 {path} holds no comparison of pools ({type(error).__name__}: {str(error)[:LONGEST]})"
+        raise InputError(f"{text}; {again}") from None
+    gate = found | {"chances": chances}
+    here = gate_for(fingerprint, device, gate["models"], chances)
+    for key in ("task", "device", "torch"):
+        if gate[key] != here[key]:
+            raise InputError(f"--tf32 {path} is about the {key} {gate[key]}, and this is {here[key]}; {again}")
+    if reason := why_not_tf32(gate):
+        raise InputError(f"--tf32 {path}: {reason}")
+    return gate
+
+
+def remark_on_precision(oracles: list[Record]) -> tuple[str, ...]:
+    """A note for a score whose oracles were trained in TF32, all or some."""
+    count = sum(record.facts.get("precision") == TF32 for record in oracles)
+    text = f"{count} of {len(oracles)} oracles were trained in TF32; a test did not tell such ones from others here"
+    return (text,) if count else ()
 
 
 @lru_cache(maxsize=1)

@@ -56,6 +56,21 @@ def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn
         raise CannotStack(_reported(error)) from error
 
 
+def stack_of_a_kind(nets: list[nn.Module], kind: object, size: tuple[int, int], channels: int) -> nn.Module:
+    """As `stack`, for as many networks of a kind as were stacked before; nothing is shown anew.
+
+    For a thread: to show something, torch.fx replaces what calls the layers of all networks for a moment.
+
+    Args:
+        kind: the blueprint of such a network.
+    Raises:
+        CannotStack: they are of another kind.
+    """
+    if any(blueprint(net) != kind for net in nets):
+        raise CannotStack("the networks differ in more than their numbers from those before them")
+    return assembled(nets, size, channels)
+
+
 @dataclass(frozen=True)
 class _Kind:
     """Networks that differ in their numbers alone are one kind; `net` is any of them."""

@@ -11,6 +11,7 @@ How to see what it brings: python -m local_eval bench
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,8 +26,8 @@ from torch.nn import functional as F
 
 from local_eval.isolation.device import exact_convolutions, memory_format, wait
 from local_eval.isolation.pool import memory_was_full
-from local_eval.oracles.proof import CannotStack
-from local_eval.oracles.stacked import stack, unstack
+from local_eval.oracles.proof import CannotStack, blueprint
+from local_eval.oracles.stacked import SHOWN, stack, stack_of_a_kind, unstack
 from local_eval.oracles.train import (
     learning_rates,
     make_optimizer,
@@ -66,11 +67,18 @@ class Start:
     orders: Tensor  # int64 [epochs, examples, M], as `shown_orders` has it
 
     @classmethod
-    def drawn(cls, task: Task, examples: Split, seeds: list[int], dtype: torch.dtype = torch.float32) -> Start:
-        """Raises CannotStack if the task's network has layers that cannot be stacked."""
+    def drawn(
+        cls, task: Task, examples: Split, seeds: list[int], dtype: torch.dtype = torch.float32, kind: object = None
+    ) -> Start:
+        """With `kind`, the blueprint of networks that were stacked, it works in a thread.
+
+        Raises CannotStack if the task's network has layers that cannot be stacked.
+        """
         nets = [initial_net(task, seed).to(dtype) for seed in seeds]
         orders = [shown_orders(task.recipe, len(examples), seed) for seed in seeds]
-        return cls(nets, stack(nets, *_shape(examples)), torch.stack(orders, dim=-1))
+        shape = _shape(examples)
+        stacked = stack(nets, *shape) if kind is None else stack_of_a_kind(nets, kind, *shape)
+        return cls(nets, stacked, torch.stack(orders, dim=-1))
 
     @classmethod
     def for_a_trial(cls, task: Task, examples: Split, count: int) -> Start:
@@ -299,7 +307,7 @@ def networks_per_job(task: Task, device: str) -> int:
     return GPU_JOB if torch.device(device).type == "cuda" else cpu_layout(task).networks
 
 
-def best_layout(task: Task, examples: Split) -> Layout:
+def best_layout(task: Task, examples: Split, tf32: bool = False) -> Layout:
     """The layout to train with: on a GPU the fastest of some, by trying them for a minute."""
     if task.train is not None:  # which makes one after the other
         return Layout(1)
@@ -307,11 +315,11 @@ def best_layout(task: Task, examples: Split) -> Layout:
         return cpu_layout(task)
     if why_one_by_one(task, 1):
         return Layout(1)
-    return chosen(measured_layouts(task, examples), steps_of(task, examples))
+    return chosen(measured_layouts(task, examples, tf32), steps_of(task, examples))
 
 
 def measured_layouts(
-    task: Task, examples: Split, clock: Callable[[], float] = time.perf_counter
+    task: Task, examples: Split, tf32: bool = False, clock: Callable[[], float] = time.perf_counter
 ) -> dict[Layout, float]:
     """Steps of one network per second with each layout that was tried; 0 where memory was full or it cannot be had.
 
@@ -324,7 +332,7 @@ def measured_layouts(
             continue
         if any(rates.values()) and clock() > end:
             break
-        rates[layout] = model_steps_per_second(task, examples, layout)
+        rates[layout] = model_steps_per_second(task, examples, layout, tf32)
     return rates
 
 
@@ -358,7 +366,7 @@ def model_steps_per_second(task: Task, examples: Split, layout: Layout, tf32: bo
     try:
         starts = [Start.for_a_trial(task, examples, layout.stack) for _ in range(layout.streams)]
         bundles = make_bundles(task, examples, list(range(layout.networks)), layout, starts)
-        with exact_convolutions(same_shapes=True, tf32=tf32):
+        with arithmetic(tf32):
             return layout.networks * _rounds_per_second(bundles, examples)
     except CannotStack:
         return 0.0
@@ -373,6 +381,20 @@ def model_steps_per_second(task: Task, examples: Split, layout: Layout, tf32: bo
 def whole_batches(examples: Split, batch_size: int) -> Split:
     """As many examples as fill batches, or all if they fill none."""
     return examples[: len(examples) // batch_size * batch_size or len(examples)]
+
+
+@contextlib.contextmanager
+def arithmetic(tf32: bool) -> Iterator[None]:
+    """Whether convolutions and products of matrices on a GPU are rounded to TF32 while it lasts; a CPU has none."""
+    before = torch.get_float32_matmul_precision()
+    if tf32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        with exact_convolutions(same_shapes=True, tf32=tf32):
+            yield
+    finally:
+        if tf32:
+            torch.set_float32_matmul_precision(before)
 
 
 def _rounds_per_second(bundles: list[Bundle], examples: Split) -> float:
@@ -428,7 +450,7 @@ class Ahead:
 
     The thread and this one draw from the same generators. So it works only while this one takes steps of stacked
     networks, which draw nothing (proof.py); whoever does anything else calls `wait` first. It never touches the card,
-    since a graph that is being recorded bears no strange call.
+    since a graph that is being recorded bears no strange call, and shows no stack to be right (`stack_of_a_kind`).
     """
 
     def __init__(self, task: Task, examples: Split):
@@ -436,13 +458,14 @@ class Ahead:
         self._thread = ThreadPoolExecutor(1)
         self._made: tuple[list[list[int]], Future] | None = None
 
-    def begin(self, parts: list[list[int]]) -> None:
-        """Draw for bundles of these seeds."""
-        if parts:
-            self._made = parts, self._thread.submit(self._draw, parts)
+    def begin(self, parts: list[list[int]], like: list[Bundle]) -> None:
+        """Draw for bundles of these seeds, if as many at a time were stacked for others."""
+        shown = {min(len(bundle.seeds), SHOWN) for bundle in like}
+        if parts and all(min(len(seeds), SHOWN) in shown for seeds in parts):
+            self._made = parts, self._thread.submit(self._draw, parts, blueprint(like[0].nets[0]))
 
-    def _draw(self, parts: list[list[int]]) -> list[Start]:
-        return [Start.drawn(self.task, self.examples, seeds) for seeds in parts]
+    def _draw(self, parts: list[list[int]], kind: object) -> list[Start]:
+        return [Start.drawn(self.task, self.examples, seeds, kind=kind) for seeds in parts]
 
     def wait(self) -> None:
         """Until the thread does nothing."""
@@ -460,8 +483,11 @@ class Trainer:
     """Trains networks on some examples, as many at once as is best; fewer, from then on, once memory was full."""
 
     def __init__(self, task: Task, examples: Split, layout: Layout | None = None, tf32: bool = False):
+        """Raises WorkError for TF32 where networks are trained one by one."""
+        if tf32 and (task.train is not None or why_one_by_one(task, 1)):
+            raise WorkError("TF32 is for networks that are trained in stacks, and those of this task are not")
         self.task, self.examples, self.tf32 = task, examples, tf32
-        self.layout = layout or best_layout(task, examples)
+        self.layout = layout or best_layout(task, examples, tf32)
         self.on_card = examples.images.is_cuda
         self._ahead = Ahead(task, examples)
 
@@ -533,8 +559,8 @@ class Trainer:
             torch.cuda.empty_cache()  # of recorded graphs that are gone, which no other graph can have
         bundles = make_bundles(self.task, self.examples, seeds, self.layout, self._ahead.drawn(parts))
         if self.on_card:
-            self._ahead.begin(in_stacks(following[: self.layout.networks], self.layout))
-        with exact_convolutions(same_shapes=True, tf32=self.tf32):
+            self._ahead.begin(in_stacks(following[: self.layout.networks], self.layout), bundles)
+        with arithmetic(self.tf32):
             for _ in zip(*(bundle.steps() for bundle in bundles)):
                 stepped(len(seeds))
         for bundle in bundles:
