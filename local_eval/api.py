@@ -27,6 +27,7 @@ from local_eval.grader import Grader
 from local_eval.isolation.cards import usable_device
 from local_eval.isolation.child import Failure
 from local_eval.methods.from_python import file_of, write_out
+from local_eval.methods.loaders import BATCHES_ON
 from local_eval.methods.settings import with_values
 from local_eval.methods.submission import Submission, looks_like_checkpoints
 from local_eval.methods.task_files import keep_task
@@ -105,6 +106,7 @@ def grade(
     workers: int | None = None,
     timeout: float = 900.0,
     allow_missing: bool = False,
+    batches_on: str = "device",
     original: Weights | None = None,
     net: str | Callable | None = None,
     start: Weights | None = None,
@@ -130,6 +132,7 @@ def grade(
         workers: processes; None for one per core, on a GPU for what is measured to be best.
         timeout: seconds after which a run counts as hanging.
         allow_missing: score without the runs that failed; the score says so.
+        batches_on: where batches lie: "device", with the net; or "cpu" as on Kaggle, for code that counts on that.
         original: another original model to unlearn from: the path of its weights, a network, or its state dict.
         net: another network for the task: as --net takes it, or a function of a file that makes one.
         start: pretrained weights that original and oracles start from, given as `original` is.
@@ -147,11 +150,14 @@ def grade(
     """
     _check_guarded()
     check_runs(runs)
+    if batches_on not in BATCHES_ON:
+        raise InputError(f"batches_on is {batches_on!r}; give 'device' or 'cpu'")
     out = Path(out)
     name = _with_settings(_name_of(_one_of(submission, unlearned, out), out), settings)
     found = None if looks_like_checkpoints(name) else Submission.find(name)  # a typo should not wait for the task
     given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
-    grader = Grader(_spec(task, given, out), out, runs, seed, usable_device(device), workers, timeout)
+    how = {"workers": workers, "timeout": timeout, "batches_on": batches_on}
+    grader = Grader(_spec(task, given, out), out, runs, seed, usable_device(device), **how)
     _tell("task", grader.task.notes)
     if retrained is not None:
         grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
@@ -169,7 +175,8 @@ def _spec(task: str | os.PathLike | Task, given: Mapping[str, object], out: Path
 def _graded(grader: Grader, submission: Submission, allow_missing: bool) -> Score:
     """Check it, make what is missing, and score it."""
     if not grader.has_all_runs(submission):
-        _tell("check", check_submission(submission, grader.task_spec, grader.device))
+        how = {"batches_on": grader.batches_on}
+        _tell("check", check_submission(submission, grader.task_spec, grader.device, **how))
     grader.finish_oracles()
     failures = grader.finish_runs(submission)[1]
     if failures and not allow_missing:

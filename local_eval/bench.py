@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,10 +31,10 @@ from local_eval.isolation.pool import default_workers, run_jobs
 from local_eval.methods.handover import pack
 from local_eval.methods.loaders import make_loader
 from local_eval.methods.submission import Submission
-from local_eval.metric.metric import confidences_of, example_epsilons, quality_of
-from local_eval.metric.score import OFFICIAL_RUNS, pool_ceiling
+from local_eval.metric.metric import confidences_in, example_epsilons, quality_of
+from local_eval.metric.score import OFFICIAL_RUNS, chances_of_one_kind, pool_ceiling
 from local_eval.metric.twin import epsilon_over_grid
-from local_eval.oracles.oracles import trainer_of
+from local_eval.oracles.oracles import GATE, gate_for, trainer_of, why_not_tf32
 from local_eval.oracles.original import save_original
 from local_eval.oracles.train import train, training_steps
 from local_eval.oracles.train_many import Layout, make_bundles, model_steps_per_second, networks_per_job, whole_batches
@@ -43,7 +43,8 @@ from local_eval.runs.plan import RunPlan
 from local_eval.store.errors import WorkError
 from local_eval.store.files import write_atomically
 from local_eval.store.provenance import provenance
-from local_eval.tasks.evaluate import evaluate, initial_net
+from local_eval.store.records import Evaluation
+from local_eval.tasks.evaluate import evaluate, evaluate_stack, initial_net
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.task import BATCH_SIZE, Split, Task
 
@@ -146,11 +147,11 @@ def oracle_bench(task_spec: str, task: Task, device: str) -> dict:
     }
     if "tf32" in rates:  # what it would bring; oracles are trained in float32
         found["oracle_tf32_steps"] = rates["tf32"]
-    for name, key, setup in (
-        ("oracles_per_minute_plain", "plain", "plain_setups"),
-        ("oracles_per_minute", "ours", "setups"),
+    for name, key, setup, measuring in (
+        ("oracles_per_minute_plain", "plain", "plain_setups", "evaluations"),
+        ("oracles_per_minute", "ours", "setups", "measurements"),
     ):
-        found[name] = 60 / (steps / rates[key] + 1 / rates[setup] + 1 / rates["evaluations"])
+        found[name] = 60 / (steps / rates[key] + 1 / rates[setup] + 1 / rates[measuring])
     return found
 
 
@@ -189,6 +190,11 @@ def oracle_rates(what: tuple[str, str], _: int) -> dict:
     rates["setups"] = layout.networks / seconds(
         lambda: make_bundles(trainer.task, task.retain, seeds, layout), repeats=1
     )
+    rates["measurements"] = rates["evaluations"]
+    if trainer.on_card:  # which measures a stack at once, and draws the next networks meanwhile
+        (stack, *_) = make_bundles(trainer.task, task.retain, seeds[: layout.stack], layout)
+        measured = seconds(lambda: evaluate_stack(stack.stacked, layout.stack, task), repeats=1)
+        rates["measurements"], rates["setups"] = layout.stack / measured, float("inf")
     return rates | {"layout": str(layout), "gflops": matrix_gflops(device)}
 
 
@@ -303,39 +309,45 @@ def seconds_apart(plan: RunPlan, _: int) -> float:
     return seconds(lambda: run_apart(lambda clock: pack(original, original, {}), None), repeats=9)
 
 
-def pools_bench(task_spec: str, task: Task, device: str, pool: int) -> dict:
-    """Does speed change what is scored? Plain oracles against fast ones, beside halves of either pool.
+def pools_bench(task_spec: str, task: Task, device: str, pool: int, kinds: Sequence[str]) -> dict:
+    """Does speed change what is scored? Oracles of each kind against those of others, beside halves of either pool.
 
-    On a GPU, against others in TF32 too: should they score like a half of the plain pool, TF32 would be harmless.
+    Args:
+        pool: oracles of each kind.
+        kinds: of POOL_SEEDS. With TF32, which a GPU alone has, the gate of `oracles --tf32` is told too.
     """
-    size, workers = networks_per_job(task, device), default_workers(device)
-    labels, found = task.forget.labels.numpy(), {}
-    for kind in POOL_SEEDS if torch.device(device).type == "cuda" else ("fast", "plain"):
-        jobs = list(range(-(-pool // size)))
-        logits = []
-        for _, made in run_jobs(pool_job, (task_spec, device, kind, size), jobs, workers, TIMEOUT, kind, size):
-            if isinstance(made, Failure):
-                raise WorkError(f"the benchmark failed: {made.reason}\n{made.traceback}")
-            logits += made
-        found[kind] = confidences_of(np.stack(logits[:pool]), labels)
+    made = {kind: _pool(task_spec, task, device, pool, kind) for kind in kinds}
+    labels = task.forget.labels.numpy()
+    found = {kind: confidences_in(evaluations, labels) for kind, evaluations in made.items()}
     half = {kind: logits[: pool // 2] for kind, logits in found.items()}  # as many as the ceilings have on a side
-    rates = {"pools_mixed": quality_of(half["plain"], half["fast"])}
-    if "tf32" in half:
-        rates["pools_tf32"] = quality_of(half["plain"], half["tf32"])
-    return rates | {f"pools_{kind}": pool_ceiling(found[kind]) for kind in ("plain", "fast")}
+    rates = {f"pools_{kind}": pool_ceiling(found[kind]) for kind in kinds if kind != "tf32"}
+    if "plain" in kinds:
+        rates["pools_mixed"] = quality_of(half["plain"], half["fast"])
+    if "tf32" in kinds:
+        rates["pools_tf32"] = quality_of(half[kinds[0]], half["tf32"])
+        chances = chances_of_one_kind(made["fast"], made["tf32"], labels)
+        rates[GATE] = gate_for(task.fingerprint(), device, pool, chances)
+    return rates
 
 
-def pool_job(what: tuple[str, str, str, int], job: int) -> list[np.ndarray]:
-    """The forget set's logits of some oracles of one kind. The kinds have seeds of their own: no oracle is in both."""
+def _pool(task_spec: str, task: Task, device: str, pool: int, kind: str) -> list[Evaluation]:
+    size, workers, found = networks_per_job(task, device), default_workers(device), {}
+    jobs = list(range(-(-pool // size)))
+    for job, made in run_jobs(pool_job, (task_spec, device, kind, size), jobs, workers, TIMEOUT, kind, size):
+        if isinstance(made, Failure):
+            raise WorkError(f"the benchmark failed: {made.reason}\n{made.traceback}")
+        found[job] = made
+    return [evaluation for job in sorted(found) for evaluation in found[job]][:pool]
+
+
+def pool_job(what: tuple[str, str, str, int], job: int) -> list[Evaluation]:
+    """What is measured of some oracles of one kind. The kinds have seeds of their own: no oracle is in both."""
     spec, device, kind, size = what
     seeds = [POOL_SEEDS[kind] + job * size + k for k in range(size)]
     if kind == "plain":
         task = load_task(spec).to(device)
-        nets = (train(task, task.retain, seed) for seed in seeds)
-    else:
-        trainer = trainer_of(spec, device, tf32=kind == "tf32")
-        task, nets = trainer.task, trainer.train(seeds)
-    return [evaluate(net, task).forget_logits for net in nets]
+        return [evaluate(train(task, task.retain, seed), task) for seed in seeds]
+    return list(trainer_of(spec, device, tf32=kind == "tf32").evaluations(seeds))
 
 
 def bench(task_spec: str, device: str, parts: list[str], submission: str, models: int, pool: int) -> dict:
@@ -368,11 +380,13 @@ def bench(task_spec: str, device: str, parts: list[str], submission: str, models
         _print(f"runs of {submission} per minute", rates)
         _print_ratio(found["runs_speedup"])
         _print("a process per run", {"seconds each": found["seconds_for_a_process_per_run"]}, digits=3)
-    if "pools" in parts:
-        found |= pools_bench(task_spec, task, device, pool)
+    if kinds := kinds_of_pools(parts, device):
+        found |= pools_bench(task_spec, task, device, pool, kinds)
         rows = {"plain against fast": "pools_mixed", "plain, half by half": "pools_plain", "fast": "pools_fast"}
-        rows |= {"plain against TF32": "pools_tf32"} if "pools_tf32" in found else {}
-        _print(f"{pool} oracles of each kind, score", {n: found[k] for n, k in rows.items()}, digits=4)
+        rows |= {f"{kinds[0]} against TF32": "pools_tf32"}
+        shown = {name: found[key] for name, key in rows.items() if key in found}
+        _print(f"{pool} oracles of each kind, score", shown, digits=4)
+        _print_gate(found)
     if "cluster" in parts:
         from studies.cluster import cluster_bench  # here: no other part needs Ray's driver
 
@@ -421,6 +435,25 @@ def _print_projection(found: dict, examples: int) -> None:
     if minutes:
         _print(f"projected for N = {OFFICIAL_RUNS}, minutes", minutes)
     found["projected_minutes"] = minutes
+
+
+def kinds_of_pools(parts: Sequence[str], device: str) -> tuple[str, ...]:
+    """Which pools the parts "pools" and "tf32" need; raises WorkError for TF32 on a CPU, which has none."""
+    on_card = torch.device(device).type == "cuda"
+    if "pools" in parts:
+        return ("plain", "fast", "tf32") if on_card else ("plain", "fast")
+    if "tf32" in parts and not on_card:
+        raise WorkError(f"--parts tf32: TF32 is a GPU's arithmetic, and --device is {device}")
+    return ("fast", "tf32") if "tf32" in parts else ()
+
+
+def _print_gate(found: dict) -> None:
+    """What a file of these figures lets `oracles --tf32` do."""
+    if GATE in found:
+        _print("chance of fast and TF32 oracles to differ so much if they were of one kind", found[GATE]["chances"], 3)
+        reason = why_not_tf32(found[GATE])
+        verdict = f"is refused: {reason}" if reason else "takes the file that --write has written"
+        print(f"  oracles --tf32 FILE {verdict}")
 
 
 def save(found: dict, path: Path) -> None:

@@ -244,7 +244,8 @@ class AgainstGiven(Grader):
 
     def more_words(self, verb: str) -> tuple[str, ...]:
         """The models that were given, for the commands that take them."""
-        return ("--retrained", from_here(self.given.path)) if verb in ("grade", "score", "report") else ()
+        own = ("--retrained", from_here(self.given.path)) if verb in ("grade", "score", "report") else ()
+        return (*super().more_words(verb), *own)
 
     def score_folder(self, name: str) -> Path:
         """Apart from scores against the task's own oracles."""

@@ -38,7 +38,14 @@ from local_eval.metric.score import (
     repeats,
     with_accuracies,
 )
-from local_eval.oracles.oracles import OraclePlan, finish_oracles, load_pool, pool_size, unpack_pool
+from local_eval.oracles.oracles import (
+    OraclePlan,
+    finish_oracles,
+    load_pool,
+    pool_size,
+    remark_on_precision,
+    unpack_pool,
+)
 from local_eval.oracles.original import USUAL, finish_original, original_digest, original_file, original_record
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
@@ -55,6 +62,7 @@ from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
 
+OF_RUNS = ("grade", "run", "quick", "score", "compare", "check", "report")  # commands that know where batches lie
 Named = str | Submission  # a submission by name or path, or as it was found
 
 
@@ -106,6 +114,8 @@ class Grader:
     timeout: float = 900.0  # after which a run counts as hanging
     sandbox: str | None = None  # level of the sandbox in which runs are made; None for none
     engine: Engine | None = None  # makes oracles and runs; None for processes of this machine
+    batches_on: str = "device"  # where a submission's batches lie: "device", or "cpu" as on Kaggle
+    tf32: dict | None = field(default=None, compare=False)  # what the gate has found, to train oracles in TF32
     opened: Opened | None = field(default=None, repr=False, compare=False)  # of the grader that this is a variant of
 
     def __post_init__(self) -> None:
@@ -155,7 +165,7 @@ class Grader:
     @cached_property
     def _oracle_plan(self) -> OraclePlan:
         together = networks_per_job(self.task, self.device)
-        return OraclePlan(self._workers_spec, self.fingerprint, self.device, together)
+        return OraclePlan(self._workers_spec, self.fingerprint, self.device, together, tf32=self.tf32)
 
     def command(self, verb: str, *names: Named | Path, runs: int | None = None, more: Sequence[str] = ()) -> str:
         """A command for people to copy that works on this task, in this folder, with this seed, on this device."""
@@ -165,7 +175,7 @@ class Grader:
 
     def more_words(self, verb: str) -> tuple[str, ...]:
         """What a command must say to work as this grader does, beside task, folder, seed and device."""
-        return ()
+        return ("--batches-on", "cpu") if self.batches_on == "cpu" and verb in OF_RUNS else ()
 
     def headroom(self) -> tuple[Score, Verdict]:
         """Score `runs` fresh original models as if they were unlearned: what a method gets that forgets nothing.
@@ -205,7 +215,7 @@ class Grader:
     def run_plan(self, submission: Named) -> RunPlan:
         """What the runs of a submission are made from; raises SubmissionError if there is none."""
         where = self._workers_spec, self.fingerprint, self.original_file
-        return RunPlan.of(submission, *where, self.seed, self.device)
+        return replace(RunPlan.of(submission, *where, self.seed, self.device), batches_on=self.batches_on)
 
     def finish_oracles(self, count: int | None = None) -> list[Record]:
         """Train the original model and the oracles that are missing; returns `count` (default `runs`) oracles."""
@@ -383,7 +393,7 @@ class Grader:
         )
         if confined := Counter(run.facts["sandbox"]["level"] for run in done.values() if "sandbox" in run.facts):
             about["sandbox"] = dict(confined) | {"none": len(done) - confined.total()}
-        score = replace(score, warnings=score.warnings + self.other_original())
+        score = replace(score, warnings=score.warnings + self.other_original() + remark_on_precision(pool))
         return score, save_score(score, folder, plan.submission.label, self.task.name, about)
 
     def runs_to_score(self, submission: Named, allow_missing: bool) -> tuple[dict[int, Record], list[int]]:
@@ -496,7 +506,8 @@ class SeveralOriginals(Grader):
 
     def more_words(self, verb: str) -> tuple[str, ...]:
         """How many originals, for the commands that make or score runs."""
-        return ("--originals", str(self.originals)) if verb in ("grade", "score") else ()
+        own = ("--originals", str(self.originals)) if verb in ("grade", "score") else ()
+        return (*super().more_words(verb), *own)
 
     @cached_property
     def _original_plan(self) -> OraclePlan:

@@ -37,7 +37,7 @@ def check(request: Request) -> int:
         print(overview(task))
     else:
         sandbox = Sandbox(request.sandbox) if request.sandbox else None
-        given = request.submission, request.task, device, sandbox, alone
+        given = request.submission, request.task, device, sandbox, request.batches_on, alone
         for remark in _timed(spent, "for the dry runs", lambda: check_submission(*given)):
             print(f"check: {remark}")
         print(f"{request.submission} keeps the contract")

@@ -23,7 +23,7 @@ from local_eval.methods.submission import Submission, looks_like_checkpoints, su
 from local_eval.metric.metric import example_epsilons
 from local_eval.metric.score import LEAST_RUNS, Score, ScoreError, check_runs, confidences
 from local_eval.on_disk import graded_confidences
-from local_eval.oracles.oracles import save_pool
+from local_eval.oracles.oracles import read_gate, save_pool
 from local_eval.report.columns import UNSTATED
 from local_eval.report.compare import (
     Compared,
@@ -365,6 +365,7 @@ def _command(submission: Submission | Path, score: Result) -> str:
     made_here = score["seed"] is not None
     more = ["--allow-missing"] if score["missing_runs"] else []
     more += ["--retrained", score["retrained"]["from"]] if score.get("retrained") else []
+    more += ["--batches-on", "cpu"] if "batches_on" in score.get("made_from", {}) else []
     runs = score["runs"] + len(score["missing_runs"]) if made_here else None
     where = {"task": score["task_spec"], "runs": runs, "seed": score["seed"]}
     return command("grade", [submission], **where, more=more, whole=False)
@@ -389,8 +390,9 @@ def report_after_grading(grader: Grader, submission: Submission | Path, score: S
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
 
+# Options about runs, and what they are unless given.
 NEED_RUNS = {"budget_hours": None, "keep_checkpoints": False, "originals": None, "sandbox": None}
-NEED_RUNS |= {"engine": "local", "allow_missing": False}  # options about runs, and what they are unless given
+NEED_RUNS |= {"engine": "local", "allow_missing": False, "batches_on": "device"}
 
 
 def _grader(request: Request) -> Grader:
@@ -406,6 +408,7 @@ def _grader(request: Request) -> Grader:
         timeout=getattr(request, "timeout", Grader.timeout),
         sandbox=getattr(request, "sandbox", None),
         engine=engine_of(request),
+        batches_on=getattr(request, "batches_on", Grader.batches_on),
     )
     return against_given(grader, request) if getattr(request, "retrained", None) else grader
 
@@ -461,8 +464,9 @@ def _check_one(grader: Grader, request: Request, name: str) -> None:
     if _all_finished(grader, request, found):
         print(f"all runs of {name} are there, so there is no dry run", flush=True)
         return
+    how = grader.device, grader.sandbox_of_runs(), grader.batches_on
     print(f"checking {name}: a dry run", flush=True)
-    for remark in check_submission(found, request.task, grader.device, grader.sandbox_of_runs()):
+    for remark in check_submission(found, request.task, *how):
         print(f"check: {remark}", flush=True)
 
 
@@ -514,6 +518,11 @@ def score(request: Request) -> int:
 def oracles(request: Request) -> int:
     """Only the oracles; or take them from a file, or leave them in one."""
     grader = _grader(request)
+    if request.tf32:
+        if grader.engine:
+            raise InputError("--tf32 was tried on this machine's card; leave --engine out")
+        grader = replace(grader, tf32=read_gate(request.tf32, grader.fingerprint, grader.device))
+        print("oracles are trained in TF32, which their records and scores say")
     if request.load_pool:
         print(f"{grader.take_oracles(request.load_pool)} oracles from {request.load_pool}")
     trained = grader.finish_oracles()
@@ -563,7 +572,7 @@ def compare_all(request: Request) -> int:
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     if scores:
         about = (grader.task.name, grader.task_spec, grader.fingerprint, grader.runs, grader.seed, grader.device)
-        graded = Compared(scores, *about, tuple(request.names or ()))
+        graded = Compared(scores, *about, tuple(request.names or ()), grader.more_words("compare"))
         again = grader.command("compare", *graded.names, runs=grader.runs)
         print(markdown(graded, again) if request.markdown else as_text(graded, terminal_width(), again))
         if len(scores) > 1:

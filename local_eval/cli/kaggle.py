@@ -66,7 +66,8 @@ def _budget_of_all(request: Request) -> int:
 
 
 def _measured(request: Request, name: str) -> Cost:
-    return measure(name, request.task, device_of(request), request.repeats, request.timeout)
+    how = request.repeats, request.timeout, request.batches_on
+    return measure(name, request.task, device_of(request), *how)
 
 
 def export(request: Request) -> int:

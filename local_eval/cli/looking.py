@@ -95,7 +95,7 @@ def quick(request: Request) -> int:
     if request.runs < FEWEST:
         raise ScoreError(f"--runs {request.runs} shows no spread: give at least {FEWEST}")
     where, how = (request.task, request.out, request.runs, request.seed), (request.workers, request.timeout)
-    grader = Grader(*where, device_of(request), *how, engine=engine_of(request))
+    grader = Grader(*where, device_of(request), *how, engine=engine_of(request), batches_on=request.batches_on)
     look = functools.partial(_look, grader, request.submission)
     if not request.watch:
         return look()
@@ -201,7 +201,8 @@ def _tell(text: str) -> None:
 
 def report(request: Request) -> int:
     """Draw the page, and say where it is."""
-    grader = Grader(request.task, request.out, seed=request.seed, device=device_of(request))
+    how = {"seed": request.seed, "device": device_of(request), "batches_on": request.batches_on}
+    grader = Grader(request.task, request.out, **how)
     if request.retrained:
         grader = AgainstGiven.like(grader, request.retrained, look=False)
     name = request.submission

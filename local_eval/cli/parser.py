@@ -131,11 +131,20 @@ def add_sandbox(sub: Parser) -> None:
     )
 
 
+def add_batches(sub: Parser) -> None:
+    """Where a submission's batches lie."""
+    text = "where batches lie: with the net, or on the CPU as on Kaggle, for code that counts on that; on a GPU these "
+    text += "are other runs, with results of their own (%(default)s)"
+    sub.group(RARE).add_argument("--batches-on", choices=("device", "cpu"), default="device", help=text)
+
+
 def add_options_of_pools(oracles: Parser) -> None:
     """Files of oracles."""
     elsewhere = oracles.group(ELSEWHERE)
     elsewhere.add_argument("--load-pool", type=Path, metavar="FILE", help="take what oracles this .npz file holds")
     elsewhere.add_argument("--save-pool", type=Path, metavar="FILE", help="put all N into one .npz file, for others")
+    text = "train in TF32; refused unless FILE, of bench --parts tf32 --write FILE, shows that this changes nothing"
+    oracles.group(RARE).add_argument("--tf32", type=Path, metavar="FILE", help=text)
 
 
 def add_options_of_report(report: Parser) -> None:
@@ -148,6 +157,7 @@ def add_options_of_report(report: Parser) -> None:
     text = "of several gradings that with N runs (the largest)"
     usual.add_argument("--runs", type=at_least_one, metavar="N", help=text)
     add_sides(report)
+    add_batches(report)
     rare.add_argument("--no-images", action="store_true", help="show no images of the forget set")
 
 
@@ -195,9 +205,8 @@ def add_markdown(sub: Parser) -> None:
 def add_options_of_bench(bench: Parser) -> None:
     """What is timed."""
     usual = bench.group(USUAL)
-    usual.add_argument(
-        "--parts", nargs="+", choices=(*PARTS, "pools", "cluster"), default=list(PARTS), help="what to time (all)"
-    )
+    parts = (*PARTS, "pools", "tf32", "cluster")
+    usual.add_argument("--parts", nargs="+", choices=parts, default=list(PARTS), help="what to time (all)")
     usual.add_argument("--submission", default="baseline_finetune", help="whose runs are timed (%(default)s)")
     usual.add_argument(
         "--models", type=at_least_one, default=512, metavar="N", help="N of the metric's part (%(default)s)"
@@ -354,6 +363,7 @@ def _add_budget(commands: argparse._SubParsersAction) -> None:
     usual.add_argument("--stock-epoch-seconds", type=above_zero, metavar="S", help="from a notebook's calibration cell")
     rare.add_argument("--repeats", type=at_least_one, default=3, help="counted runs (%(default)s)")
     rare.add_argument("--timeout", type=above_zero, default=900, help="seconds for a single run (%(default)s)")
+    add_batches(budget)
 
 
 def _add_submit(commands: argparse._SubParsersAction) -> None:
@@ -417,6 +427,8 @@ def make_parser(prog: str = MODULE) -> Parser:
     add_set(check)
     for sub in (graders["grade"], graders["run"], graders["sweep"], check):
         add_sandbox(sub)
+    for sub in (*(graders[name] for name in ("grade", "run", "quick", "score")), compare, check):
+        add_batches(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
     commands.add_parser("sandbox", help=text, description=text).set_defaults(command="checking:sandbox")
     board = command(

@@ -11,7 +11,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from local_eval.cli.grading import device_of, page_source
+from local_eval.cli.checking import device_of
+from local_eval.cli.grading import page_source
 from local_eval.cli.looking import graded_with
 from local_eval.cli.request import Request
 from local_eval.commands import START

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from local_eval.cli.grading import device_of, engine_of
+from local_eval.cli.checking import device_of
+from local_eval.cli.grading import engine_of
 from local_eval.cli.request import Request, time_of_points
 from local_eval.grader import Grader
 from local_eval.methods.submission import Submission

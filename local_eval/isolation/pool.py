@@ -45,8 +45,16 @@ EVERY = 30.0  # seconds between lines where there is no terminal
 class Progress:
     """`with Progress(64, "runs of fanchuan") as progress: ... progress.update(1)`; on standard error."""
 
-    def __init__(self, total: int, title: str, unit: str = "model", clock: Callable[[], float] = time.monotonic):
-        self.total, self.title, self.done, self._clock = total, title, 0, clock
+    def __init__(
+        self,
+        total: int,
+        title: str,
+        unit: str = "model",
+        clock: Callable[[], float] = time.monotonic,
+        reached: Callable[[], float] | None = None,
+    ):
+        """`reached` says how many are done, parts of one counted, where that is known better than by `update`."""
+        self.total, self.title, self.done, self._clock, self._count = total, title, 0, clock, reached
         self._start = self._reported = clock()
         on_terminal = sys.stderr.isatty()
         self._bar = tqdm(
@@ -61,20 +69,31 @@ class Progress:
 
     def update(self, count: int) -> None:
         """So many more are done."""
-        self.done += count
-        self._bar.update(count)
+        if self._count is None:
+            self.done += count
+            self._bar.update(count)
+        else:
+            self._look()
         self._tell()
 
     def tick(self) -> None:
         """Time has passed; call it at least every few seconds."""
+        if self._count is not None:
+            self._look()
         self._bar.refresh()
         self._tell()
+
+    def _look(self) -> None:
+        self.done = min(max(self._count(), self.done), self.total)  # never back, and not beyond the end
+        self._bar.update(int(self.done) - self._bar.n)
 
     def _tell(self) -> None:
         now = self._clock()
         if self._bar.disable and now - self._reported >= EVERY and self.done < self.total:
             self._reported = now
-            print(f"{self.title}: {self.done} of {self.total} done, {self._left(now)}", file=sys.stderr, flush=True)
+            print(
+                f"{self.title}: {int(self.done)} of {self.total} done, {self._left(now)}", file=sys.stderr, flush=True
+            )
 
     def _left(self, now: float) -> str:
         if not self.done:
@@ -188,18 +207,20 @@ def run_jobs(
     title: str,
     models: int = 1,
     forked: bool = False,
+    reached: Callable[[], float] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (index, function(argument, index) or Failure) for every index, as they finish, with a progress bar.
 
     `timeout` is in seconds for one job; None lets it take what it takes.
     `function` must be importable (a module's top level) and should catch what it can explain better. `models` is how
-    many one job makes, for the bar. Leaving the iteration early, by an exception or Ctrl-C, stops the workers.
+    many one job makes, for the bar; `reached` is asked about every second how many are made, if something knows that
+    better. Leaving the iteration early, by an exception or Ctrl-C, stops the workers.
     `forked` starts workers as copies of this process, which need not import torch again: only for a process whose
     torch has always had one thread and no GPU.
     """
     if not indices:
         return
-    with Progress(models * len(indices), title) as progress:
+    with Progress(models * len(indices), title, reached=reached) as progress:
         waiting = list(indices)
         while waiting:
             lost: list[int] = []

@@ -60,6 +60,7 @@ def run_on_device(
     title: str,
     models: int = 1,
     one_each: bool = False,
+    reached: Callable[[], float] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """As `run_jobs`, on the CPU or on one card or several. A worker calls its card `cuda`; so must the argument.
 
@@ -73,10 +74,11 @@ def run_on_device(
         return
     if kind_of(device) == "cpu":
         count = workers or default_workers(device)
-        yield from run_jobs(function, argument, indices, count, timeout, title, models=models)
+        yield from run_jobs(function, argument, indices, count, timeout, title, models=models, reached=reached)
         return
     sharings = shared_out(cards_of(device), 0 if one_each else workers)
-    with Crew(sharings, function, argument, timeout) as crew, Progress(models * len(indices), title) as progress:
+    bar = Progress(models * len(indices), title, reached=reached)
+    with Crew(sharings, function, argument, timeout) as crew, bar as progress:
         yield from crew.made(deque(indices), progress, models)
 
 

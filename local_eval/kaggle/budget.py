@@ -23,7 +23,7 @@ from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Clock, Failure, run_apart
 from local_eval.isolation.share_gpu import run_on_device
 from local_eval.methods.contract import load_telling
-from local_eval.methods.loaders import make_loaders
+from local_eval.methods.loaders import handed_out
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS
@@ -61,6 +61,7 @@ class TimingPlan:
     task: str
     device: str
     timeout: float  # seconds for one run
+    batches_on: str = "device"  # or "cpu"
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,21 @@ class Projection:
         return "does not fit" if self.low > BUDGET_SECONDS else "cannot tell"
 
 
-def measure(submission: str, task: str, device: str, repeats: int = REPEATS, timeout: float = 900.0) -> Cost:
-    """Time a submission, by name or path, against the stock epoch.
+def measure(
+    submission: str,
+    task: str,
+    device: str,
+    repeats: int = REPEATS,
+    timeout: float = 900.0,
+    batches_on: str = "device",
+) -> Cost:
+    """Time a submission, by name or path, against the stock epoch, both with batches on the device or on the CPU.
 
     Raises:
         SubmissionError: there is none, or it fails.
     """
     found = Submission.find(submission)
-    plan = TimingPlan(found, task, kind_of(device), timeout)
+    plan = TimingPlan(found, task, kind_of(device), timeout, batches_on)
     jobs, limit = list(range(2 * repeats + 2)), 2 * timeout + 600
     results = dict(run_on_device(device, one_timing, plan, jobs, 1, limit, f"timing {found.label}"))
     for result in results.values():
@@ -167,21 +175,21 @@ def one_timing(plan: TimingPlan, index: int) -> Work | Failure:
     submission = plan.submission if index % 2 else Submission.find(STOCK)
     task = resized(load_task(plan.task, tried=True), dict.fromkeys(SIZES, WARM_UP) if index < 2 else SIZES)
     net = task.make_net()  # untrained: a step costs the same; here, where relative paths mean what they do for the user
-    answer = run_apart(partial(_work_of, submission, plan.device, task, net, index), plan.timeout)
+    answer = run_apart(partial(_work_of, submission, plan, task, net, index), plan.timeout)
     if isinstance(answer.content, Failure):
         return answer.content
     passed = json.loads(answer.content)
     return Work(answer.seconds, float(passed["steps"]) or 1.0, float(passed["images"]) or 1.0)
 
 
-def _work_of(submission: Submission, device: str, task: Task, net: nn.Module, index: int, clock: Clock) -> bytes:
+def _work_of(submission: Submission, plan: TimingPlan, task: Task, net: nn.Module, index: int, clock: Clock) -> bytes:
     """In the submission's own process: one run, and what it passed through the network, as JSON."""
-    home, task = task, task.to(device)
-    net = net.to(device)
+    _, loaders = handed_out(task, plan.device, plan.batches_on)
+    net = net.to(plan.device)
     seed_everything(0, index)
-    unlearning, loaders = load_telling(submission), make_loaders(task, home)
+    unlearning = load_telling(submission)
     with counted_passes(type(net)) as passed:
-        timed(clock, device, lambda: unlearning(net, *loaders))
+        timed(clock, plan.device, lambda: unlearning(net, *loaders))
     return json.dumps(passed).encode()
 
 

@@ -8,6 +8,10 @@ What submissions ask of a data set is there as in the competition: `dataset[i]`,
 uint8); and, as torchvision's have them, `dataset.targets` and `dataset.transform` (None). Whoever takes the rows into
 the hand may change them in a copy of the data set, so from then on its batches are made of them, one by one.
 
+Batches lie where the net does, which saves a copy. On Kaggle they lie on the CPU, and code that counts on that (it pins
+batches, makes numpy arrays of them or adds what it has drawn on the CPU) fails on a GPU here unless it is asked for by
+`--batches-on cpu`. On a CPU there is no difference.
+
 Images stay uint8 on their device, and a batch is cut out of them in one piece instead of example by example. The stock
 DataLoader offers both hooks: `__getitems__` fetches a batch, and collation looks up the type of the first element.
 """
@@ -30,6 +34,7 @@ from local_eval.tasks.task import Split, Task
 
 
 BATCH_SIZE = 64  # the competition's, for all three loaders
+BATCHES_ON = ("device", "cpu")  # where batches lie: with the net, or as on Kaggle
 A_BATCH = (
     "a batch is a dict with image (float32 [B, 3, H, W]), image_id, age_group (the class, int64 [B]), age and person_id"
 )
@@ -221,3 +226,14 @@ def make_loaders(task: Task, home: Task | None = None) -> tuple[DataLoader, Data
     """The retain, forget and validation loaders of a task, in the order of the submission's arguments."""
     names = ("retain", "forget", "validation")
     return tuple(make_loader(task.splits[name], home=home and home.splits[name]) for name in names)
+
+
+def handed_out(task: Task, device: str, batches_on: str) -> tuple[Task, tuple[DataLoader, DataLoader, DataLoader]]:
+    """The loaders that a submission gets, and the task whose splits they are over: on the device, or on the CPU.
+
+    Args:
+        task: in the computer's memory.
+        batches_on: one of BATCHES_ON.
+    """
+    handed = task if batches_on == "cpu" else task.to(device)
+    return handed, make_loaders(handed, task)

@@ -31,6 +31,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from local_eval.methods.loaders import A_BATCH, AN_EXAMPLE, Examples, NotThere
 from local_eval.methods.other_projects import KEYS
 from local_eval.methods.source import NOT_PYTHON, SubmissionError
+from local_eval.store.errors import first_line
 
 # Say at once that a submission's own class or function cannot go to a process that is not forked.
 #
@@ -154,6 +155,12 @@ class Uncompiled:
 PAIR = 'images, labels = batch["image"], batch["age_group"]'
 NO_GPU = ("NVIDIA driver", "Torch not compiled with CUDA", "No CUDA GPUs", "No HIP GPUs")
 OF_WORKERS = "in DataLoader worker process"
+# What errors say that a batch on a GPU may lead to in code that is right where batches lie on the CPU.
+ON_A_CARD = (
+    "only dense CPU tensors can be pinned", "device type tensor to numpy", "to be on the same device",
+    "indices should be either on", "device type for generator but found", "re-initialize CUDA in forked subprocess",
+)  # fmt: skip
+CPU_BATCHES = "--batches-on cpu"
 LONGEST = 70  # characters of a line that are shown
 IMAGES = {0, "img", "imgs", "images", "x", "input", "inputs", "data", "pixel_values", "pixels", "feature", "features"}
 LABELS = {1, "label", "labels", "target", "targets", "y", "class", "classes", "gt"}
@@ -184,6 +191,11 @@ def _explained(error: BaseException, frame: FrameType, line: int, frames: list[F
         return said
     if any(sign in said for sign in NO_GPU):
         return "this machine has no GPU; write .to(next(net.parameters()).device), where net and batches are, here too"
+    if any(sign in said for sign in ON_A_CARD) and (place := _place_of_batches(frames)):
+        return (
+            f"{first_line(error)}; batches lie on {place} here, and on the CPU on Kaggle: give {CPU_BATCHES} to have "
+            "them there too, or bring to one device what meets here"
+        )
     if OF_WORKERS in said:
         return _in_worker(said)
     if isinstance(error, KeyError) and error.args and _unknown_key(error.args[0], frame, statement):
@@ -215,6 +227,22 @@ def _instead_of(key: object) -> str:
     if key in LABELS:
         return 'write batch["age_group"]'
     return f"write {PAIR}"
+
+
+def counts_on_cpu_batches(said: str) -> bool:
+    """May an error, or what was made of it, come of batches that do not lie on the CPU?"""
+    return CPU_BATCHES in said or any(sign in said for sign in ON_A_CARD)
+
+
+def _place_of_batches(frames: list[FrameType]) -> str:
+    """The GPU on which the kit's batches lie, as its loaders and data sets in some frames show; empty if on none."""
+    for value in (value for frame in frames for value in list(frame.f_locals.values())):
+        found = _root(value.dataset) if isinstance(value, DataLoader) else value
+        images = found.split.images if isinstance(found, Examples) else None
+        images = value["image"] if _is_batch(value) else images
+        if isinstance(images, torch.Tensor) and images.device.type != "cpu":
+            return str(images.device)
+    return ""
 
 
 def _in_worker(said: str) -> str | None:

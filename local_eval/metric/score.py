@@ -114,6 +114,7 @@ def _counts(task: Task) -> np.ndarray:
 OFFICIAL_RUNS = 512
 BUDGET_SECONDS = 8 * 3600 / OFFICIAL_RUNS  # 56.25 s a run on Kaggle's GPU
 CEILING_SPLITS = 8
+KIND_DRAWS = 199  # ways to mix two pools, beside the one that they are
 
 
 class ScoreError(InputError):
@@ -375,6 +376,25 @@ def pool_ceiling(oracles: np.ndarray, most: int = OFFICIAL_RUNS, splits: int = C
         order = rng.permutation(len(oracles))
         total += quality_of(oracles[order[:half]], oracles[order[half : 2 * half]])
     return total / splits
+
+
+def chances_of_one_kind(one: Sequence[Evaluation], other: Sequence[Evaluation], labels: np.ndarray) -> dict[str, float]:
+    """How often models drawn at random from both pools differ as much as the pools do, 1 / 200 to 1, by what is scored.
+
+    A permutation test of whether both pools are of one kind: by forgetting quality, which falls where an attack tells
+    them apart, and by the difference of either mean accuracy. Of pools of one kind, each is below x with chance x.
+    """
+    both = [*one, *other]
+    confidences = confidences_in(both, labels)
+    right = np.array([(each.retain_accuracy, each.test_accuracy) for each in both])
+    rng, far = np.random.default_rng(0), []
+    orders = [np.arange(len(both)), *(rng.permutation(len(both)) for _ in range(KIND_DRAWS))]
+    for order in orders:
+        first, second = order[: len(one)], order[len(one) :]
+        gaps = abs(right[first].mean(axis=0) - right[second].mean(axis=0))
+        far.append((-quality_of(confidences[first], confidences[second]), *gaps))
+    as_far = (np.array(far) >= np.array(far[0]) - 1e-12).mean(axis=0)
+    return dict(zip(("forgetting quality", "retain accuracy", "test accuracy"), map(float, as_far)))
 
 
 def original_warnings(

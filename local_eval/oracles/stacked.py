@@ -26,11 +26,15 @@ from torchvision.models import ResNet
 
 from local_eval.oracles.proof import CannotStack, blueprint, check_kind, kind_of, prove
 
+# A stack of more is shown by one of so many, which takes half a minute for resnet18: a `forward` to which the number of
+# channels matters does something else for four already, and the wide layers treat all networks alike.
+SHOWN = 4
+
 
 def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn.Module:
     """One network that does what `nets`, of one kind, do beside each other: [B, M * C, H, W] -> [B, M * classes].
 
-    That it does is shown once a kind, before the first stack (`proof.py`).
+    That it does is shown once a kind, before the first stack (`proof.py`), by at most SHOWN networks.
 
     Args:
         size: height and width of the images; it decides which taps of a kernel are alive.
@@ -43,13 +47,28 @@ def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn
         if any(kind != kinds[0] for kind in kinds):
             check_kind(nets[0])  # a better reason, if there is one
             raise CannotStack("the networks differ in more than their numbers")
-        if fault := _fault_of(_Kind(kinds[0], nets[0]), len(nets), (channels, *size)):
+        if fault := _fault_of(_Kind(kinds[0], nets[0]), min(len(nets), SHOWN), (channels, *size)):
             raise CannotStack(fault)
         return assembled(nets, size, channels)
     except CannotStack:
         raise
     except Exception as error:  # a network may do anything with what it is not made for
         raise CannotStack(_reported(error)) from error
+
+
+def stack_of_a_kind(nets: list[nn.Module], kind: object, size: tuple[int, int], channels: int) -> nn.Module:
+    """As `stack`, for as many networks of a kind as were stacked before; nothing is shown anew.
+
+    For a thread: to show something, torch.fx replaces what calls the layers of all networks for a moment.
+
+    Args:
+        kind: the blueprint of such a network.
+    Raises:
+        CannotStack: they are of another kind.
+    """
+    if any(blueprint(net) != kind for net in nets):
+        raise CannotStack("the networks differ in more than their numbers from those before them")
+    return assembled(nets, size, channels)
 
 
 @dataclass(frozen=True)

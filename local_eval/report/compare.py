@@ -104,6 +104,7 @@ class Compared:
     seed: int
     device: str
     names: tuple[str, ...] = ()  # what `compare` was asked for; empty where that was everything
+    options: tuple[str, ...] = ()  # words of the command beside the task's and those for runs and seed
 
     def rows(self) -> list[Row]:
         """A row for each method, in the order in which they were graded."""
@@ -143,7 +144,7 @@ def markdown(compared: Compared, again: str = "") -> str:
 def command_of(compared: Compared) -> str:
     """The command that makes the table again, for others."""
     where = {"task": compared.spec, "runs": compared.runs, "seed": compared.seed or None, "whole": False}
-    return command("compare", compared.names, **where)
+    return command("compare", compared.names, **where, more=compared.options)
 
 
 def facts_of(compared: Compared) -> str:

@@ -31,7 +31,8 @@ from local_eval.isolation.share_gpu import run_on_device
 from local_eval.methods.contract import check_result, load_telling, work_at_import
 from local_eval.methods.handover import as_it_stands, check_at_rest, ended, pack, unpack
 from local_eval.methods.identity import left_behind
-from local_eval.methods.loaders import make_loaders
+from local_eval.methods.loaders import handed_out
+from local_eval.methods.misread import counts_on_cpu_batches
 from local_eval.methods.signature import check_signature
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import TRAVELS, Submission
@@ -280,6 +281,7 @@ class CheckPlan:
     task: str
     device: str
     sandbox: Sandbox | None = None
+    batches_on: str = "device"
 
 
 @dataclass
@@ -326,7 +328,18 @@ def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
             found.settled = True
         else:
             found = larger
+    if found.failure is not None and torch.device(plan.device).type != "cpu" and plan.batches_on != "cpu":
+        found.failure = _with_cpu_batches(plan, task, found)
     return _judged(task, found)
+
+
+def _with_cpu_batches(plan: CheckPlan, task: Task, found: Attempt) -> Failure:
+    """The failure; if it may come of batches that lie on a GPU, with what a dry run with CPU batches gave."""
+    if not counts_on_cpu_batches(found.failure.reason + found.failure.traceback):
+        return found.failure
+    other = _attempt(replace(plan, batches_on="cpu"), task, found.rows).failure
+    verdict = "it keeps the contract" if other is None else f"it fails too: {other.reason}"
+    return replace(found.failure, reason=f"{found.failure.reason}; tried with --batches-on cpu: {verdict}")
 
 
 def _largest(task: Task) -> int:
@@ -451,9 +464,9 @@ def _dry_once(
     clock: Clock,
 ) -> bytes:
     """In the submission's own process: these runs one after the other, as in Kaggle's loop; the weights after each."""
-    home, task = task, task.to(plan.device)
+    task, loaders = handed_out(task, plan.device, plan.batches_on)
     digests = {name: split.digest() for name, split in task.splits.items()}
-    unlearning, loaders, net, notes, states = None, make_loaders(task, home), net.to(plan.device), [], []
+    unlearning, net, notes, states = None, net.to(plan.device), [], []
     asked.watch({name: (loader.dataset, sizes[name]) for name, loader in zip(HANDED, loaders)})
     with followed(plan.submission, data, clock.home) as trace:
         for index in indices:  # with one net, as Kaggle's driver: what is left on it, such as hooks, meets the next run
@@ -479,11 +492,17 @@ def _dry_once(
 
 
 def check_submission(
-    name: str | Submission, task: str, device: str, sandbox: Sandbox | None = None, forked: bool = False
+    name: str | Submission,
+    task: str,
+    device: str,
+    sandbox: Sandbox | None = None,
+    batches_on: str = "device",
+    forked: bool = False,
 ) -> list[str]:
     """Check a submission by name or path; returns remarks that are no errors.
 
     Args:
+        batches_on: where batches lie: "device", or "cpu" as on Kaggle.
         forked: as in `run_jobs`: may the dry run's process be a copy of this one?
     Raises:
         SubmissionError: the contract is broken; the message says where and what to change.
@@ -494,7 +513,7 @@ def check_submission(
         sandbox.check(submission, device)
     book = submission.notebook()
     remarks = [*(book.left_out if book else ()), *foreign_imports(submission), *work_at_import(submission)]
-    plan, limit = CheckPlan(submission, task, kind_of(device), sandbox), 2 * TIME_LIMIT
+    plan, limit = CheckPlan(submission, task, kind_of(device), sandbox, batches_on), 2 * TIME_LIMIT
     if forked:
         ((_, result),) = run_jobs(dry_run, plan, [0], 1, limit, "dry run", forked=True)
     else:

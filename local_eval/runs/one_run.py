@@ -32,7 +32,7 @@ from local_eval.isolation.share_gpu import Engine, run_on_device
 from local_eval.methods.contract import check_result, load_telling
 from local_eval.methods.handover import as_it_stands, check_at_rest, ended, pack, unpack
 from local_eval.methods.identity import Reads, Trace
-from local_eval.methods.loaders import make_loaders
+from local_eval.methods.loaders import handed_out
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, source_files
 from local_eval.runs.checkpoints import kept_checkpoints, save_checkpoint
@@ -93,11 +93,10 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
         BaseException: whatever the submission raises.
     """
     task, original, digests, data = workplace(plan.task, plan.original_of(index))
-    home, task = task, task.to(plan.device)
+    task, loaders = handed_out(task, plan.device, plan.batches_on)
     net = fresh_net(plan.task).to(plan.device)  # drawing one can take longer than a short run
     net.load_state_dict(original)
     net.train(index == 0)  # the official driver's quirk; see contract.py
-    loaders = make_loaders(task, home)
     forget_precision()
     seed_everything(plan.seed, index)  # torch reads the sources of all that calls it, the first time: that is no read
     with followed(plan.submission, data, clock.home) as trace:

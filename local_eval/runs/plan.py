@@ -254,6 +254,7 @@ class RunPlan:
     sandbox: Sandbox | None = None  # what runs give up; their results are the same with and without
     alone: bool = False  # the card takes one process at a time: EXCLUSIVE_PROCESS mode
     reads: dict | None = None  # what its runs are known to read, as in a record; None if none has been made
+    batches_on: str = "device"  # where batches lie: "device", or "cpu" as on Kaggle
 
     @classmethod
     def of(
@@ -265,7 +266,7 @@ class RunPlan:
 
     def identity(self, index: int) -> dict:
         """What must agree for a finished run to count as this plan's run `index`."""
-        return {
+        identity = {
             "kind": "run",
             "task": self.task_fingerprint,
             "submission": self.submission_hash,
@@ -273,6 +274,12 @@ class RunPlan:
             "seed": self.seed,
             "index": index,
         }
+        return identity | ({"batches_on": "cpu"} if self.batches_apart else {})
+
+    @property
+    def batches_apart(self) -> bool:
+        """Do batches lie on the CPU and the net on a GPU? What is drawn for them then comes from other generators."""
+        return self.batches_on == "cpu" and torch.device(self.device).type != "cpu"
 
     def original_of(self, index: int) -> Path:
         """The file of the original model from which run `index` starts."""
@@ -293,7 +300,8 @@ class RunPlan:
         original = self.original.stem  # of another one than the usual: see oracles/original.py
         other = f"-{original}" if original.startswith("original-") else ""
         started_from = f"-originals{len(self.originals)}" if self.originals else other
-        return f"{self.submission.path.stem}-{self.submission_hash}-seed{self.seed}{started_from}"
+        apart = "-batches-on-cpu" if self.batches_apart else ""
+        return f"{self.submission.path.stem}-{self.submission_hash}-seed{self.seed}{started_from}{apart}"
 
     # The rest is for cluster/, which says what each is for.
 

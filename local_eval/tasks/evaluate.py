@@ -45,6 +45,31 @@ def evaluate(net: nn.Module, task: Task, batch_size: int | None = None) -> Evalu
     )
 
 
+def evaluate_stack(stacked: nn.Module, count: int, task: Task, batch_size: int | None = None) -> list[Evaluation]:
+    """Measure `count` stacked networks, [B, count * C, H, W] -> [B, count * classes], as `evaluate` does each alone.
+
+    For a GPU: every image is cut out once for all of them, and what is kept of all comes to the host in a few copies.
+    Sums within a network may come in another order than alone, so the last bits of its logits may differ.
+
+    Args:
+        batch_size: images that the stack is shown at once; by default as many as make one network's batch.
+    """
+    stacked.eval()
+    batch_size = batch_size or max(large_batch(task.forget) // count, 1)
+    with exact_convolutions(), seeded(0, task.forget.images.device):
+        logits = {name: predict_stack(stacked, count, split, batch_size) for name, split in task.splits.items()}
+    samples = [logits[name][:, control_sample(logits[name].shape[1]).to(logits[name].device)] for name in CONTROLLED]
+    correct = {name: logits[name].argmax(dim=2) == task.splits[name].labels for name in SPLITS}
+    none = torch.zeros(count, task.num_classes, dtype=torch.int64, device=logits["forget"].device)
+    right = [none.index_add(1, task.splits[name].labels, correct[name].long()) for name in SPLITS]
+    shares = [correct[name].float().mean(dim=1) for name in ("retain", "test")]
+    kept = (logits["forget"], torch.stack(shares, dim=1), *samples, torch.stack(right, dim=1))
+    return [
+        Evaluation(forget, *map(float, accuracies), Controls(*controls))
+        for forget, accuracies, *controls in zip(*(tensor.cpu().numpy() for tensor in kept))
+    ]
+
+
 def control_sample(examples: int) -> Tensor:
     """int64 [<= 256]: which examples of a set of this size are kept as controls: evenly spaced, for every model."""
     kept = min(examples, CONTROLS)
@@ -67,6 +92,17 @@ def predict(net: nn.Module, split: Split, batch_size: int = 512) -> Tensor:
     """Logits float32 [n, C] of every example of a split, in its order."""
     starts = range(0, len(split), batch_size)
     return torch.cat([net(split.pixels(slice(start, start + batch_size))).float() for start in starts])
+
+
+@torch.inference_mode()
+def predict_stack(stacked: nn.Module, count: int, split: Split, batch_size: int) -> Tensor:
+    """Logits float32 [count, n, C] that stacked networks give, each, on every example of a split, in its order."""
+    found = []
+    for start in range(0, len(split), batch_size):
+        images = split.pixels(slice(start, start + batch_size))
+        beside = images[:, None].expand(-1, count, -1, -1, -1).flatten(1, 2)
+        found.append(stacked(beside).float().view(len(images), count, -1))
+    return torch.cat(found).transpose(0, 1).contiguous()
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -40,3 +40,21 @@ def test_nothing_is_said_when_all_is_done(capsys):
 def test_times_are_said_in_words():
     for seconds, text in ((3.4, "3 s"), (89, "89 s"), (91, "2 min"), (5399, "90 min"), (9000, "2.5 h")):
         assert in_words(seconds) == text
+
+
+def test_parts_of_models_are_counted_where_they_are_known_and_it_never_goes_back(capsys):
+    clock, known = Clock(), [0.5, 2.75, 2.25, 9.0]
+    with Progress(4, "oracles", clock=clock, reached=lambda: known.pop(0)) as progress:
+        shown = []
+        for seconds, work in ((31.0, progress.tick), (62.0, progress.tick), (93.0, lambda: progress.update(4))):
+            clock.now = seconds
+            work()
+            shown.append(progress.done)
+        clock.now = 124.0
+        progress.tick()
+    assert [*shown, progress.done] == [0.5, 2.75, 2.75, 4]
+    assert capsys.readouterr().err.splitlines() == [
+        "oracles: 0 of 4 done, about 4 min left",
+        "oracles: 2 of 4 done, about 28 s left",
+        "oracles: 2 of 4 done, about 42 s left",
+    ]

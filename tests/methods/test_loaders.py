@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from local_eval.bench import PlainExamples
-from local_eval.methods.loaders import Examples, make_loader, make_loaders
+from local_eval.methods.loaders import BATCHES_ON, Examples, handed_out, make_loader, make_loaders
 from local_eval.methods.source import SubmissionError
 from local_eval.tasks.task import BATCH_SIZE
 from tests.wild_loaders import USES
@@ -144,3 +144,19 @@ def test_a_transform_that_would_not_be_heeded_is_refused(transform, tiny):
     dataset.transform = None
     with pytest.raises(SubmissionError, match="transform, which the competition's data set does not heed"):
         dataset.transform = transform
+
+
+def test_batches_lie_with_the_net_or_on_the_cpu_as_on_kaggle(tiny):
+    """On the CPU they are those of a stock loader; a device of torch's that computes nothing stands in for a card."""
+    plain = [DataLoader(PlainExamples(split), 64, shuffle=True) for split in (tiny.retain, tiny.forget)]
+    for batches_on in BATCHES_ON:
+        handed, loaders = handed_out(tiny, "meta", batches_on)
+        place = "meta" if batches_on == "device" else "cpu"
+        for loader in (*loaders, DataLoader(loaders[0].dataset, batch_size=16)):
+            assert {part.device.type for batch in loader for part in batch.values()} == {place}
+        assert handed.retain.images.device.type == place
+        assert loaders[0].dataset.split is handed.retain
+    for ours, stock in zip(loaders, plain):
+        assert same(batches(ours), batches(stock))
+    _, here = handed_out(tiny, "cpu", "device")
+    assert same(batches(here[0]), batches(plain[0]))

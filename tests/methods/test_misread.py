@@ -7,7 +7,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from local_eval.methods.contract import load_telling
-from local_eval.methods.loaders import Examples, make_loaders
+from local_eval.methods.loaders import Examples, handed_out, make_loaders
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission
 
@@ -111,3 +111,35 @@ def test_what_a_data_set_lacks_can_be_asked_for_with_care(tiny):
     assert labels[0] == 7 and dataset.targets[0] != 7
     dataset.remembered = 3
     assert next(iter(DataLoader(dataset, 4)))["image"].shape[0] == 4
+
+
+# What torch says where code counts on batches that lie on the CPU and they lie on a GPU.
+ON_A_CARD = (
+    "RuntimeError(\"cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned\")",
+    "RuntimeError('Caught RuntimeError in pin memory thread for device 0. Original Traceback: only dense CPU tensors "
+    "can be pinned')",
+    'TypeError("can\'t convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor")',
+    "RuntimeError('Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!')",
+    "RuntimeError('Expected all tensors to be on the same device, but got mat1 is on cpu, different from cuda:0')",
+    "RuntimeError('indices should be either on cpu or on the same device as the indexed tensor (cpu)')",
+    "RuntimeError(\"Expected a 'cuda' device type for generator but found 'cpu'\")",
+    "RuntimeError('In DataLoader worker process 0. Cannot re-initialize CUDA in forked subprocess')",
+)
+PLACES = ("", "for b in forget_loader: ", "other = list(DataLoader(Subset(forget_loader.dataset, [1]), 1)); ")
+
+
+def test_code_that_counts_on_cpu_batches_is_told_the_switch_on_a_card_and_nowhere_else(submission, tiny, net):
+    """A device of torch's that computes nothing stands in for a card."""
+    for said in ON_A_CARD:
+        for place in PLACES:
+            body = f"    {place}raise {said}\n"
+            unlearning = load_telling(Submission.find(submission(HEAD + body)))
+            with pytest.raises(SubmissionError, match="batches lie on meta here, and on the CPU on Kaggle") as error:
+                unlearning(net, *make_loaders(tiny.to("meta"), tiny))
+            assert "--batches-on cpu" in str(error.value) and "mine.py, line " in str(error.value)
+            with pytest.raises((RuntimeError, TypeError)) as error:
+                unlearning(net, *handed_out(tiny, "meta", "cpu")[1])
+            assert "--batches-on" not in str(error.value), "they lie there already"
+    body = "    raise RuntimeError('CUDA error: an illegal memory access was encountered')\n"
+    with pytest.raises(RuntimeError, match="illegal"):
+        load_telling(Submission.find(submission(HEAD + body)))(net, *make_loaders(tiny.to("meta"), tiny))

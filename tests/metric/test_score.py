@@ -1,13 +1,21 @@
 """The score is the competition's product, stands beside its ceiling, and its interval is honest."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from local_eval.metric.given import MetricError
 from local_eval.metric.metric import forgetting_quality
-from local_eval.metric.score import ScoreError, check_runs, compute_score, confidences, pool_ceiling
+from local_eval.metric.score import (
+    ScoreError,
+    chances_of_one_kind,
+    check_runs,
+    compute_score,
+    confidences,
+    pool_ceiling,
+)
 from local_eval.metric.uncertainty.projection import Projection
 from local_eval.report.result import save_score
 from local_eval.report.table import table
@@ -113,3 +121,27 @@ def test_runs_may_be_a_list_and_a_model_of_other_examples_is_named():
     runs[3] = Record(Evaluation(runs[3].evaluation.forget_logits[:-1], 0.9, 0.8), {}, {})
     with pytest.raises(MetricError, match="ragged: entry 3 has shape .59, 2."):
         compute_score(runs, pool, LABELS, PERSONS)
+
+
+def pool(models: int, seed: int, shift: float = 0.0, ra: float = 0.9, ta: float = 0.8) -> list[Evaluation]:
+    """Models of which every one has accuracies of its own."""
+    rng, made = np.random.default_rng(seed + 100), records(models, seed, shift)
+    noise = rng.normal(0, 0.01, (models, 2))
+    return [replace(r.evaluation, retain_accuracy=ra + a, test_accuracy=ta + b) for r, (a, b) in zip(made, noise)]
+
+
+def test_pools_of_one_kind_are_rarely_told_apart_and_others_by_what_differs(monkeypatch):
+    """Of a hundred draws of one kind each chance is below 0.2 about twenty times."""
+    monkeypatch.setattr("local_eval.metric.score.KIND_DRAWS", 49)
+    labels = LABELS[:6]
+    few = lambda evaluations: [replace(e, forget_logits=e.forget_logits[:6]) for e in evaluations]  # noqa: E731
+    alike = [chances_of_one_kind(few(pool(24, seed)), few(pool(24, 500 + seed)), labels) for seed in range(100)]
+    for name in ("forgetting quality", "retain accuracy", "test accuracy"):
+        chances = np.array([one[name] for one in alike])
+        assert 8 <= (chances <= 0.2).sum() <= 34, (name, chances)
+        assert chances.min() >= 1 / 50 and chances.max() <= 1.0
+    for changes, name in (({"shift": 2.0}, "forgetting quality"), ({"ra": 0.88}, "retain accuracy"),
+                          ({"ta": 0.82}, "test accuracy")):  # fmt: skip
+        found = chances_of_one_kind(few(pool(24, 1)), few(pool(24, 2, **changes)), labels)
+        assert found[name] == 1 / 50, (changes, found)
+        assert sum(chance == 1 / 50 for chance in found.values()) == 1, found

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from local_eval.__main__ import main
 from local_eval.isolation.child import Failure
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import Submission, submission_names
+from local_eval.runs import check
 from local_eval.runs.check import CheckPlan, check_submission, dry_run, foreign_imports
 from tests.conftest import TINY
 
@@ -102,3 +104,34 @@ def test_check_answers_in_seconds():
     assert done.returncode == 0, done.stderr
     assert "keeps the contract" in done.stdout
     assert time.monotonic() - start < 40, "ten seconds on an idle machine; CI's are not idle"
+
+
+PINNED = "RuntimeError: cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned"
+
+
+def test_a_dry_run_that_fails_of_batches_on_a_card_is_tried_with_cpu_batches(submission, monkeypatch):
+    """The first attempt fails as on a card; what is tried after it runs here, on the CPU."""
+    real, tried = check._attempt, []
+
+    def attempt(plan, task, rows, looks=None):
+        tried.append(plan.batches_on)
+        if plan.batches_on == "cpu":
+            return real(replace(plan, device="cpu"), task, rows, looks)
+        return check.Attempt(rows, whole=True, failure=Failure(failure))
+
+    monkeypatch.setattr(check, "_attempt", attempt)
+    bad = "def unlearning(net, a, b, c): raise ValueError('of its own')"
+    for failure, source, device, expected, attempts in (
+        (PINNED, None, "cuda", "tried with --batches-on cpu: it keeps the contract", ["device", "cpu"]),
+        (PINNED, bad, "cuda", "tried with --batches-on cpu: it fails too: ValueError: of its own", ["device", "cpu"]),
+        ("ValueError: of its own", None, "cuda", "of its own", ["device"]),
+        (PINNED, None, "cpu", "can be pinned", ["device"]),
+    ):
+        tried.clear()
+        found = submission(source) if source else submission()
+        told = dry_run(CheckPlan(Submission.find(found), TINY, device), 0).reason
+        assert told.startswith(failure) and told.endswith(expected)
+        assert tried == attempts
+    tried.clear()
+    remarks = dry_run(CheckPlan(Submission.find(submission()), TINY, "cuda", batches_on="cpu"), 0)
+    assert remarks[-1].startswith("dry run on two batches") and tried == ["cpu"]

@@ -233,3 +233,16 @@ def test_a_stopped_grading_goes_on_and_gives_the_same_runs(tmp_path, body, how):
         fresh = one_run(undisturbed, index)
         with np.load(record_path(folder, index)) as file:
             assert (file["forget_logits"] == logits(fresh)).all()
+
+
+def test_runs_with_cpu_batches_on_a_card_are_others_and_all_else_is_as_ever(tiny_grader, submission):
+    path = submission()
+    plain = tiny_grader.run_plan(path)
+    for device, batches_on, apart in (
+        ("cpu", "device", False), ("cpu", "cpu", False), ("cuda", "device", False), ("cuda:1", "cpu", True),
+    ):  # fmt: skip
+        plan = replace(tiny_grader, device=device, batches_on=batches_on).run_plan(path)
+        assert plan.folder_name == plain.folder_name + ("-batches-on-cpu" if apart else "")
+        assert plan.identity(3) == plain.identity(3) | ({"batches_on": "cpu"} if apart else {})
+        assert plan.made_from() == plain.made_from() | ({"batches_on": "cpu"} if apart else {})
+    assert (logits(one_run(replace(plain, batches_on="cpu"), 3)) == logits(one_run(plain, 3))).all()
