@@ -232,7 +232,8 @@ def announce(request: Request) -> None:
     what = f"grading {labels} on {task}: {request.runs} runs{' each' if len(found) > 1 else ''} against as many oracles"
     if given := getattr(request, "retrained", None):
         what = what.replace("as many oracles", f"retrained models from {given}")
-    print(f"{what}; {expected_time(found, task, request)}; results in {request.out}", flush=True)
+    text = f"{what}; {expected_time(found, task, request)}; results in {request.out}"
+    print(*wrapped(text, terminal_width(), 2), sep="\n", flush=True)
 
 
 def expected_time(found: list[Submission], task: str, request: Request) -> str:

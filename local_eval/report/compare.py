@@ -26,6 +26,7 @@ from local_eval.metric.uncertainty.paired import comparison_of
 from local_eval.report.columns import (
     ABOUT,
     ABOUT_IN_WORDS,
+    AT_512,
     AT_512_WITH_ENDS,
     AT_CAP,
     FORGETTING_QUALITY,
@@ -85,7 +86,8 @@ COMPARED = (
     TEST, AT_CAP, SECONDS, OFFICIAL_PRIVATE.titled("official private"),
 )  # fmt: skip
 IN_TEXT = (METHOD, *COMPARED[1:])
-SPARE = (OFFICIAL_RANK, COMPARED[-1], AT_CAP, SECONDS, RETAIN, TEST, AT_512_WITH_ENDS, QUALITY_OF_CEILING)
+NARROWER = tuple(AT_512 if column is AT_512_WITH_ENDS else column for column in IN_TEXT)
+SPARE = (OFFICIAL_RANK, COMPARED[-1], AT_CAP, SECONDS, RETAIN, TEST, AT_512, QUALITY_OF_CEILING)
 IN_JSON = (
     SCORE, INTERVAL, FORGETTING_QUALITY, replace(QUALITY_OF_CEILING, key="quality_over_ceiling"), AT_512_WITH_ENDS,
     RETAIN, TEST, SECONDS, AT_CAP, OFFICIAL_RANK, without_mark(OFFICIAL_PRIVATE), FROM_CHART,
@@ -130,7 +132,8 @@ def as_text(compared: Compared, width: int | None = None, again: str = "") -> st
     """
     rows, f = best_first(compared), compared
     heading = f"{many(len(rows), 'method')} on {f.task}, N = {f.runs}, seed {f.seed}"
-    table = text_of(IN_TEXT, rows, width, SPARE)
+    whole = text_of(IN_TEXT, rows)
+    table = whole if width is None or len(max(whole, key=len)) <= width else text_of(NARROWER, rows, width, SPARE)
     below = wrapped(f"{facts_of(f).replace('`', '')}.", width)
     return "\n".join([heading, "", *table, "", *below, f"made again by: {again or command_of(f)}"])
 
