@@ -90,10 +90,11 @@ def test_settings_change_constants_for_one_grading(stages, tmp_path, submission,
     seen = []
     monkeypatch.setattr(Grader, "score", lambda self, found, *_: (seen.append(found.settings), (score(), "x"))[1])
     path, more = submission("STEPS = 3\n" + GOOD), {"task": TINY, "runs": 16, "out": tmp_path / "out", "device": "cpu"}
-    for given in (path, f"{path}[STEPS=9]", session("STEPS = 3\n" + HERE)["mine"]):
+    for given in (path, f"{path}[STEPS=9]"):
         local_eval.grade(given, **more, settings={"STEPS": np.int64(5)})
     local_eval.grade(path, **more, settings={})
-    assert seen == [(("STEPS", "5"),)] * 3 + [()]
+    local_eval.grade(session(HERE)["mine"], **more, settings={"AMOUNT": 0.5})
+    assert seen == [(("STEPS", "5"),)] * 2 + [(), (("AMOUNT", "0.5"),)]
     (tmp_path / "models.zip").write_bytes(b"")
     for given, settings, said in (
         (path, {"STEP": 5}, "no constant STEP; .*did you mean STEPS"),

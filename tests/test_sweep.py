@@ -16,6 +16,7 @@ from local_eval.metric.metric import forgetting_points
 from local_eval.metric.score import compute_score
 from local_eval.metric.uncertainty.best_of import halves
 from local_eval.store.records import Evaluation, Record, record_path, save_record
+from tests import tiny_task
 from tests.conftest import GOOD, TINY
 
 RUNS = 20
@@ -40,8 +41,7 @@ def with_oracles(tmp_path_factory, original_out):
 def evaluation(rng, shift, accuracy=0.8):
     """A made-up model: its confidences are shifted by so many spreads."""
     logits = np.zeros((16, 3), dtype=np.float32)
-    labels = Grader(TINY).task.forget.labels.numpy()
-    logits[np.arange(16), labels] = rng.normal(shift, 1.0, 16)
+    logits[np.arange(16), tiny_task.task().forget.labels.numpy()] = rng.normal(shift, 1.0, 16)
     return Evaluation(logits, accuracy, accuracy)
 
 
@@ -65,6 +65,7 @@ def made(monkeypatch, without_a_pool, score_alone):
         return {"interval": (score / 2, 2 * score), **half}
 
     monkeypatch.setattr("local_eval.metric.score.interval_fields", interval_fields)  # a second each
+    monkeypatch.setattr("local_eval.metric.score.pool_ceiling", lambda *_, **__: 0.18)
     monkeypatch.setattr("local_eval.sweep.as_png", lambda swept: b"a figure")
     monkeypatch.setattr("local_eval.runs.one_run.one_run", one_run)
     monkeypatch.setattr("local_eval.cli.sweeping.check_submission", lambda *_: [])
