@@ -1,6 +1,7 @@
 """The commands `share`, which writes a graded method as one file for others, and `open`, which shows and verifies one.
 
-How to run them: python -m local_eval share my_method.py; python -m local_eval open my_method-digits-N64.zip
+How to run them: python -m local_eval share my_method.py
+                 python -m local_eval open my_method-digits-N64.zip
 """
 
 from __future__ import annotations

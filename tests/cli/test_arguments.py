@@ -101,7 +101,7 @@ def test_numbers_that_make_no_sense_are_refused_as_they_are_given(capsys):
 def test_each_commands_least_number_of_runs_is_the_one_that_its_work_refuses():
     assert parser.FEWEST[0] == score.LEAST_RUNS and parser.FEWEST_TO_LOOK_AT[0] == quick.FEWEST
     for verb, command in make_parser().commands.items():
-        if "--runs" in command.options:
+        if command.get_default("runs"):
             fewest, _ = command.get_default("fewest")
             assert 0 < fewest <= command.get_default("runs"), verb
 

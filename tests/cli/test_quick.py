@@ -47,7 +47,7 @@ def test_runs_that_fail_are_told_and_too_few_are_bad_input(tiny_graded, body, ca
     assert main(arguments(tiny_graded / "out", body("raise ValueError('broken')"), "--runs", "3")) == 1
     assert "ValueError: broken" in capsys.readouterr().err
     assert main(arguments(tiny_graded / "out", body(""), "--runs", "2")) == 2
-    assert "--runs 2 shows no spread: give at least 3" in capsys.readouterr().err
+    assert "--runs 2 is too few for quick: below 3 no spread shows" in capsys.readouterr().err
 
 
 def test_watching_tells_what_is_wrong_and_goes_on(tiny_graded, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,7 @@ def stages(monkeypatch):
     monkeypatch.setattr("local_eval.cli.grading.check_submission", check)
     monkeypatch.setattr(Grader, "finish_oracles", lambda self: [])
     monkeypatch.setattr(Grader, "finish_runs", finish_runs)
-    monkeypatch.setattr(Grader, "score", lambda self, *_: (score(), "score.json"))
+    monkeypatch.setattr(Grader, "score", lambda self, *_: (score(), Path("score.json")))
     return asked
 
 

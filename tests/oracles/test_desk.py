@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from local_eval.grader import Grader
+from local_eval.isolation import share_gpu
 from local_eval.isolation.child import Failure
 from local_eval.oracles import oracles, train_many
 from local_eval.oracles.oracles import FIRST_ORACLE_SEED, Desk, OraclePlan, finish_oracles, one_job
@@ -35,8 +36,8 @@ def card(tiny, monkeypatch):
         asked.append((workers, list(indices)))
         return run(function, argument, indices, workers, *more, **named)
 
-    run = oracles.run_jobs
-    monkeypatch.setattr(oracles, "run_jobs", jobs)
+    run = share_gpu.run_jobs
+    monkeypatch.setattr(share_gpu, "run_jobs", jobs)
     monkeypatch.setattr(oracles, "versions", lambda device: {"device": device})
     kept = trainer(tiny)
     monkeypatch.setattr(oracles, "trainer_of", lambda *_: kept)
@@ -162,7 +163,7 @@ def test_the_bar_counts_the_steps_of_networks_in_training(card, tiny, tmp_path, 
     def look(reached):
         seen.append(reached())
 
-    monkeypatch.setattr(oracles, "run_jobs", watched)
+    monkeypatch.setattr(share_gpu, "run_jobs", watched)
     finish_oracles(plan, tmp_path / "oracles", 6, SHAPE, workers=None)
     assert seen[:2] == [2.0, 4.0]
     assert 5.0 in seen[2:], "a step of the last two"
@@ -183,7 +184,7 @@ def test_on_a_cpu_too_the_steps_of_a_job_are_told_and_the_jobs_are_as_ever(tmp_p
     def see(reached):
         told.append(reached())
 
-    monkeypatch.setattr(oracles, "run_jobs", watched)
+    monkeypatch.setattr(share_gpu, "run_jobs", watched)
     grader = Grader(TINY, tmp_path, runs=6)
     assert len(grader.finish_oracles()) == 6
     assert jobs_seen == [([0, 1], 4, ())]

@@ -15,7 +15,7 @@ from tests.pretended_card.card import CARD
 
 RUNS, FEW, WORKERS = 16, 3, 2
 STARTS = 3  # of CUDA beside runs and evaluators: a look at the cards, the original model, the oracles
-DRY_RUNS = 4  # of a check, each in a process of its own
+DRY_RUNS = 2  # processes of a check
 
 
 def few_trials():
