@@ -38,7 +38,7 @@ from local_eval.isolation.device import exact_convolutions, wait
 from local_eval.isolation.pool import Workers, run_jobs
 from local_eval.isolation.sandbox import LEVELS, probe, start_cuda
 from local_eval.methods.submission import Submission, submission_names
-from local_eval.metric.metric import confidences_of, quality_of
+from local_eval.metric.metric import confidences_in, confidences_of, quality_of
 from local_eval.metric.score import LEAST_RUNS, pool_ceiling
 from local_eval.oracles import train_many
 from local_eval.oracles.original import save_original
@@ -49,7 +49,8 @@ from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan, Sandbox
 from local_eval.store.errors import NEEDED, first_line
 from local_eval.store.provenance import provenance
-from local_eval.tasks.evaluate import evaluate, initial_net, predict
+from local_eval.store.records import Evaluation
+from local_eval.tasks.evaluate import evaluate_stack, initial_net, predict
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.task import Split, Task
 
@@ -215,9 +216,7 @@ def speed(place: Place, found: Found) -> None:
     home = load_task(place.large)
     task = home.to(place.device)
     found.put("loader", bench.loader_bench(task.retain, home.retain))
-    net, rates = initial_net(task, 0).to(place.device), {}
-    found.put("seconds to evaluate one", bench.seconds(lambda: evaluate(net, task), repeats=1))
-    trained = bench.long_enough(task)
+    trained, rates = bench.long_enough(task), {}
     for layout in [Layout(2, 1), Layout(2, 2)] if place.rehearsal else GPU_LAYOUTS:
         if found.left(0.55) < 0:
             found.put("layouts not tried for lack of time", True)
@@ -230,8 +229,11 @@ def speed(place: Place, found: Found) -> None:
         found.put("the same in TF32", train_many.model_steps_per_second(trained, trained.retain, best, tf32=True))
     seeds = list(range(best.networks))
     each = bench.seconds(lambda: make_bundles(trained, trained.retain, seeds, best), 1) / best.networks
-    found.put("seconds to set one up", each)
-    _put_projection(home, found, rates[best], each)
+    found.put("seconds to set one up, while others train", each)
+    (stack, *_) = make_bundles(trained, trained.retain, seeds[: best.stack], best)
+    measured = bench.seconds(lambda: evaluate_stack(stack.stacked, best.stack, task), repeats=1)
+    found.put("seconds to evaluate one", measured / best.stack)
+    _put_projection(home, found, rates[best])
     if found.left(0.9) > 0:
         try:
             found.put("profile", profile(trained, best, place.of(20, 3)))
@@ -239,10 +241,10 @@ def speed(place: Place, found: Found) -> None:
             found.put("profile", {"idle": f"the profiler fails: {first_line(error)}"})
 
 
-def _put_projection(home: Task, found: Found, rate: float, each: float) -> None:
+def _put_projection(home: Task, found: Found, rate: float) -> None:
     """How long the official number of oracles takes, and how near to the card's peak that is."""
     steps = home.recipe.epochs * -(-len(home.retain) // home.recipe.batch_size)
-    beside = each + found.found["seconds to evaluate one"]
+    beside = found.found["seconds to evaluate one"]
     found.put("minutes for 512 oracles", 512 * (steps / rate + beside) / 60)
     tf32 = found.found.get("the same in TF32")
     if tf32:
@@ -426,7 +428,7 @@ def pools(place: Place, found: Found) -> None:
     half = min(map(len, made.values())) // 2
     if half < 2:
         raise RuntimeError("too few oracles were finished in time")
-    points = {kind: confidences_of(np.stack(logits), labels) for kind, logits in made.items()}
+    points = {kind: confidences_in(evaluations, labels) for kind, evaluations in made.items()}
     found.put("oracles on a side", half)
     found.put("float32 against TF32", quality_of(points["fast"][:half], points["tf32"][:half]))
     found.put("halves of float32", pool_ceiling(points["fast"][: 2 * half]))
@@ -437,9 +439,9 @@ def pools(place: Place, found: Found) -> None:
         found.put("float32 against the shipped ones", quality_of(ours, theirs))
 
 
-def _oracles(place: Place, kind: str, size: int, wanted: int, seconds: float) -> list[np.ndarray]:
-    """The forget set's logits of as many oracles as are made in time, `wanted` at most."""
-    logits, end, indices = [], time.monotonic() + seconds, list(range(-(-wanted // size)))
+def _oracles(place: Place, kind: str, size: int, wanted: int, seconds: float) -> list[Evaluation]:
+    """What is measured of as many oracles as are made in time, `wanted` at most."""
+    made, end, indices = [], time.monotonic() + seconds, list(range(-(-wanted // size)))
     what = place.graded, "cuda", kind, size
     jobs = run_jobs(bench.pool_job, what, indices, 1, max(seconds, 1.0), kind, size)
     with contextlib.closing(jobs):
@@ -447,10 +449,10 @@ def _oracles(place: Place, kind: str, size: int, wanted: int, seconds: float) ->
             if isinstance(result, Failure):
                 print(result.as_text(), file=sys.stderr)
                 break
-            logits += result
+            made += result
             if time.monotonic() > end:
                 break
-    return logits[:wanted]
+    return made[:wanted]
 
 
 # 6 and 7: submissions, in the sandbox too.

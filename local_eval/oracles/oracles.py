@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from local_eval.cluster.node import Parcel, taken_from
-from local_eval.isolation.cards import kind_of
+from local_eval.isolation.cards import card_name, kind_of
 from local_eval.isolation.child import Failure
 from local_eval.isolation.share_gpu import Engine, run_on_device
 from local_eval.oracles.original import holds_weights, save_original
@@ -457,7 +457,7 @@ def gate_for(fingerprint: str, device: str, models: int, chances: dict[str, floa
         models: of each kind.
         chances: as `chances_of_one_kind` gives them.
     """
-    about = versions(device)
+    about = versions(device, card_name(device))
     where = {"task": fingerprint, "device": about["device"], "torch": about["torch"]}
     return where | {"models": models, "chances": chances}
 

@@ -402,13 +402,15 @@ def _rounds_per_second(bundles: list[Bundle], examples: Split) -> float:
     for _ in islice(rounds, WARM_UP + 1):  # the last of them records the graphs
         pass
     wait(examples.images.device)
-    start, taken, asked, more = time.perf_counter(), 0, TRIAL_STEPS, TRIAL_STEPS
-    while more == asked and time.perf_counter() - start < TRIAL_SECONDS:
-        asked = max(taken, TRIAL_STEPS)  # twice as many each time: a look at the clock waits for the card
+    start, taken = time.perf_counter(), 0
+    while True:
+        asked = max(taken, TRIAL_STEPS)  # twice as many in all each time: a look at the clock waits for the card
         more = sum(1 for _ in islice(rounds, asked))
         taken += more
         wait(examples.images.device)
-    return taken / (time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        if more < asked or seconds >= TRIAL_SECONDS:
+            return taken / seconds
 
 
 def make_bundles(

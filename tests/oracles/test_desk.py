@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from local_eval.grader import Grader
-from local_eval.isolation import share_gpu
 from local_eval.isolation.child import Failure
+from local_eval.isolation.pool import run_jobs
 from local_eval.oracles import oracles, train_many
 from local_eval.oracles.oracles import FIRST_ORACLE_SEED, Desk, OraclePlan, finish_oracles, one_job
 from local_eval.oracles.train import train
@@ -16,7 +16,7 @@ from local_eval.oracles.train_many import Layout, Trainer
 from local_eval.store.errors import WorkError
 from local_eval.store.records import record_path
 from local_eval.tasks.evaluate import evaluate
-from tests.conftest import TINY, in_this_process
+from tests.conftest import TINY
 
 SHAPE = (16, 3)
 
@@ -29,19 +29,18 @@ def trainer(task):
 
 @pytest.fixture
 def card(tiny, monkeypatch):
-    """This machine's memory stands in for a card: a plan for it, and how many processes each pool was asked for."""
+    """This machine's memory stands in for a card: a plan for it, and what each pool was asked for."""
     asked = []
 
-    def jobs(function, argument, indices, workers, *more, **named):
-        asked.append((workers, list(indices)))
-        return run(function, argument, indices, workers, *more, **named)
+    def on_card(device, function, argument, indices, workers, *more, one_each, reached):
+        asked.append((one_each, argument.device, list(indices)))
+        return run_jobs(function, argument, indices, 1, *more, reached=reached)
 
-    run = share_gpu.run_jobs
-    monkeypatch.setattr(share_gpu, "run_jobs", jobs)
+    monkeypatch.setattr(oracles, "run_on_device", on_card)
     monkeypatch.setattr(oracles, "versions", lambda device: {"device": device})
     kept = trainer(tiny)
     monkeypatch.setattr(oracles, "trainer_of", lambda *_: kept)
-    return OraclePlan(TINY, tiny.fingerprint(), "cuda", 32), asked
+    return OraclePlan(TINY, tiny.fingerprint(), "cuda:1", 32), asked
 
 
 def in_folder(path):
@@ -60,7 +59,7 @@ def test_the_missing_ones_are_made_by_one_trainer_and_are_what_the_plain_way_tra
     for index in (1, 5):
         record_path(tmp_path / "oracles", index).unlink()
     again = finish_oracles(plan, tmp_path / "oracles", 7, SHAPE, workers=None)
-    assert asked == [(1, list(range(7))), (1, [1, 5])]
+    assert asked == [(True, "cuda", list(range(7))), (True, "cuda", [1, 5])]
     for one, other in zip(first, again):
         assert np.allclose(one.evaluation.forget_logits, other.evaluation.forget_logits, atol=2e-2)
 
@@ -81,12 +80,12 @@ def test_a_killed_process_loses_what_is_in_training_alone(card, tiny, tmp_path, 
     assert in_folder(tmp_path / "oracles") == [0, 1, 2, 3], "and eight were taken by the dead: four in advance"
     monkeypatch.setattr(train_many.Trainer, "_train_at_once", real)
     assert len(finish_oracles(plan, tmp_path / "oracles", 12, SHAPE, workers=None)) == 12
-    assert asked[-1] == (1, list(range(4, 12)))
+    assert asked[-1] == (True, "cuda", list(range(4, 12)))
 
 
 def test_one_that_diverges_is_named_and_the_others_of_its_group_are_kept(card, tiny, tmp_path, monkeypatch):
     plan, _ = card
-    monkeypatch.setattr(oracles, "run_jobs", reporting)
+    monkeypatch.setattr(oracles, "run_on_device", reporting)
     real = train_many.evaluate_stack
 
     def spoilt(stacked, count, task, batch):
@@ -99,8 +98,8 @@ def test_one_that_diverges_is_named_and_the_others_of_its_group_are_kept(card, t
     assert in_folder(tmp_path / "oracles") == [1]
 
 
-def reporting(function, plan, jobs, *_, **__):
-    """Stands in for `run_jobs`, without processes; what a job raises is a Failure."""
+def reporting(device, function, plan, jobs, *_, **__):
+    """Stands in for `run_on_device`, without processes; what a job raises is a Failure."""
     for job in jobs:
         try:
             yield job, function(plan, job)
@@ -111,12 +110,12 @@ def reporting(function, plan, jobs, *_, **__):
 def test_an_error_while_it_is_waited_for_keeps_what_was_finished_a_moment_before(card, tmp_path, monkeypatch):
     plan, _ = card
 
-    def interrupted(function, argument, jobs, *_, **__):
+    def interrupted(device, function, argument, jobs, *_, **__):
         function(argument, 0)
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(oracles, "run_jobs", interrupted)
+    monkeypatch.setattr(oracles, "run_on_device", interrupted)
     with pytest.raises(KeyboardInterrupt):
         finish_oracles(plan, tmp_path / "oracles", 5, SHAPE, workers=None)
     assert in_folder(tmp_path / "oracles") == [0, 1, 2, 3, 4]
@@ -124,7 +123,7 @@ def test_an_error_while_it_is_waited_for_keeps_what_was_finished_a_moment_before
 
 def test_further_originals_are_kept_with_their_weights(card, tiny, tmp_path, monkeypatch):
     plan, _ = card
-    monkeypatch.setattr(oracles, "run_jobs", in_this_process)
+    monkeypatch.setattr(oracles, "run_on_device", reporting)
     plan = replace(plan, forget_too=True, weights=tmp_path / "weights", keep=3)
     finish_oracles(plan, tmp_path / "originals", 5, SHAPE, workers=None)
     assert [plan.lacks_weights(index) for index in range(5)] == [False] * 5
@@ -153,7 +152,7 @@ def test_the_bar_counts_the_steps_of_networks_in_training(card, tiny, tmp_path, 
     plan, _ = card
     seen = []
 
-    def watched(function, argument, jobs, *_, reached, models, **__):
+    def watched(device, function, argument, jobs, *_, reached, **__):
         tell = Desk.tell
         monkeypatch.setattr(Desk, "tell", lambda self, *given, **how: (tell(self, given[0], now=True), look(reached)))
         for job in jobs:
@@ -163,7 +162,7 @@ def test_the_bar_counts_the_steps_of_networks_in_training(card, tiny, tmp_path, 
     def look(reached):
         seen.append(reached())
 
-    monkeypatch.setattr(share_gpu, "run_jobs", watched)
+    monkeypatch.setattr(oracles, "run_on_device", watched)
     finish_oracles(plan, tmp_path / "oracles", 6, SHAPE, workers=None)
     assert seen[:2] == [2.0, 4.0]
     assert 5.0 in seen[2:], "a step of the last two"
@@ -174,7 +173,7 @@ def test_the_bar_counts_the_steps_of_networks_in_training(card, tiny, tmp_path, 
 def test_on_a_cpu_too_the_steps_of_a_job_are_told_and_the_jobs_are_as_ever(tmp_path, monkeypatch):
     told, jobs_seen = [], []
 
-    def watched(function, argument, jobs, workers, *_, reached, models, **__):
+    def watched(device, function, argument, jobs, workers, timeout, title, models, *_, reached, **__):
         jobs_seen.append((list(jobs), models, argument.wanted))
         tell = Desk.tell
         monkeypatch.setattr(Desk, "tell", lambda self, parts, now=False: (tell(self, parts, now=True), see(reached)))
@@ -184,9 +183,35 @@ def test_on_a_cpu_too_the_steps_of_a_job_are_told_and_the_jobs_are_as_ever(tmp_p
     def see(reached):
         told.append(reached())
 
-    monkeypatch.setattr(share_gpu, "run_jobs", watched)
+    monkeypatch.setattr(oracles, "run_on_device", watched)
     grader = Grader(TINY, tmp_path, runs=6)
     assert len(grader.finish_oracles()) == 6
     assert jobs_seen == [([0, 1], 4, ())]
     assert told[:2] == [2.0, 4.0]  # both steps of four networks
     assert not list(tmp_path.rglob("*.part")), "nothing is left of the desk"
+
+
+def test_oracles_whose_process_was_gone_before_it_could_be_told_are_missed(card, tmp_path, monkeypatch):
+    """A pool asks for a job once more if its process was gone; what that one had taken is lost, and nobody failed."""
+    plan, _ = card
+
+    def gone(device, function, argument, jobs, *_, **__):
+        Desk(argument.desk).take(argument.wanted, 2)
+        return ((job, function(argument, job)) for job in jobs)
+
+    monkeypatch.setattr(oracles, "run_on_device", gone)
+    with pytest.raises(WorkError, match="2 of 5 oracles were not made; from oracle 0: its process was gone; run"):
+        finish_oracles(plan, tmp_path / "oracles", 5, SHAPE, workers=None)
+    assert in_folder(tmp_path / "oracles") == [2, 3, 4]
+
+
+def test_a_process_that_dies_when_all_was_handed_in_has_lost_nothing(card, tmp_path, monkeypatch):
+    plan, _ = card
+
+    def dies_at_last(device, function, argument, jobs, *_, **__):
+        for job in jobs:
+            function(argument, job)
+            yield job, Failure("it died")
+
+    monkeypatch.setattr(oracles, "run_on_device", dies_at_last)
+    assert len(finish_oracles(plan, tmp_path / "oracles", 5, SHAPE, workers=None)) == 5

@@ -25,13 +25,14 @@ from local_eval.store.errors import InputError, WorkError
 from tests.conftest import TINY, in_this_process
 
 FINE = dict.fromkeys(KIND_TESTS, 0.4)
-HERE = {"device": "cuda NVIDIA H200", "torch": "2.14.1"}
+HERE = {"torch": "2.14.1"}
 
 
 @pytest.fixture
 def card(monkeypatch):
     """This machine says that it has a card."""
-    monkeypatch.setattr(oracles, "versions", lambda device: dict(HERE))
+    monkeypatch.setattr(oracles, "card_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(oracles, "versions", lambda device, card: HERE | {"device": f"cuda {card}"})
 
 
 def gate(**changes):

@@ -8,8 +8,9 @@ import pytest
 from local_eval.grader import Grader
 from local_eval.methods.loaders import make_loader
 from local_eval.oracles import train_many
-from local_eval.oracles.train_many import Bundle, GraphBundle, Layout, Trainer
+from local_eval.oracles.train_many import Bundle, GraphBundle, Layout, Trainer, taking
 from local_eval.runs.one_run import finish_runs
+from local_eval.tasks.evaluate import evaluate
 from tests.conftest import GOOD, TINY
 from tests.pretended_card.card import CARD
 
@@ -104,6 +105,34 @@ def test_check_ends_well_in_the_sandbox(card, where):
         pytest.skip("this machine has no sandbox")
     assert said.code == 0 and "keeps the contract" in said.out, said
     assert mine.contexts() == 1 + DRY_RUNS
+
+
+def test_code_that_counts_on_batches_on_the_cpu_is_told_the_switch_with_which_it_works(card, where, tmp_path):
+    task, _, _ = where
+    submission = tmp_path / "pins.py"
+    submission.write_text(GOOD.replace("    net.eval()", "    next(iter(forget_loader))['image'].pin_memory().numpy()"))
+    said = card().kit("check", submission, *task)
+    assert said.code == 2 and "batches lie on cuda:0 here, and on the CPU on Kaggle" in said.err, said
+    assert said.err.rstrip().endswith("tried with --batches-on cpu: it keeps the contract")
+    said = card().kit("check", submission, *task, "--batches-on", "cpu")
+    assert said.code == 0 and "keeps the contract" in said.out, said
+
+
+def test_a_stack_is_measured_in_a_few_copies_to_the_host_as_its_networks_are_alone(card, tiny):
+    def work():
+        task = epochs(tiny, 2)
+        trainer = Trainer(task, task.retain, Layout(4))
+        (group,) = trainer.groups(taking([1, 2, 3, 4]))
+        before = sum(CARD.waits.values())
+        together = group.evaluations()
+        waits = sum(CARD.waits.values()) - before
+        alone = [evaluate(net, task) for net in group.nets()]
+        gaps = [abs(a.forget_logits - b.forget_logits).max() for a, b in zip(together, alone)]
+        counts = [(a.controls.right == b.controls.right).all() for a, b in zip(together, alone)]
+        return waits, float(max(gaps)), all(counts)
+
+    waits, gap, counts = card().alone(work)
+    assert waits <= 12 and gap < 1e-3 and counts
 
 
 @pytest.mark.slow
