@@ -60,6 +60,7 @@ def test_report_draws_what_was_scored(graded, capsys):
     text = Page(page).text
     score = read_score(page.with_name("score.json"))
     assert f"{score['score']:.4f}" in text and "SCALE = 0.5" in text
+    assert "The method" in text and "SCALE 0.5 changed from 1.0" in text and "net.eval()" in text
     assert "grade 'mine.py[SCALE=0.5]' --task tiny_task.py --runs 16 --seed 0" in text
     assert str(out) not in page.read_text(), "nobody's folders travel with the page"
 
