@@ -70,8 +70,8 @@ def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission:
     width = terminal_width()
     print(table(found, shown, grader.task.name, width))
     print(f"written to {path}")
-    folder = result_folder(path)
-    if folder != path.parent:
+    folder = result_folder(Path(path))
+    if folder != Path(path).parent:
         larger = Result.read(folder / SCORE)["runs"]
         print(f"the larger grading, N = {larger}, stays as it is, and is what {folder / SCORE} and its page show")
     published = rank_and_official_score(submission)[1] if published_name(submission) else UNSTATED
