@@ -80,7 +80,7 @@ def test_grade_ends_with_what_kaggle_would_have_given_where_the_fit_is_of_the_ta
     stages, tmp_path, submission, capsys, monkeypatch
 ):
     found = replace(score(), projected=Projection(0.01, 0.005, 0.02, 512))
-    monkeypatch.setattr(Grader, "score", lambda self, *_: (found, "score.json"))
+    monkeypatch.setattr(Grader, "score", lambda self, *_: (found, Path("score.json")))
     fit = replace(SAMPLE, fingerprint=Grader(TINY, tmp_path / "out").fingerprint, task="tiny")
     monkeypatch.setattr("local_eval.grader.read_fit", lambda: fit)
     assert grade(tmp_path / "out", submission()) == 0

@@ -43,13 +43,14 @@ def test_a_calibrated_stock_epoch_replaces_the_default(monkeypatch, submission):
     monkeypatch.setattr(kaggle_commands, "measure", lambda *_: COST)
     assert main(["budget", submission()]) == 0
     assert main(["budget", submission(), "--stock-epoch-seconds", "20"]) == 3
-    assert main(["budget", submission(), "--stock-epoch-seconds", "0"]) == 2
-    assert main(["budget", submission(), "--repeats", "0"]) == 2
+    for option in ("--stock-epoch-seconds", "--repeats"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["budget", submission(), option, "0"])
     assert main(["budget"]) == 2
 
 
 def test_measuring_sets_the_warm_up_apart_and_pairs_each_run_with_a_stock_epoch(monkeypatch, submission):
-    def jobs(function, plan, indices, workers, timeout, title, models):
+    def jobs(function, plan, indices, workers, timeout, title, **_):
         assert workers == 1, "alone on the machine"
         return [(k, Work(seconds=100 if k < 2 else (k % 2 * 3 + 1) * k, steps=2, images=128)) for k in indices]
 
