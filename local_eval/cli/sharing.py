@@ -27,6 +27,7 @@ from local_eval.shared.writing import shared_bytes
 from local_eval.store.errors import InputError, printable
 from local_eval.store.files import in_bytes, write_atomically
 from local_eval.store.for_others import CONTENTS, Private, SharedError
+from local_eval.store.lines import terminal_width, wrapped
 from local_eval.tasks.names import files_of, split_spec
 
 ENDING = ".zip"
@@ -34,7 +35,7 @@ OPENED = "-opened"  # what is behind the file's name in that of the folder into 
 NO_SANDBOX = "none"
 NO_PROOF = (
     "A checksum shows damage, not who made a file. That its runs come from this source shows when one is made again. "
-    "That runs the source above, which is foreign code, in the sandbox"
+    "That runs its source, which is foreign code, in the sandbox"
 )
 
 
@@ -52,10 +53,10 @@ def share(request: Request) -> int:
     write_atomically(path, content)
     runs, oracles = len(source.unlearned), len(source.pool)
     print(f"{path}: {in_bytes(len(content))}, {submission.label} on {grader.task.name} with its source")
-    print(f"it holds the score, {runs} runs and {oracles} oracles as records, the page without images, and the labels")
+    _say(f"it holds the score, {runs} runs and {oracles} oracles as records, the page without images, and the labels")
     print(f"whoever has the kit verifies it: {shlex.join([*START, 'open', path.name])}")
     if not request.weights and grader.task.original is None:
-        print("to make a run again, others need the same original model; --weights puts it in")
+        _say("to make a run again, others need the same original model; --weights puts it in")
     return 0
 
 
@@ -87,8 +88,8 @@ def open_shared(request: Request) -> int:
     path, page = write_and_check_page(shared, score, _folder(request, shared))
     found = [*_read_checks(shared), check_score(shared, score), page]
     for check in found:
-        print(printable(f"  {'ok' if check.holds else 'WRONG':<7}{check.name:<11}{check.said}"))
-    print(printable(table(score, shared.label, shared.result["task"])))
+        _say(f"  {'ok' if check.holds else 'WRONG':<7}{check.name:<11}{check.said}", hang=20)
+    print(printable(table(score, shared.label, shared.result["task"], terminal_width())))
     print(f"page: {path}")
     print(f"source, to be read: {path.with_name('method.py')}")
     _tell_what_is_open(request, shared)
@@ -100,7 +101,12 @@ def _say_what(shared: Shared) -> None:
     print(printable(f"{shared.path}: {shared.label} on {told['task']}, N = {told['runs']}, seed {told['seed']}"))
     kit = told["kit"]
     made = f"kit {kit.get('version')}, commit {kit.get('commit')}, torch {told.get('torch')}, {told.get('hardware')}"
-    print(printable(f"  it says that it was graded at {told['when']} with {made}"))
+    _say(f"  it says that it was graded at {told['when']} with {made}")
+
+
+def _say(text: str, hang: int = 2) -> None:
+    """Print a sentence that may hold foreign texts, in lines that fit the terminal."""
+    print(*wrapped(printable(text), terminal_width(), hang), sep="\n")
 
 
 def _read_checks(shared: Shared) -> list[Check]:
@@ -126,9 +132,10 @@ def _tell_what_is_open(request: Request, shared: Shared) -> None:
     reads = shared.contents["method"]["reads"]
     named = [*reads["files"], *(f"the variable {name}" for name in reads["variables"])]
     if named:
-        print(printable(f"its runs read what is not in the file: {', '.join(named[:8])}"))
+        _say(f"its runs read what is not in the file: {', '.join(named[:8])}")
     again = [*START, "open", str(request.file), "--rerun", str(min(shared.runs))]
-    print(f"{NO_PROOF}: {shlex.join(again)}")
+    _say(f"{NO_PROOF}:")
+    print(f"  {shlex.join(again)}")
 
 
 def _rerun(request: Request, shared: Shared) -> int:
