@@ -1,6 +1,7 @@
 """A sweep's points are ordinary gradings, hopeless ones stop early, the best is judged by what had no part in that."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ import pytest
 
 import local_eval
 from local_eval.__main__ import main
+from local_eval.cli.parser import make_parser
+from local_eval.cli.request import resolved
 from local_eval.grader import Grader
 from local_eval.isolation.child import Failure
 from local_eval.methods.submission import Submission
@@ -223,6 +226,16 @@ def test_bad_input_is_refused_before_anything_is_made(place, made, tmp_path, cap
         )
         assert said in capsys.readouterr().err
     assert not made and not list(place.glob("tiny-*/sweeps"))
+
+
+def test_the_command_that_is_printed_grades_the_best_point(made, place, capsys):
+    assert sweep(place, "NOISE=0.1,0.5", "--set", "STEPS=2", "--no-final") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "official number of models" in line]
+    words = shlex.split(line.partition("python -m local_eval ")[2])
+    request = resolved(make_parser().parse_args(words))
+    (named,) = request.graded
+    assert request.found[named].label == found(place)["points"][0]["point"]
+    assert (request.runs, request.out, request.task) == (512, place, TINY)
 
 
 def test_too_many_points_ask_for_a_number_with_a_forecast(made, place, capsys):

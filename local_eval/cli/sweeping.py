@@ -5,6 +5,7 @@ How to run it: python -m local_eval sweep my_method.py NOISE=0.1,0.2,0.4 LR=1e-3
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from local_eval.cli.checking import device_of
@@ -12,6 +13,7 @@ from local_eval.cli.grading import engine_of
 from local_eval.cli.request import Request, time_of_points
 from local_eval.grader import Grader
 from local_eval.methods.submission import Submission
+from local_eval.metric.score import OFFICIAL_RUNS
 from local_eval.report.swept import as_text
 from local_eval.runs.check import check_submission
 from local_eval.sweep import Plan
@@ -32,9 +34,18 @@ def sweep(request: Request) -> int:
         print(f"check: {remark}", flush=True)
     swept, folder = sweep_points(grader, plan, lambda text: print(text, flush=True))
     print(f"\n{as_text(swept)}\nwritten to {folder}: sweep.json, sweep.csv, sweep.png")
+    if swept.rows:
+        print(f"with the official number of models: {command_for(swept.rows[0].name, request)}")
     for name, reason in swept.failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     return 1 if swept.failed or not swept.rows or plan.again and swept.again is None else 0
+
+
+def command_for(best: str, request: Request) -> str:
+    """The command that grades a point with 512 runs, where this sweep's results are."""
+    (name,) = (name for name in request.points.names if Submission.find(name).label == best)
+    where = ["--task", request.task, "--out", str(request.out)]
+    return shlex.join(["python", "-m", "local_eval", "grade", name, *where, "--runs", str(OFFICIAL_RUNS)])
 
 
 def _grader(request: Request) -> Grader:
