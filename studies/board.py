@@ -216,9 +216,9 @@ def measured_value(score: Score) -> tuple[float, float, float]:
 
 
 def command(row: Row, grader: Grader, runs: int) -> str:
-    """The command that grades one row alone; places on this machine are left out."""
+    """The command that grades one row alone; where results lie on this machine is left out."""
     where = {"task": grader.task_spec, "runs": runs, "seed": grader.seed or None}
-    return command_line("grade", [row.variant], **where, whole=False)
+    return command_line("grade", [row.variant], **where)
 
 
 def save_board(graded: Sequence[Graded], grader: Grader, path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_run_from_another_original_is_foreign(graded, capsys):
     grader, several, path = graded
     one, three = (grader.folder / g.run_plan(path).folder_name for g in (grader, several))
     record_path(three, 5).write_bytes(record_path(one, 5).read_bytes())
-    with pytest.raises(ScoreError, match="1 of 16 runs are missing"):
+    with pytest.raises(ScoreError, match="1 of 16 runs is missing"):
         several.score(path)
     assert "belongs to something else: original differ" in capsys.readouterr().err
 

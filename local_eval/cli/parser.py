@@ -427,7 +427,7 @@ def make_parser(prog: str = MODULE) -> Parser:
     add_set(check)
     for sub in (graders["grade"], graders["run"], graders["sweep"], check):
         add_sandbox(sub)
-    for sub in (*(graders[name] for name in ("grade", "run", "quick", "score")), compare, check):
+    for sub in (*(graders[name] for name in ("grade", "run", "quick", "score", "sweep")), compare, check):
         add_batches(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
     commands.add_parser("sandbox", help=text, description=text).set_defaults(command="checking:sandbox")

@@ -16,6 +16,7 @@ from local_eval.methods.submission import Submission
 from local_eval.metric.score import OFFICIAL_RUNS
 from local_eval.report.swept import as_text
 from local_eval.runs.check import check_submission
+from local_eval.store.lines import terminal_width
 from local_eval.sweep import Plan
 from local_eval.sweep import sweep as sweep_points
 
@@ -30,12 +31,13 @@ def sweep(request: Request) -> int:
     print(_announced(request, plan, grader), flush=True)
     print(f"checking {plan.base}: a dry run", flush=True)
     base = Submission.find(request.found[request.submission])
-    for remark in check_submission(base, request.task, grader.device, grader.sandbox_of_runs()):
+    for remark in check_submission(base, request.task, grader.device, grader.sandbox_of_runs(), grader.batches_on):
         print(f"check: {remark}", flush=True)
     swept, folder = sweep_points(grader, plan, lambda text: print(text, flush=True))
-    print(f"\n{as_text(swept)}\nwritten to {folder}: sweep.json, sweep.csv, sweep.png")
+    print(f"\n{as_text(swept, terminal_width())}\n\nwritten to {folder}: sweep.json, sweep.csv, sweep.png")
     if swept.rows:
-        print(f"with the official number of models: {command_for(swept.rows[0].name, request)}")
+        (best,) = (point for point in points if point.label == swept.rows[0].name)
+        print(f"with the official number of models: {grader.command('grade', best, runs=OFFICIAL_RUNS)}")
     for name, reason in swept.failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     return 1 if swept.failed or not swept.rows or plan.again and swept.again is None else 0
@@ -59,6 +61,7 @@ def _grader(request: Request) -> Grader:
         timeout=request.timeout,
         sandbox=request.sandbox,
         engine=engine_of(request),
+        batches_on=request.batches_on,
     )
 
 

@@ -30,7 +30,11 @@ from local_eval.report.columns import (
 )
 from local_eval.report.columns import as_csv as csv_of
 from local_eval.report.columns import as_text as text_of
+from local_eval.store.errors import many
+from local_eval.store.lines import wrapped
 
+SPARE = (SECONDS, QUALITY_OF_CEILING, TEST, RETAIN, AT_512, INTERVAL)  # left out in this order where the width is small
+NOTES = 32  # characters before what is said of a number
 MOST_DRAWN = 40  # points in the figure; the table has all
 Settings = Mapping[str, str]  # the swept constants of a point, as literals
 
@@ -118,21 +122,23 @@ def _p(p: float) -> str:
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
-def as_text(swept: Swept) -> str:
-    """The table, and what must be said with it."""
-    parts = [[heading(swept)]]
-    if swept.rows:
-        parts += [text_of(columns_of(swept), swept.rows), _said_of_table(swept)]
-    parts += [_given_up(swept), _faults(swept)]
-    if swept.rows:
-        parts.append(verdict(swept))
-    return "\n\n".join("\n".join(part) for part in parts if part)
+def as_text(swept: Swept, width: int | None = None) -> str:
+    """The table, and what must be said with it, no wider than `width`; columns that do not fit are left out."""
+    table = text_of(columns_of(swept), swept.rows, width, SPARE) if swept.rows else []
+    said = _said_of_table(swept) if swept.rows else []
+    parts = [[heading(swept)], table, said, _given_up(swept), _faults(swept), verdict(swept) if swept.rows else []]
+    lines = [line if part is table else _folded(line, width) for part in parts if part for line in ("", *part)]
+    return "\n".join(lines[1:])
+
+
+def _folded(line: str, width: int | None) -> str:
+    return "\n".join(wrapped(line, width, NOTES if line.startswith("  ") else 2)) if line else ""
 
 
 def heading(swept: Swept) -> str:
     """What the sweep is about."""
-    count, f = len(swept.settings), swept.facts
-    return f"sweep of {swept.submission} on {f['task']}: {count} points, N = {f['runs']}, seed {f['seed']}"
+    f, points = swept.facts, many(len(swept.settings), "point")
+    return f"sweep of {swept.submission} on {f['task']}: {points}, N = {f['runs']}, seed {f['seed']}"
 
 
 def _said_of_table(swept: Swept) -> list[str]:

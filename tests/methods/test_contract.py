@@ -17,9 +17,10 @@ def test_a_name_means_a_file_in_submissions_and_a_path_is_a_path(submission):
     assert str(submission_path(submission())) == submission()
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(SubmissionError, match="baseline_finetune, .*fanchuan"):
-        submission_path("fanchaun")
+def test_an_unknown_name_names_the_nearest_or_lists_the_known_ones():
+    for name, told in (("fanchaun", "did you mean fanchuan"), ("nobody", "baseline_finetune, .*fanchuan")):
+        with pytest.raises(SubmissionError, match=told):
+            submission_path(name)
 
 
 def test_the_template_is_not_listed_but_keeps_the_contract():

@@ -154,5 +154,5 @@ def test_a_file_that_is_no_python_gets_a_hint(content, hint, tmp_path):
 def test_a_forgotten_ending_is_suggested(ending, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"mine{ending}").write_text("")
-    with pytest.raises(SubmissionError, match=rf"Did you mean mine\{ending}\?"):
+    with pytest.raises(SubmissionError, match=rf"did you mean mine\{ending}\?"):
         Submission.find("mine")

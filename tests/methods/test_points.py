@@ -61,7 +61,7 @@ def test_constants_that_are_set_for_all_points_stay_set(submission):
     "words, count, said",
     [
         ([], None, "name what to try, such as LR=1e-3,1e-2; the constants in capitals of"),
-        (["NOIZE=0.1,0.2"], None, "no constant NOIZE; its constants in capitals: NOISE = 0.02, STEPS = 3"),
+        (["NOIZE=0.1,0.2"], None, "its constants in capitals: NOISE = 0.02, STEPS = 3"),
         (["NOIZE=0.1,0.2"], None, "did you mean NOISE?"),
         (["noise=0.1,0.2"], None, "did you mean NOISE?"),
         (["NOISE=0.1,1e-1"], None, "NOISE=0.1,1e-1: 0.1 is there twice"),

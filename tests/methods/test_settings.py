@@ -51,7 +51,7 @@ def test_what_is_set_is_what_runs_and_what_follows_from_it(submission, settings,
 @pytest.mark.parametrize(
     "settings, said",
     [
-        ("[EPOCH=5]", "no constant EPOCH; its constants in capitals: EPOCHS = 3"),
+        ("[EPOCH=5]", "no constant EPOCH; did you mean EPOCHS? its constants in capitals: EPOCHS = 3"),
         ("[lower=5]", "no constant lower"),
         ("[EPOCHS=2.5]", "EPOCHS is 3, an integer; 2.5 does not fit"),
         ("[EPOCHS=True]", "an integer; True does not fit"),

@@ -44,6 +44,14 @@ def test_the_table_has_the_constants_the_score_and_the_test_against_the_best(swe
     assert "1 of 2 others cannot be told from the best" in lines[8]
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(swept, score, width):
+    again = Again(score, 1000, (16, 31), (NAMES[1], NAMES[0]), 0.02, 2)
+    said = as_text(replace(swept, again=again, failed={"mine[NOISE=9]": "gone " * 50}), width)
+    assert max(map(len, said.splitlines())) <= width
+    assert "beside the best" in said and "judged by the rest" in " ".join(said.split())
+
+
 def test_without_a_last_grading_it_says_not_to_report_the_number(swept):
     said = as_text(replace(swept, not_again="runs failed"))
     assert "The best of 4 points is mine[NOISE=0.1]: 0.0500." in said

@@ -18,5 +18,5 @@ def test_the_sizes_are_those_on_disk(original_out, submission, tiny, without_a_p
     assert checkpoint <= checkpoint_size(tiny) < 1.5 * checkpoint + 10**5
     record_path(runs, 3).unlink()
     (runs / "checkpoints" / "unlearned_checkpoint_2.pth").unlink()
-    assert " and 1 runs, 1 checkpoints and a zip of 4 need about" in grader.disk_needed(path, keep=True)
+    assert " and 1 run, 1 checkpoint and a zip of 4 need about" in grader.disk_needed(path, keep=True)
     assert "checkpoint" not in grader.disk_needed(path)

@@ -17,9 +17,10 @@ from tests.fuzz.readers import SHAPE, identity
 
 PACKAGE = Path(__file__).parents[2] / "local_eval"
 OWN = {
-    "runs/one_run.py": "pickle.loads(answer.content)",  # of evaluate() in a fork of this process, no foreign code
-    "cluster/node.py": "pickle.loads(job)",  # from the driver, whose code the node runs anyhow
-    "tasks/data/box.py": "cloudpickle.loads(arrays.pop(REST)",  # of the same driver, never a file of others
+    # what a worker and its evaluator, a fork of it, tell each other
+    "runs/one_run.py": ("pickle.loads(answer)", "pickle.loads(request)"),
+    "cluster/node.py": ("pickle.loads(job)",),  # from the driver, whose code the node runs anyhow
+    "tasks/data/box.py": ("cloudpickle.loads(arrays.pop(REST)",),  # of the same driver, never a file of others
 }
 UNSAFE = re.compile(
     r"pickle\.loads?\(|Unpickler|allow_pickle=True|weights_only=False|joblib\.load|marshal\.load|shelve\.|\bdill\b"
@@ -41,7 +42,7 @@ def test_no_file_is_unpickled():
     assert UNSAFE.search("torch.load(path)") and UNSAFE.search("np.load(path, allow_pickle=True)")
     assert not UNSAFE.search("torch.load(path, weights_only=True)")
     for file, lines in unsafe_lines().items():
-        assert file in OWN and all(OWN[file] in line for line in lines), f"{file}: {lines}"
+        assert file in OWN and all(any(own in line for own in OWN[file]) for line in lines), f"{file}: {lines}"
 
 
 @pytest.mark.parametrize("sealed_anew", [False, True])
