@@ -32,13 +32,14 @@ import torch
 from local_eval import bench
 from local_eval.card.drive import MPS, mps_environment
 from local_eval.card.paper import CARDS, step_of_one_network
-from local_eval.isolation.cards import Card, cards_of
+from local_eval.grader import Grader
+from local_eval.isolation.cards import CHECK_BY_NVML, Card, cards_of
 from local_eval.isolation.child import Failure
 from local_eval.isolation.device import exact_convolutions, wait
-from local_eval.isolation.pool import Workers, run_jobs
+from local_eval.isolation.pool import Workers, default_workers, run_jobs
 from local_eval.isolation.sandbox import LEVELS, probe, start_cuda
 from local_eval.methods.submission import Submission, submission_names
-from local_eval.metric.metric import confidences_in, confidences_of, quality_of
+from local_eval.metric.metric import confidences_of, quality_of
 from local_eval.metric.score import LEAST_RUNS, pool_ceiling
 from local_eval.oracles import train_many
 from local_eval.oracles.original import save_original
@@ -49,7 +50,6 @@ from local_eval.runs.one_run import one_run
 from local_eval.runs.plan import RunPlan, Sandbox
 from local_eval.store.errors import NEEDED, first_line
 from local_eval.store.provenance import provenance
-from local_eval.store.records import Evaluation
 from local_eval.tasks.evaluate import evaluate_stack, initial_net, predict
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.task import Split, Task
@@ -105,6 +105,11 @@ class Place:
         return small if self.rehearsal else usual
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return default_workers("cpu")
+
+
 # 0: what is there.
 
 
@@ -128,7 +133,7 @@ def versions(place: Place, found: Found) -> None:
     found.put("hardware", facts["hardware"])
     found.put("torch", facts["torch"])
     found.put("commit", facts["commit"])
-    found.put("processors", len(os.sched_getaffinity(0)))
+    found.put("processors", cores())
     found.put("check", check_submission(STARTER, place.graded, place.device) or "keeps the contract")
 
 
@@ -175,7 +180,7 @@ def _in_fork(work: Callable[[], object]) -> str:
 def exactness(place: Place, found: Found) -> None:
     """Recorded steps beside plain ones, float64 on the card beside the CPU, one model's logits."""
     home = load_task(place.graded)
-    task, steps = home.to(place.device), place.of(40, 12)
+    task, steps = home.to(place.device), place.of(40, 7)
     net = initial_net(home, 0)
     if isinstance(home.original, dict):
         net.load_state_dict(home.original)
@@ -212,25 +217,24 @@ def _apart(one: Bundle, other: Bundle, examples: Split) -> float:
 
 def speed(place: Place, found: Found) -> None:
     """Loader, layouts of oracles, TF32, what is beside training, and a profile."""
-    torch.set_num_threads(1)  # as in the grader's processes
     home = load_task(place.large)
     task = home.to(place.device)
     found.put("loader", bench.loader_bench(task.retain, home.retain))
     trained, rates = bench.long_enough(task), {}
-    for layout in [Layout(2, 1), Layout(2, 2)] if place.rehearsal else GPU_LAYOUTS:
-        if found.left(0.55) < 0:
+    layouts = [Layout(2, 1), Layout(2, 2)] if place.rehearsal else GPU_LAYOUTS
+    for layout in sorted(layouts, key=lambda layout: -layout.networks):  # what is probably best comes first
+        if found.left(0.6) < 0:
             found.put("layouts not tried for lack of time", True)
             break
         rates[layout] = train_many.model_steps_per_second(trained, trained.retain, layout)
         found.put("steps of one network per second", {str(one): rate for one, rate in rates.items()})
     best = max(rates, key=rates.__getitem__)
     found.put("best layout", str(best))
-    if found.left(0.7) > 0:
+    if found.left(0.75) > 0:
         found.put("the same in TF32", train_many.model_steps_per_second(trained, trained.retain, best, tf32=True))
-    seeds = list(range(best.networks))
-    each = bench.seconds(lambda: make_bundles(trained, trained.retain, seeds, best), 1) / best.networks
-    found.put("seconds to set one up, while others train", each)
-    (stack, *_) = make_bundles(trained, trained.retain, seeds[: best.stack], best)
+    start = time.perf_counter()
+    (stack, *_) = make_bundles(trained, trained.retain, list(range(best.networks)), best)
+    found.put("seconds to set one up, while others train", (time.perf_counter() - start) / best.networks)
     measured = bench.seconds(lambda: evaluate_stack(stack.stacked, best.stack, task), repeats=1)
     found.put("seconds to evaluate one", measured / best.stack)
     _put_projection(home, found, rates[best])
@@ -308,8 +312,8 @@ def grading(place: Place, found: Found) -> None:
     runs, out = place.of(64, LEAST_RUNS), place.folder / "outputs"
     given = ["--task", place.graded, "--device", place.device, "--out", str(out)]
     found.put("submission", name)
-    oracles = ["oracles", *given, "--runs", str(runs)]
-    found.put("oracles", _kit(oracles, found.left(0.6 if place.rehearsal else 0.3)) or "there")
+    oracles = Grader(place.graded, out, runs=runs, device=place.device).finish_oracles()
+    found.put("oracles", len(oracles))  # shipped ones, but in a rehearsal
     start = time.monotonic()
     found.put("runs", _kit(["run", name, *given, "--runs", str(runs)], found.left(0.85)) or "all made")
     there = sorted(out.glob(f"*/{name}-*-seed0/[0-9]*.npz"))
@@ -352,8 +356,8 @@ def _published(task: str, name: str) -> dict:
 
 def runs(place: Place, found: Found) -> None:
     """Runs per minute by 16, 8, 4 ... processes, and by the best number under an MPS daemon of our own."""
-    task, cores = load_task(place.large), len(os.sched_getaffinity(0))
-    counts = [count for count in (16, 8, 4, 2, 1) if count <= place.of(cores, 2)]
+    task = load_task(place.large)
+    counts = [count for count in (16, 8, 4, 2, 1) if count <= place.of(cores(), 2)]
     original = place.folder / "untrained.npz"
     save_original(original, initial_net(task, 0).state_dict(), "")
     submission = Submission.find(STARTER)
@@ -419,50 +423,37 @@ def _seconds_of_runs(pool: Workers, plan: RunPlan, at_once: int, total: int, lef
 
 def pools(place: Place, found: Found) -> None:
     """Oracles in float32 and in TF32 against each other, beside halves of either, and against shipped ones."""
-    task, wanted = load_task(place.graded), place.of(128, 8)
-    size = train_many.networks_per_job(task, place.device)
-    labels, made = task.forget.labels.numpy(), {}
-    for kind, share in (("fast", 0.45), ("tf32", 0.9)):
-        made[kind] = _oracles(place, kind, size, wanted, found.left(share))
-        found.put(f"oracles, {kind}", len(made[kind]))
+    home = load_task(place.graded)
+    task, labels, made = home.to(place.device), home.forget.labels.numpy(), {}
+    for kind, share in (("fast", 0.5), ("tf32", 0.95)):
+        layout = Layout(2, 1) if place.rehearsal else Layout(8, 4)
+        trainer = Trainer(task, task.retain, layout, tf32=kind == "tf32")
+        logits = []
+        while len(logits) < place.of(128, 4) and (not logits or found.left(share) > 0):
+            first = bench.POOL_SEEDS[kind] + len(logits)
+            seeds = list(range(first, first + layout.networks))
+            logits += [measured.forget_logits for measured in trainer.evaluations(seeds)]
+            found.put(f"oracles, {kind}", len(logits))
+        made[kind] = confidences_of(np.stack(logits), labels)
     half = min(map(len, made.values())) // 2
-    if half < 2:
-        raise RuntimeError("too few oracles were finished in time")
-    points = {kind: confidences_in(evaluations, labels) for kind, evaluations in made.items()}
     found.put("oracles on a side", half)
-    found.put("float32 against TF32", quality_of(points["fast"][:half], points["tf32"][:half]))
-    found.put("halves of float32", pool_ceiling(points["fast"][: 2 * half]))
-    found.put("halves of TF32", pool_ceiling(points["tf32"][: 2 * half]))
-    if task.oracles is not None and not place.rehearsal:
-        shipped = np.load(task.oracles)["forget_logits"][:half]
-        ours, theirs = points["fast"][: len(shipped)], confidences_of(shipped, labels)
-        found.put("float32 against the shipped ones", quality_of(ours, theirs))
-
-
-def _oracles(place: Place, kind: str, size: int, wanted: int, seconds: float) -> list[Evaluation]:
-    """What is measured of as many oracles as are made in time, `wanted` at most."""
-    made, end, indices = [], time.monotonic() + seconds, list(range(-(-wanted // size)))
-    what = place.graded, "cuda", kind, size
-    jobs = run_jobs(bench.pool_job, what, indices, 1, max(seconds, 1.0), kind, size)
-    with contextlib.closing(jobs):
-        for _, result in jobs:
-            if isinstance(result, Failure):
-                print(result.as_text(), file=sys.stderr)
-                break
-            made += result
-            if time.monotonic() > end:
-                break
-    return made[:wanted]
+    found.put("float32 against TF32", quality_of(made["fast"][:half], made["tf32"][:half]))
+    found.put("halves of float32", pool_ceiling(made["fast"][: 2 * half]))
+    found.put("halves of TF32", pool_ceiling(made["tf32"][: 2 * half]))
+    if home.oracles is not None and not place.rehearsal:
+        shipped = confidences_of(np.load(home.oracles)["forget_logits"][:half], labels)
+        found.put("float32 against the shipped ones", quality_of(made["fast"][: len(shipped)], shipped))
 
 
 # 6 and 7: submissions, in the sandbox too.
 
 
 def checks(place: Place, found: Found) -> None:
-    """Every shipped submission's dry runs, four at a time."""
+    """Every shipped submission's dry runs, eight at a time where there are as many processors."""
     names = [STARTER] if place.rehearsal else submission_names()
     said: dict[str, str] = {}
-    jobs = run_jobs(checked, (names, place.graded), list(range(len(names))), 4, max(found.left(), 1.0), "checks")
+    indices, seconds = list(range(len(names))), max(found.left(), 1.0)
+    jobs = run_jobs(checked, (names, place.graded), indices, min(8, cores()), seconds, "checks")
     with contextlib.closing(jobs):
         for index, result in jobs:
             failed = result.reason if isinstance(result, Failure) else ""
@@ -487,8 +478,12 @@ def sandbox(place: Place, found: Found) -> None:
     if not levels:
         raise RuntimeError("this machine has no layer of the sandbox")
     found.put("level", levels[0])
-    remarks = check_submission(STARTER, place.graded, place.device, Sandbox(levels[0]))
-    found.put("check in the sandbox", remarks or "keeps the contract")
+    submission, box = Submission.find(STARTER), Sandbox(levels[0])
+    box.check(submission, place.device)
+    said = dry_run(CheckPlan(submission, place.graded, "cuda", box), 0)  # this process has not touched the card
+    if isinstance(said, Failure):
+        raise RuntimeError(said.reason)
+    found.put("check in the sandbox", said or "keeps the contract")
 
 
 # 8: full memory.
@@ -513,7 +508,7 @@ class Filled(GraphBundle):
 def memory(place: Place, found: Found) -> None:
     """Networks whose memory is full while their first graph is recorded: all must be trained, fewer at once."""
     home = load_task(place.graded)
-    task = replace(home, recipe=replace(home.recipe, epochs=8)).to(place.device)
+    task = replace(home, recipe=replace(home.recipe, epochs=5)).to(place.device)
     train_many.GraphBundle = Filled  # in this process alone
     trainer = Trainer(task, task.retain, Layout(2, 2))
     nets = sum(1 for _ in trainer.train([1, 2, 3, 4]))
@@ -534,9 +529,11 @@ def main(name: str, file: str, seconds: str, device: str, rehearsal: str) -> int
     """Do a stage in this process; 0 if it came to its end."""
     path = Path(file)
     found, number = Found(path, float(seconds)), device.partition(":")[2]
-    if number:  # as the kit's workers have it: one card is to be seen, and is called cuda
+    if number:  # one card is to be seen, and is called cuda, as in workers
         os.environ.update(Card(int(number), "").environment)
         device = "cuda"
+    os.environ.setdefault(CHECK_BY_NVML, "1")  # as the kit's workers have it: what is forked from here can use the card
+    torch.set_num_threads(1)
     try:
         STAGES[name](Place(device, rehearsal, path.parent), found)
     except Exception as error:
