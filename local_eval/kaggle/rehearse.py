@@ -13,7 +13,6 @@ import csv
 import json
 import os
 import re
-import shlex
 import site
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
+from local_eval.commands import command
 from local_eval.isolation.processes import children_now, end_children
 from local_eval.kaggle.export import COMPETITION, submission_notebook
 from local_eval.methods.submission import Submission
@@ -313,7 +313,6 @@ def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def in_words(found: Rehearsal, name: str) -> str:
     """What was tried, and what Kaggle does otherwise; `name` as the commands take it."""
     images = ", ".join(f"{size} {split}" for split, size in SIZES.items())
-    asked = shlex.quote(name)
     lines = [
         f"rehearsed {name}: its notebook runs from the first cell to the last, both times that Kaggle runs it",
         f"  {SAVING:<18}{found.seconds[SAVING]:4.0f} s  empty.txt in place of the data; it times itself on noise",
@@ -323,8 +322,7 @@ def in_words(found: Rehearsal, name: str) -> str:
         *(f"  note: {text}" for text in found.doubts),
         f"on Kaggle otherwise: {OFFICIAL_RUNS} runs, the competition's own images, a T4 GPU (here {found.device}), "
         "Kaggle's torch",
-        f"  (here {torch.__version__}), and 8 hours for everything; whether they suffice: python -m local_eval budget "
-        f"{asked}",
-        f"next: python -m local_eval submit {asked}, or by hand; docs/kaggle.md says what to click",
+        f"  (here {torch.__version__}), and 8 hours for everything; whether they suffice: {command('budget', [name])}",
+        f"next, or by hand as docs/kaggle.md says: {command('submit', [name])}",
     ]
     return "\n".join(lines)
