@@ -9,6 +9,7 @@ import argparse
 import difflib
 import math
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -115,7 +116,7 @@ class Parser(argparse.ArgumentParser):
         if near := near_names(name, self.commands):
             return did_you_mean(near)
         if name.lower().endswith(CODE) or near_names(name, submission_names(), cutoff=0.8):
-            return f"; did you mean {self.prog} grade {name}?"
+            return f"; did you mean {self.prog} grade {shlex.quote(name)}?"
         return f"; there are {', '.join(self.commands)}"
 
     def _option_meant(self, name: str, command: Parser) -> str:

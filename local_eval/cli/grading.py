@@ -281,7 +281,7 @@ def _score_in(
         found = kept_at(folder, *graded) if graded is not None else there[0] if there else None
         if found is None:
             at_n = f" at N = {graded[0]}" if graded is not None else ""
-            others = ", ".join(str(one["runs"]) for _, one in there)
+            others = ", ".join(str(one.get("runs")) for _, one in there)
             others = f" (there is one at N = {others})" if others else ""
             raise ScoreError(f"there is no score of {name}{at_n} in {folder}{others}; make one first: {again}")
         path = found[0]
@@ -311,7 +311,8 @@ def _results(grader: Grader, path: Path, score: Result, records: dict[int, Recor
         )
     (original,) = Grader.original_records(grader)  # the official one, also where runs start from several
     failures = {k: _why(folder / f"{k:04d}.failed.txt") for k in score["missing_runs"]}
-    larger = next((one for _, one in kept(folder) if of_the_same_models(one, score) and one["runs"] > runs), None)
+    same = (one for _, one in kept(folder) if of_the_same_models(one, score))
+    larger = next((one for one in same if one.get("runs", 0) > runs), None)
     facts = {"failures": failures, "others": _others(folder, score), "measures": measures_in(score), "larger": larger}
     return PageSource(score, records, pool, original, grader.task, again, **facts)
 

@@ -215,7 +215,7 @@ def report(request: Request) -> int:
 def graded_with(grader: Grader, submission: Submission | Path, runs: int) -> tuple[int, int]:
     """N, and how many runs were left out, of the score that `grade --runs N` has made."""
     folder = None if isinstance(submission, Path) else grader.score_folder(grader.run_plan(submission).folder_name)
-    sizes = [(one["runs"], len(one["missing_runs"])) for _, one in kept(folder)] if folder else []
+    sizes = [(one.get("runs", 0), len(one.get("missing_runs", ()))) for _, one in kept(folder)] if folder else []
     return min((size for size in sizes if sum(size) == runs), key=lambda size: size[1], default=(runs, 0))
 
 

@@ -323,6 +323,6 @@ def in_words(found: Rehearsal, name: str) -> str:
         f"on Kaggle otherwise: {OFFICIAL_RUNS} runs, the competition's own images, a T4 GPU (here {found.device}), "
         "Kaggle's torch",
         f"  (here {torch.__version__}), and 8 hours for everything; whether they suffice: {command('budget', [name])}",
-        f"next: {command('submit', [name])}, or by hand; docs/kaggle.md says what to click",
+        f"next, or by hand as docs/kaggle.md says: {command('submit', [name])}",
     ]
     return "\n".join(lines)

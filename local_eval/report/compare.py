@@ -53,7 +53,7 @@ from local_eval.report.columns import (
     without_mark,
 )
 from local_eval.report.columns import as_text as text_of
-from local_eval.report.result import Result
+from local_eval.report.result import Result, result_folder
 from local_eval.store.errors import many
 from local_eval.store.files import OutputError, write_atomically
 from local_eval.store.lines import NARROWEST, wrapped
@@ -333,9 +333,15 @@ def graded(out: str | os.PathLike = "outputs", task: str | None = None) -> list[
     folder = Path(out)
     if not folder.is_dir():
         raise RecordError(f"{folder} is no folder of results; grade something first, or give the --out that you used")
-    rows = [graded_row(path) for path in sorted(folder.rglob("score.json"))]
+    rows = [graded_row(path) for path in sorted(folder.rglob("score.json")) if not _is_copy(path)]
     rows = [row for row in rows if task is None or row["task"] == task or (row["error"] and _of(row, task))]
     return sorted(rows, key=lambda row: (str(row["task"]), -row["score"] if row["score"] == row["score"] else math.inf))
+
+
+def _is_copy(path: Path) -> bool:
+    """Is a score kept under its N also what is shown? An interrupted grading may have left it in both places."""
+    shown = result_folder(path) / path.name
+    return shown != path and shown.is_file() and shown.read_bytes() == path.read_bytes()
 
 
 def _of(row: dict, task: str) -> bool:

@@ -1,6 +1,7 @@
 """A score of one N never takes the place of a larger one's, and nothing that was known of the same models is lost."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,9 @@ def test_whatever_the_order_of_gradings_the_largest_is_shown_and_all_are_kept(tm
         assert kept_at(folder, 16)[0] == folder / "N16" / "score.json" and kept_at(folder, 48) is None
         assert sorted(row["runs"] for row in graded(folder)) == [16, 32, 64]
         assert len(kept_under(folder.parent)) == 3
+        shutil.copytree(folder / "N16", folder / "N64")
+        shutil.copy(folder / "score.json", folder / "N64")
+        assert len(graded(folder)) == 3, "what an interrupted grading has in both places is one"
 
 
 def test_an_old_folder_keeps_what_it_has_when_a_larger_score_comes_and_when_a_smaller_one_does(tmp_path):
