@@ -65,7 +65,7 @@ class Graded(Score):
         Raises:
             ScoreError: runs or oracles have changed, or accuracies are not known.
         """
-        return make_report(self.grader, self.of, images)
+        return make_report(self.grader, self.of, images, (self.runs, len(self.missing)))
 
     def confidences(self) -> tuple[np.ndarray, np.ndarray]:
         """What was scored: confidences [N, E] of the unlearned and of the retrained models on the forget set."""

@@ -231,6 +231,7 @@ def test_a_graded_score_prints_five_lines_draws_its_page_and_shows_the_pages_hea
     assert [line.split()[0] for line in others[:2]] == ["forgetting", "ceiling"]
     page = found.report()
     assert page.name == "report.html" and page.parent.name.startswith("mine-")
+    assert local_eval.read_score(page.with_name("score.json"))["score"] == found.score
     shown = found._repr_html_()
     head = html.unescape(re.search('srcdoc="([^"]*)"', shown)[1])
     assert re.search("<h1>.*</h1>", head)[0] in page.read_text() and head.endswith("</header></main></body></html>")
