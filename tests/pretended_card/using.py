@@ -68,6 +68,7 @@ class Pretended:
 
         try:
             os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # which hides cards from all other tests
+            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # workers have it; so may this process, of a test
             install(self.settings)
             _spawn_by_forking()
             return {"gave": work()}
