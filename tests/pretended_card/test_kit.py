@@ -152,7 +152,8 @@ def test_a_grading_ends_well_on_every_kind_of_card(card, where, kind, more):
     mine = card(**kind)
     said = mine.kit("grade", submission, *task, *out, *more, "--runs", RUNS, "--no-report", before=few_trials)
     assert said.code == 0 and re.search(r"score +\d\.\d", said.out), said
-    assert mine.contexts() <= RUNS + WORKERS + STARTS * kind.get("cards", 1) + DRY_RUNS
+    evaluators = RUNS if kind.get("exclusive") else WORKERS  # one at a time on the card: a run or its evaluator
+    assert mine.contexts() <= RUNS + evaluators + STARTS * kind.get("cards", 1) + DRY_RUNS
     for number in range(kind.get("cards", 1)):
         assert len(mine.contexts_of(number)) > DRY_RUNS, f"card {number} was hardly used"
 
