@@ -53,6 +53,8 @@ PASS_ON = {"os", "genericpath", "posixpath", "ntpath", "glob", "shutil", "fnmatc
 ON_THEIR_WAY = {"realpath", "_joinrealpath", "resolve", "samefile", "makedirs", "mkdir", "getcwd", "cwd"}
 IF_THERE = {"exists", "lexists", "is_file", "is_dir", "isfile", "isdir", "islink", "is_symlink", "access", "ismount"}
 OF_TIME = {"getmtime", "getctime", "getatime"}
+# Variables that workers are given and the command has not: what a run reads of them says nothing of the user's place
+OF_WORKERS = frozenset({"CUDA_VISIBLE_DEVICES", "MPLBACKEND", "PYTORCH_NVML_BASED_CUDA_CHECK"})
 IMPORT = "<import>"  # stands for importlib's functions
 IMPORTING = ("importlib", "pkgutil", "pkg_resources", "site", "inspect", "linecache", "zipimport")
 # Libraries that open files without Python's knowing
@@ -481,7 +483,7 @@ class Reads:
             raise SubmissionError(f"it reads files of {size / 1e12:.1f} TB together, too much to be followed")
         return cls(
             {f: file_digest(f) for f in sorted(files)},
-            {name: variable_digest(name) for name in sorted(environment)},
+            {name: variable_digest(name) for name in sorted(set(environment) - OF_WORKERS)},
             tuple(sorted(untold)),
             dict.fromkeys(sorted(elsewhere), NO_FILE) | {f: presence(f) for f in sorted(looked)},
             {f: names_digest(f) for f in sorted(listed)},
