@@ -134,7 +134,7 @@ def test_the_best_is_graded_again_with_runs_and_oracles_that_had_no_part(made, p
     assert again["judged_by_other_persons"] == pytest.approx(sum(parts) / 16)
     for number in (best["score"], again["score"], again["judged_by_other_persons"]):
         assert f"{number:.4f}" in said
-    assert "so it is flattered" in said and "Report the last number, not the first." in said
+    assert "which flatters it" in said and "Report the last number, not the first." in said
 
 
 def test_a_second_sweep_goes_on_from_the_first_and_knows_of_its_winner(made, place, capsys):

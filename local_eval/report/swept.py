@@ -147,7 +147,7 @@ def _said_of_table(swept: Swept) -> list[str]:
     if others:
         alike = sum(row.beside.verdict == "cannot tell" for row in others)
         lines.append(
-            f"{alike} of {len(others)} others cannot be told from the best. p: how often the best of {count} equal "
+            f"{alike} of {many(len(others), 'other point')} cannot be told from the best. p: how often the best of {count} equal "
             "points is so far ahead of another."
         )
     known = [row for row in swept.rows if row.result.at_official_n]
@@ -181,11 +181,9 @@ def verdict(swept: Swept) -> list[str]:
     """What the best is worth."""
     best, count = swept.rows[0], len(swept.settings)
     chosen = best.result["score"]
-    start = (
-        f"The best of {count} points is {best.name}: {chosen:.4f}. It was chosen for this number, so it is flattered"
-    )
+    start = f"The best of {count} points is {best.name}: {chosen:.4f}. It was chosen for this number, which flatters it"
     if (again := swept.again) is None:
-        return [f"{start}; do not report it.", f"No last grading: {swept.not_again}"]
+        return [f"{start} on average; do not report it.", f"No last grading: {swept.not_again}"]
     (first, last), (low, high) = again.oracles, again.score.interval
     fresh = f"seed {again.seed}, oracles {first} to {last}, none of which had a part in the choice"
     rows = [
@@ -193,8 +191,12 @@ def verdict(swept: Swept) -> list[str]:
         ("graded again", again.score.score, f"{100 * LEVEL:.0f} % interval {low:.4f} to {high:.4f}; {fresh}"),
         *_of_halves(swept, again),
     ]
-    lines = [f"{start}:", *(f"  {name:<20}{value:>8.4f}  {note}".rstrip() for name, value, note in rows)]
+    lines = [f"{start} on average:", *(f"  {name:<20}{value:>8.4f}  {note}".rstrip() for name, value, note in rows)]
     lines += [f"Report the {'last' if len(rows) > 2 else 'second'} number, not the first."]
+    if again.score.score > chosen:
+        lines.append(
+            "Here the fresh runs were the luckier ones, which happens; the best of both would be flattered again."
+        )
     if again.earlier:
         many = "another winner was" if again.earlier == 1 else f"{again.earlier} other winners were"
         lines.append(

@@ -41,7 +41,7 @@ def test_the_table_has_the_constants_the_score_and_the_test_against_the_best(swe
     assert [line.split()[:2] for line in lines[3:6]] == [["0.1", "0.0500"], ["0.2", "0.0400"], ["0.4", "0.0100"]]
     ends = ("best", "cannot tell, p = 0.400", "worse, p < 0.001")
     assert all(line.endswith(end) for line, end in zip(lines[3:6], ends))
-    assert "1 of 2 others cannot be told from the best" in lines[8]
+    assert "1 of 2 other points cannot be told from the best" in lines[8]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -55,7 +55,7 @@ def test_no_line_is_wider_than_the_terminal(swept, score, width):
 def test_without_a_last_grading_it_says_not_to_report_the_number(swept):
     said = as_text(replace(swept, not_again="runs failed"))
     assert "The best of 4 points is mine[NOISE=0.1]: 0.0500." in said
-    assert "flattered; do not report it." in said and "No last grading: runs failed" in said
+    assert "which flatters it on average; do not report it." in said and "No last grading: runs failed" in said
 
 
 def test_both_numbers_are_shown_and_what_other_persons_say(swept, score):
@@ -68,6 +68,9 @@ def test_both_numbers_are_shown_and_what_other_persons_say(swept, score):
     )
     assert "either half of the persons alone would have chosen the same" in said and "note: beware" in said
     assert "Report the last number, not the first." in said and "Before this" not in said
+    assert "luckier" not in said
+    lucky = replace(again, score=replace(fresh, score=0.06))
+    assert "Here the fresh runs were the luckier ones" in as_text(replace(swept, again=lucky))
     split = as_text(replace(swept, again=replace(again, by_halves=(NAMES[1], NAMES[0]), judged=0.02, earlier=2)))
     assert "0.0200  half of the persons would have chosen NOISE=0.2, the others NOISE=0.1; each judged" in split
     assert "Before this, 2 other winners were graded again" in split
