@@ -147,8 +147,8 @@ def _said_of_table(swept: Swept) -> list[str]:
     if others:
         alike = sum(row.beside.verdict == "cannot tell" for row in others)
         lines.append(
-            f"{alike} of {many(len(others), 'other point')} cannot be told from the best. p: how often the best of {count} equal "
-            "points is so far ahead of another."
+            f"{alike} of {many(len(others), 'other point')} cannot be told from the best. p: how often the "
+            f"best of {count} equal points is so far ahead of another."
         )
     known = [row for row in swept.rows if row.result.at_official_n]
     first = max(known, key=lambda row: row.result.at_official_n[0], default=None)
