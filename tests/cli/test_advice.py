@@ -158,6 +158,7 @@ def test_a_comparison_signs_itself_with_the_command_that_makes_it_again(place):
     (again,) = place.follow(said, ["compare"])
     tables = [text.partition("1 method on ")[2].split("\n\n")[1].splitlines() for text in (said, again)]
     assert tables[0] == tables[1] and len(tables[0]) == 2
+    place.follow(place.said("compare", place.mine, *place.options, "--runs", "16", "--markdown"), ["compare"])
 
 
 def test_the_command_on_a_page_works_beside_its_files_and_names_no_folder(place, monkeypatch):
