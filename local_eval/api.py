@@ -120,16 +120,13 @@ def grade(
 
     Args:
         submission: a name in submissions/, a path to a .py or .ipynb file, to a zip or folder of checkpoints, or a
-            function `unlearning(net, retain_loader, forget_loader, val_loader)` of any name. A function is graded by
-            its file, or is written out as one to `<out>/from_python/`.
-        task: as --task takes it: a name, a .py file, a .csv file, a folder; NAME:PATH. Or a Task, such as `task_from`
-            makes, which is saved to `<out>/from_python/`.
+            function `unlearning(net, retain_loader, forget_loader, val_loader)`, graded by its file if it has one.
+        task: as --task takes it: a name, a .py or .csv file, a folder, NAME:PATH; or a Task, such as from `task_from`.
         runs: models on each side, N >= 16; the official number is 512. Checkpoints bring their own number.
         out: folder for results; what is there already is not made again.
         settings: constants of the submission that are changed for this grading, as --set does: {"EPOCHS": 3}.
         seed: of the runs; another one is a fresh draw.
-        device: 'cpu', 'cuda' ...; None for the best there is.
-        workers: processes; None for one per core, on a GPU for what is measured to be best.
+        device, workers: 'cpu', 'cuda' ..., and how many processes; None for the best there is.
         timeout: seconds after which a run counts as hanging.
         allow_missing: score without the runs that failed; the score says so.
         batches_on: where batches lie: "device", with the net; or "cpu" as on Kaggle, for code that counts on that.
@@ -137,33 +134,35 @@ def grade(
         net: another network for the task: as --net takes it, or a function of a file that makes one.
         start: pretrained weights that original and oracles start from, given as `original` is.
         epochs, lr, recipe: of the task's recipe; further fields such as {"momentum": 0.9} (docs/tasks.md).
-        retrained: models that were made elsewhere, in place of the task's oracles: a folder or zip of checkpoints, a
-            .npz or .npy file of logits or confidences, or from Python an array of logits [N, E, C] or confidences
-            [N, E], or a dict of arrays by the names that a file has (docs/bring-your-own.md).
-        unlearned: the same of unlearned models, in place of a submission.
+        retrained, unlearned: models that were made elsewhere, in place of the task's oracles and of a submission: a
+            folder or zip of checkpoints, a .npz or .npy file, an array of logits [N, E, C] or confidences [N, E], or a
+            dict of arrays by the names that a file has (docs/bring-your-own.md).
     Returns:
-        The score; `print` gives it in five lines, `report()` draws its page. score.json lies in the folder for results,
-        where `graded` finds it.
+        The score; `print` gives it in five lines, `report()` draws its page; `graded` finds it again.
     Raises:
-        InputError: something given cannot be used; the message names it and says what to do.
+        InputError: something given cannot be used; the message says what to do.
         WorkError: the work failed, or runs did (RunsFailed).
     """
-    _check_guarded()
-    check_runs(runs)
-    if batches_on not in BATCHES_ON:
-        raise InputError(f"batches_on is {batches_on!r}; give 'device' or 'cpu'")
+    _check_usable(runs, batches_on)
     out = Path(out)
     name = _with_settings(_name_of(_one_of(submission, unlearned, out), out), settings)
     found = None if looks_like_checkpoints(name) else Submission.find(name)  # a typo should not wait for the task
     given = {"original": original, "net": net, "start": start, "epochs": epochs, "lr": lr, **(recipe or {})}
-    how = {"workers": workers, "timeout": timeout, "batches_on": batches_on}
-    grader = Grader(_spec(task, given, out), out, runs, seed, usable_device(device), **how)
+    spec, device = _spec(task, given, out), usable_device(device)
+    grader = Grader(spec, out, runs, seed, device, workers=workers, timeout=timeout, batches_on=batches_on)
     _tell("task", grader.task.notes)
     if retrained is not None:
         grader = AgainstGiven.like(grader, path_of(retrained, out / WRITTEN, "retrained"))
-    if found is None:
-        return Graded.from_score(grade_given(grader, Path(name))[0], grader, Path(name))
-    return Graded.from_score(_graded(grader, found, allow_missing), grader, found)
+    score = _graded(grader, found, allow_missing) if found else grade_given(grader, Path(name))[0]
+    return Graded.from_score(score, grader, found or Path(name))
+
+
+def _check_usable(runs: int, batches_on: str) -> None:
+    """Raises InputError for what must not wait until the task is loaded."""
+    _check_guarded()
+    check_runs(runs)
+    if batches_on not in BATCHES_ON:
+        raise InputError(f"batches_on is {batches_on!r}; give 'device' or 'cpu'")
 
 
 def _spec(task: str | os.PathLike | Task, given: Mapping[str, object], out: Path) -> str:

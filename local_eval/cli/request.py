@@ -83,6 +83,8 @@ def resolved(options: argparse.Namespace) -> Request:
 def _card(given: Mapping[str, Any]) -> dict[str, Any]:
     """`bench --card` is a command of its own, which loads nothing that a broken machine may not have."""
     return {"command": "local_eval.card.drive:card"} if given.get("card") else {}
+
+
 def _runs(given: Mapping[str, Any]) -> dict[str, Any]:
     """Raises InputError for fewer runs than the command makes sense with."""
     fewest, reason = given.get("fewest", (0, ""))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from local_eval.cli.checking import device_of
 from local_eval.cli.grading import page_source
 from local_eval.cli.looking import graded_with
 from local_eval.cli.request import Request
-from local_eval.commands import START
+from local_eval.commands import command
 from local_eval.grader import Grader
 from local_eval.methods.submission import Submission
 from local_eval.report.table import table
@@ -54,7 +53,7 @@ def share(request: Request) -> int:
     runs, oracles = len(source.unlearned), len(source.pool)
     print(f"{path}: {in_bytes(len(content))}, {submission.label} on {grader.task.name} with its source")
     _say(f"it holds the score, {runs} runs and {oracles} oracles as records, the page without images, and the labels")
-    print(f"whoever has the kit verifies it: {shlex.join([*START, 'open', path.name])}")
+    print(f"whoever has the kit verifies it: {command('open', [path.name])}")
     if not request.weights and grader.task.original is None:
         _say("to make a run again, others need the same original model; --weights puts it in")
     return 0
@@ -133,9 +132,8 @@ def _tell_what_is_open(request: Request, shared: Shared) -> None:
     named = [*reads["files"], *(f"the variable {name}" for name in reads["variables"])]
     if named:
         _say(f"its runs read what is not in the file: {', '.join(named[:8])}")
-    again = [*START, "open", str(request.file), "--rerun", str(min(shared.runs))]
     _say(f"{NO_PROOF}:")
-    print(f"  {shlex.join(again)}")
+    print(f"  {command('open', [str(request.file)], more=['--rerun', str(min(shared.runs))])}")
 
 
 def _rerun(request: Request, shared: Shared) -> int:

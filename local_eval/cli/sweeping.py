@@ -5,7 +5,6 @@ How to run it: python -m local_eval sweep my_method.py NOISE=0.1,0.2,0.4 LR=1e-3
 
 from __future__ import annotations
 
-import shlex
 import sys
 
 from local_eval.cli.checking import device_of
@@ -41,13 +40,6 @@ def sweep(request: Request) -> int:
     for name, reason in swept.failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     return 1 if swept.failed or not swept.rows or plan.again and swept.again is None else 0
-
-
-def command_for(best: str, request: Request) -> str:
-    """The command that grades a point with 512 runs, where this sweep's results are."""
-    (name,) = (name for name in request.points.names if Submission.find(name).label == best)
-    where = ["--task", request.task, "--out", str(request.out)]
-    return shlex.join(["python", "-m", "local_eval", "grade", name, *where, "--runs", str(OFFICIAL_RUNS)])
 
 
 def _grader(request: Request) -> Grader:

@@ -31,6 +31,7 @@ from typing import Any
 
 from local_eval.cluster import bootstrap
 from local_eval.cluster.node import Parcel, Travels, kit_parcel, name_of, unpacked
+from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Failure
 from local_eval.isolation.pool import Progress, default_workers
 from local_eval.isolation.share_gpu import ran_out_of_memory, run_on_device
@@ -296,4 +297,4 @@ class RayEngine:
 
 def on_gpu(argument: Any) -> bool:
     """Are these jobs for a GPU?"""
-    return argument.device.partition(":")[0] != "cpu"
+    return kind_of(argument.device) != "cpu"

@@ -79,7 +79,7 @@ def usable_device(name: str | None) -> str:
         InputError: it cannot be used here, or it is of a kind with which nothing has been tried.
     """
     device = name or best_kind()
-    kind = device.partition(":")[0]
+    kind = kind_of(device)
     if kind not in KINDS:
         reason = WHY_NOT.get(kind, "the kit works on cpu and cuda, such as cuda:1, and has not been tried on others")
         raise InputError(f"--device {device} cannot be used ({reason}); try --device cpu")

@@ -187,8 +187,7 @@ class OraclePlan:
     def moved(self, folders: list[Path], left: Path) -> OraclePlan:
         """The same plan in the folder of its parcel; weights go to the folder `left`."""
         weights = self.weights and left
-        device = self.device.partition(":")[0]
-        return replace(self, task=spec_of(folders[0] / "task.npz"), device=device, weights=weights)
+        return replace(self, task=spec_of(folders[0] / "task.npz"), device=kind_of(self.device), weights=weights)
 
     def reported(self, result: dict[int, Record] | Failure, index: int, folders: list[Path]) -> tuple:
         """As it is, since oracles name no files, and the weights, if they are kept."""

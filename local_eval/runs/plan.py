@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from local_eval.cluster.node import FILES, Parcel, home_path, packed_path, taken_from
+from local_eval.isolation.cards import kind_of
 from local_eval.isolation.child import Answer, Clock, Failure, run_apart
 from local_eval.isolation.sandbox import LEVELS, Cage, SandboxError, check_card, check_level, hides
 from local_eval.methods.source import SubmissionError
@@ -321,7 +322,7 @@ class RunPlan:
             original=original / ORIGINAL,
             originals=tuple(original / f"{k:04d}-{ORIGINAL}" for k in range(len(self.originals))),
             submission=replace(self.submission, path=mine / packed_path(self.submission.path)),
-            device=self.device.partition(":")[0],
+            device=kind_of(self.device),
             checkpoints=self.checkpoints and left,
         )
 

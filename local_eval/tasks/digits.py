@@ -39,7 +39,6 @@ from local_eval.tasks.task import Split, Task
 
 
 SIZE = 16  # pixels
-SCAN = 8  # pixels of a scan
 CELLS = 5  # of the background, in each direction
 BACKGROUND = 180  # brightest background, of 255
 INK = 50  # percent of the scan's ink that shows

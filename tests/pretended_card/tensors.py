@@ -18,6 +18,7 @@ from tests.pretended_card.card import CARD, cuda_error
 
 REAL = {"to": torch.Tensor.to, "tensor": torch.tensor, "Generator": torch.Generator}
 
+
 def _on_the_host(*_, **__):
     raise TypeError(
         "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
