@@ -227,6 +227,29 @@ def prove(net: nn.Module, count: int, shape: tuple[int, int, int], assemble: Ass
     raise CannotStack(str(last))
 
 
+@torch.no_grad()
+def prove_outputs(net: nn.Module, count: int, shape: tuple[int, int, int], assemble: Assemble) -> None:
+    """Raise CannotStack unless `count` such networks give the same outputs in a stack, where fewer were proven.
+
+    A `forward` may compute with the number of channels, and go wrong for some numbers only. The layers treat all
+    networks alike, so one set of weights is enough, which leaves memory for a deep stack of large networks.
+    """
+    for seed in range(TRIES):
+        generator = torch.Generator().manual_seed(seed)
+        one = as_stated(redrawn(net, generator))
+        images = _images(FEWEST // 2, count, shape, generator)
+        try:
+            for training in (True, False):
+                stacked = assemble([one.train(training)] * count).train(training)
+                found = stacked(images.flatten(1, 2))
+                expected = torch.cat([one(images[:, number]) for number in range(count)], dim=1)
+                _compare(f"outputs of {count}", found, expected)
+            return
+        except _Silent as silent:
+            last = silent
+    raise CannotStack(str(last))
+
+
 def redrawn(net: nn.Module, generator: torch.Generator) -> nn.Module:
     """A copy in float64 with random numbers of ordinary size in every parameter and statistic."""
     net = copy.deepcopy(net).cpu().double()

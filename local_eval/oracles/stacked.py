@@ -24,17 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import ResNet
 
-from local_eval.oracles.proof import CannotStack, blueprint, check_kind, kind_of, prove
+from local_eval.oracles.proof import CannotStack, blueprint, check_kind, kind_of, prove, prove_outputs
 
-# A stack of more is shown by one of so many, which takes half a minute for resnet18: a `forward` to which the number of
-# channels matters does something else for four already, and the wide layers treat all networks alike.
-SHOWN = 4
+SHOWN = 4  # networks whose steps are compared, half a minute for resnet18; of a deeper stack the outputs are, too
 
 
 def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn.Module:
     """One network that does what `nets`, of one kind, do beside each other: [B, M * C, H, W] -> [B, M * classes].
 
-    That it does is shown once a kind, before the first stack (`proof.py`), by at most SHOWN networks.
+    That it does is shown once a kind and number, before the first such stack (`proof.py`).
 
     Args:
         size: height and width of the images; it decides which taps of a kernel are alive.
@@ -47,7 +45,7 @@ def stack(nets: list[nn.Module], size: tuple[int, int], channels: int = 3) -> nn
         if any(kind != kinds[0] for kind in kinds):
             check_kind(nets[0])  # a better reason, if there is one
             raise CannotStack("the networks differ in more than their numbers")
-        if fault := _fault_of(_Kind(kinds[0], nets[0]), min(len(nets), SHOWN), (channels, *size)):
+        if fault := _fault_of(_Kind(kinds[0], nets[0]), len(nets), (channels, *size)):
             raise CannotStack(fault)
         return assembled(nets, size, channels)
     except CannotStack:
@@ -83,9 +81,18 @@ class _Kind:
 def _fault_of(kind: _Kind, count: int, shape: tuple[int, int, int]) -> str:
     """Why `count` networks of a kind cannot be stacked, or nothing."""
     channels, *size = shape
+
+    def assemble(nets: list[nn.Module]) -> nn.Module:
+        return assembled(nets, tuple(size), channels)
+
     try:
-        check_kind(kind.net)
-        prove(kind.net, count, shape, lambda nets: assembled(nets, tuple(size), channels), unstack)
+        if count > SHOWN:
+            if fault := _fault_of(kind, SHOWN, shape):
+                return fault
+            prove_outputs(kind.net, count, shape, assemble)
+        else:
+            check_kind(kind.net)
+            prove(kind.net, count, shape, assemble, unstack)
     except Exception as error:
         return _reported(error)
     return ""

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from local_eval.isolation.device import exact_convolutions, memory_format, wait
 from local_eval.isolation.pool import memory_was_full
 from local_eval.oracles.proof import CannotStack, blueprint
-from local_eval.oracles.stacked import SHOWN, stack, stack_of_a_kind, unstack
+from local_eval.oracles.stacked import stack, stack_of_a_kind, unstack
 from local_eval.oracles.train import (
     learning_rates,
     make_optimizer,
@@ -462,8 +462,7 @@ class Ahead:
 
     def begin(self, parts: list[list[int]], like: list[Bundle]) -> None:
         """Draw for bundles of these seeds, if as many at a time were stacked for others."""
-        shown = {min(len(bundle.seeds), SHOWN) for bundle in like}
-        if parts and all(min(len(seeds), SHOWN) in shown for seeds in parts):
+        if parts and {len(seeds) for seeds in parts} <= {len(bundle.seeds) for bundle in like}:
             self._made = parts, self._thread.submit(self._draw, parts, blueprint(like[0].nets[0]))
 
     def _draw(self, parts: list[list[int]], kind: object) -> list[Start]:

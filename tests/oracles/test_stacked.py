@@ -14,7 +14,7 @@ from local_eval.oracles import stacked as stacked_module
 from local_eval.oracles.proof import CannotStack
 from local_eval.oracles.stacked import SinglePosition, assembled, live_taps, stack, unstack
 from local_eval.tasks.digits import NarrowResNet
-from tests.oracles.kinds_of_networks import REFUSED, Small
+from tests.oracles.kinds_of_networks import REFUSED, Small, variant
 
 
 def nets(number=3, make=lambda: NarrowResNet(2, num_classes=5)):
@@ -166,15 +166,30 @@ def test_a_resnet_with_another_stem_keeps_the_order_of_its_stem():
 def test_a_stack_is_shown_once_a_kind_and_draws_nothing_that_others_would_miss(monkeypatch):
     shown = []
     monkeypatch.setattr(stacked_module, "prove", lambda net, count, *rest: shown.append(count))
+    monkeypatch.setattr(stacked_module, "prove_outputs", lambda net, count, *rest: shown.append(count))
     stacked_module._fault_of.cache_clear()
-    ours = [Small() for _ in range(3)]
+    ours, six = [Small() for _ in range(3)], [Small() for _ in range(6)]
     before = drawn_so_far()
     for _ in range(2):
         stack(ours, (16, 16))
     stack(ours[:2], (16, 16))
     stack(ours, (20, 20))
-    assert (shown, drawn_so_far()) == ([3, 2, 3], before)
+    stack(six, (16, 16))
+    assert (shown, drawn_so_far()) == ([3, 2, 3, 4, 6], before)
     stacked_module._fault_of.cache_clear()
+
+
+def _counts_channels(self, x):
+    found = Small.features(self, x)
+    return found + (found.size(1) - 4) * (found.size(1) - 16) * found
+
+
+def test_a_forward_that_is_right_in_the_stacks_that_are_proven_in_full_and_wrong_in_deeper_ones_is_refused_there():
+    kind = variant("Counts", features=_counts_channels)
+    stack([kind() for _ in range(4)], (16, 16))
+    for number in (5, 8):
+        with pytest.raises(CannotStack, match=f"outputs of {number} differ"):
+            stack([kind() for _ in range(number)], (16, 16))
 
 
 @pytest.mark.parametrize("number", range(3))
