@@ -163,3 +163,26 @@ def test_more_workers_than_an_exclusive_card_takes_are_refused_in_words(card, wh
     mine = card(exclusive=True)
     said = mine.kit("run", submission, *task, *out, "--runs", RUNS, "--workers", 2, before=few_trials)
     assert said.code == 2 and "EXCLUSIVE_PROCESS mode and takes one process" in said.err
+
+
+def test_a_method_that_asks_what_workers_alone_are_given_keeps_its_runs(card, tmp_path, where):
+    """Which card a worker sees is no matter of the user's place: no reason to make runs again, or to lose them."""
+    asked = ("CUDA_VISIBLE_DEVICES", "PYTORCH_NVML_BASED_CUDA_CHECK", "MPLBACKEND", "TMPDIR")
+    where[1].write_text(f"import os\nfor name in {asked}:\n    os.environ[name]\n{GOOD}")
+
+    def work():
+        few_trials()
+        grader = Grader(TINY, tmp_path / "out", runs=FEW, device="cuda", workers=WORKERS)
+        grader.finish_originals()
+        shape = len(grader.task.forget), grader.task.num_classes
+        made = []
+        for _ in range(2):
+            plan = grader.run_plan(str(where[1]))
+            runs, failures = finish_runs(plan, tmp_path / "runs", FEW, shape, WORKERS, timeout=60.0)
+            times = [path.stat().st_mtime_ns for path in sorted((tmp_path / "runs").glob("[0-9]*.npz"))]
+            made.append([len(runs), [str(failure) for failure in failures.values()], times])
+        return made
+
+    first, second = card().alone(work)
+    assert first[1] == [], first
+    assert first[0] == FEW and first == second and len(first[2]) == FEW
