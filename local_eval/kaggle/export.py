@@ -262,7 +262,7 @@ def gather(submission: Submission, driver: Source) -> Gathered:
     choice = _Choice()
     choice.add_imports_of(method, list(method.helpers))
     helpers, imports = [], [*driver.imports, *method.imports]
-    for file in choice.order:
+    for file in choice.in_order():
         source, pieces = choice.sources[file], choice.pieces(file)
         source.check_reach([piece.node for piece in pieces])
         imports += _used_imports(source, pieces)
@@ -278,7 +278,7 @@ class _Choice:
 
     sources: dict[Path, Source] = field(default_factory=dict)
     names: dict[Path, set[str]] = field(default_factory=dict)
-    order: list[Path] = field(default_factory=list)  # files, those that others need first
+    order: list[Path] = field(default_factory=list)  # files, as they were met
 
     def add_imports_of(self, asker: Source, names: list[str]) -> None:
         """Take what a file imports from common under these names."""
@@ -305,6 +305,21 @@ class _Choice:
         for other in used:
             if any(other in piece.names for piece in source.pieces):
                 self._add(source, other)
+
+    def in_order(self) -> list[Path]:
+        """The files, those that others need first: a constant or a base class is looked up where it is written."""
+        found: list[Path] = []
+
+        def add(file: Path, above: tuple[Path, ...]) -> None:
+            used = {name for piece in self.pieces(file) for name in piece.uses}
+            needed = {place for name, (place, _) in self.sources[file].helpers.items() if name in used}
+            for other in (other for other in self.order if other in needed - {*above, *found}):
+                add(other, (*above, other))
+            found.extend([file] if file not in found else [])
+
+        for file in self.order:
+            add(file, (file,))
+        return found
 
     def pieces(self, file: Path) -> tuple[Piece, ...]:
         """The chosen definitions of a file, in its order."""

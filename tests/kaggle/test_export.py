@@ -114,6 +114,22 @@ REFUSED = {
 }
 
 
+def test_a_constant_stands_behind_those_of_other_files_that_it_is_made_of(tmp_path, monkeypatch):
+    common = tmp_path / "common"
+    common.mkdir()
+    (common / "first.py").write_text(
+        "from common.second import BASE\n\n\ndef early(x):\n    return x\n\n\nALL = (BASE, 2)\n\n\n"
+        "def late(x):\n    return x * ALL[0]\n"
+    )
+    (common / "second.py").write_text("BASE = 3\n")
+    monkeypatch.setattr("local_eval.kaggle.export.COMMON", common)
+    path = tmp_path / "mine.py"
+    path.write_text("import torch\nfrom common.first import early, late\n" + GOOD.replace("import torch\n", ""))
+    export(Submission(path), tmp_path / "out")
+    code = code_in(tmp_path / "out" / "mine.ipynb")
+    assert code.index("BASE = 3") < code.index("def early") < code.index("ALL = (BASE, 2)") < code.index("def late")
+
+
 def test_what_cannot_travel_is_refused_with_its_line(submission, tmp_path, capsys):
     for source, (line, text) in REFUSED.items():
         path = submission(f"{source}\n{GOOD}")
