@@ -120,6 +120,12 @@ def add_sides(sub: Parser, both: bool = False) -> None:
         )
 
 
+def add_json(sub: Parser) -> None:
+    """An answer for programs."""
+    text = "for programs: one JSON object on standard output, all else on standard error"
+    sub.group(USUAL).add_argument("--json", action="store_true", help=text)
+
+
 def add_sandbox(sub: Parser) -> None:
     """Whether runs are confined."""
     sub.group(RARE).add_argument(
@@ -427,6 +433,8 @@ def make_parser(prog: str = MODULE) -> Parser:
     add_set(check)
     for sub in (graders["grade"], graders["run"], graders["sweep"], check):
         add_sandbox(sub)
+    for sub in (graders["grade"], check):
+        add_json(sub)
     for sub in (*(graders[name] for name in ("grade", "run", "quick", "score", "sweep")), compare, check):
         add_batches(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
