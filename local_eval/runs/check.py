@@ -36,10 +36,9 @@ from local_eval.methods.misread import counts_on_cpu_batches
 from local_eval.methods.signature import check_signature
 from local_eval.methods.source import SubmissionError
 from local_eval.methods.submission import TRAVELS, Submission
-from local_eval.runs.one_run import check_data, data_of, followed, seed_everything, timed
+from local_eval.runs.one_run import HANDED, check_data, data_of, followed, in_worker, seed_everything, timed
 from local_eval.runs.plan import Sandbox, run_confined
 from local_eval.tasks.evaluate import initial_net
-from local_eval.tasks.loading import load_task
 from local_eval.tasks.task import Task
 
 # Why runs come out the same although their seeds differ, or differ although the seed is the same.
@@ -270,7 +269,6 @@ LONGER = 100.0  # seconds that larger dry runs may take, as far as that can be f
 IN_A_ROW = "the second of two runs in a row failed, on the net that the first one left, as on Kaggle: "
 UNCHANGED = "the net was not changed at all"
 CHATTY = 2000  # characters printed in one run; 512 runs fill a notebook's log
-HANDED = ("retain", "forget", "validation")
 
 
 @dataclass(frozen=True)
@@ -315,7 +313,7 @@ class Attempt:
 
 def dry_run(plan: CheckPlan, _: int) -> list[str] | Failure:
     """Runs with two seeds, one alone and both in one process as on Kaggle; returns remarks."""
-    task, start = load_task(plan.task, tried=True), time.monotonic()
+    task, start = in_worker(plan.task).without_test(), time.monotonic()
     found = _attempt(plan, task, TWO_BATCHES)
     while found.in_doubt:
         rows = _more(found, _largest(task))

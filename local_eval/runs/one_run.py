@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import pickle
 import random
 import sys
@@ -47,6 +48,8 @@ from local_eval.tasks.evaluate import evaluate
 from local_eval.tasks.loading import load_task
 from local_eval.tasks.names import files_of, split_spec
 from local_eval.tasks.task import Task
+
+HANDED = ("retain", "forget", "validation")  # splits that a submission gets; it can see the test set nowhere
 
 # One unlearning run: a function of (task, submission with all that it reads, seed, index) and of nothing else.
 #
@@ -93,7 +96,7 @@ def unlearned_weights(plan: RunPlan, index: int, clock: Clock) -> bytes:
         BaseException: whatever the submission raises.
     """
     task, original, digests, data = workplace(plan.task, plan.original_of(index))
-    task, loaders = handed_out(task, plan.device, plan.batches_on)
+    task, loaders = handed_out(task.without_test(), plan.device, plan.batches_on)  # this process has copies of its own
     net = fresh_net(plan.task).to(plan.device)  # drawing one can take longer than a short run
     net.load_state_dict(original)
     net.train(index == 0)  # the official driver's quirk; see contract.py
@@ -207,8 +210,8 @@ def seed_everything(seed: int, index: int) -> None:
 
 def check_data(task: Task, digests: dict[str, str], loaders: Sequence[DataLoader] = ()) -> None:
     """Raise SubmissionError if a split was changed in place: on Kaggle the runs after it would see that."""
-    changed = [name for name, split in task.splits.items() if split.digest() != digests[name]]
-    handed = zip(("retain", "forget", "validation"), loaders)
+    changed = [name for name in HANDED if task.splits[name].digest() != digests[name]]
+    handed = zip(HANDED, loaders)
     changed += [name for name, loader in handed if name not in changed and loader.dataset.rows_changed()]
     if changed:
         raise SubmissionError(
@@ -228,8 +231,16 @@ def workplace(task_spec: str, original: Path) -> tuple[Task, dict[str, torch.Ten
 
 @lru_cache(maxsize=1)
 def _loaded(spec: str) -> tuple[Task, dict[str, str], list[Path]]:
-    task = load_task(spec, tried=True)
+    task = in_worker(spec)
     return task, {name: split.digest() for name, split in task.splits.items()}, data_of(spec)
+
+
+def in_worker(spec: str) -> Task:
+    """A task as the process loads it from which runs are forked: nothing of it lies in memory but in its splits."""
+    task = load_task(spec, tried=True).apart()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has this: what loading has freed holds pixels
+        ctypes.CDLL(None).malloc_trim(0)
+    return task
 
 
 @lru_cache(maxsize=1)

@@ -51,6 +51,10 @@ class Split:
         """The same split on another device."""
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
+    def copied(self) -> Split:
+        """The same split in memory of its own."""
+        return replace(self, **{name: tensor.clone() for name, tensor in self.tensors().items()})
+
     def __getitem__(self, index: Tensor | slice) -> Split:
         return replace(self, **{name: tensor[index] for name, tensor in self.tensors().items()})
 
@@ -109,6 +113,16 @@ class Task:
     def splits(self) -> dict[str, Split]:
         """The four splits by name."""
         return {name: getattr(self, name) for name in ("retain", "forget", "validation", "test")}
+
+    def apart(self) -> Task:
+        """The same task, each split in memory of its own: a view would keep all that it is a part of."""
+        return replace(self, **{name: split.copied() for name, split in self.splits.items()})
+
+    def without_test(self) -> Task:
+        """The task with an empty test set; the numbers of the one that it had are overwritten where they lie."""
+        for tensor in self.test.tensors().values():
+            tensor.zero_()
+        return replace(self, test=self.test[:0])
 
     def to(self, device: torch.device | str) -> Task:
         """The same task with its data on another device."""

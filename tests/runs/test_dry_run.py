@@ -60,7 +60,7 @@ def small_net():
 def dry(submission, monkeypatch, tiny):
     """dry(lines): a dry run that begins with 8 examples a loader."""
     monkeypatch.setattr(module, "TWO_BATCHES", 8)
-    monkeypatch.setattr(module, "load_task", lambda *_, **__: replace(tiny, make_net=small_net))
+    monkeypatch.setattr(module, "in_worker", lambda _: replace(tiny.apart(), make_net=small_net))
 
     def run(lines):
         body = "".join(f"    {line}\n" for line in lines.split("\n"))
