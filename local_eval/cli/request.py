@@ -91,7 +91,7 @@ def _card(given: Mapping[str, Any]) -> dict[str, Any]:
 def _runs(given: Mapping[str, Any]) -> dict[str, Any]:
     """Raises InputError for fewer runs than the command makes sense with."""
     fewest, reason = given.get("fewest", (0, ""))
-    if fewest and given["runs"] < fewest:
+    if fewest and given["runs"] is not None and given["runs"] < fewest:
         raise InputError(f"--runs {given['runs']} is too few for {given['verb']}: below {fewest} {reason}")
     return {}
 
