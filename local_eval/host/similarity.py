@@ -1,8 +1,8 @@
 """Whom an entry resembles: the shipped methods, and what others have handed in.
 
 A file is read as the tokens of its syntax tree. What a copyist changes at no cost is left out: names, numbers, texts,
-comments, docstrings, annotations, imports, the order of functions. What a call of a library is made of stays. Eight
-tokens in a row are a shingle. Shingles that three or more of the shipped methods have, and those of what the starter
+comments, docstrings, annotations, imports, the order of statements. What a call of a library is made of stays. Eight
+tokens in a row of one statement are a shingle. Shingles that three or more of the shipped methods have, and those of what the starter
 kit gives away, are everybody's and do not count. What remains of two files is compared by the share of the smaller one
 that the other has, too: so a copy that hides in a longer file shows.
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from local_eval.methods.submission import SUBMISSIONS, Submission, submission_names, submission_path
 
-LONG = 8  # tokens of a shingle
+LONG, SHORT = 8, 5  # tokens of a shingle, and of the shortest statement that counts
 COMMON = 3  # shipped methods that have a shingle which is everybody's
 FEWEST = 30  # shingles of its own; a file with fewer resembles nothing that could be told
 SHARED = 0.4  # of the smaller one's shingles, from which on two files are flagged; see tests/host/test_similarity.py
@@ -90,14 +90,18 @@ def _shipped() -> dict[str, str]:
 
 
 def shingles(source: str) -> Shingles:
-    """Hashes of all eight tokens in a row, within each statement of the file."""
+    """Hashes of all eight tokens in a row within a statement, and of whole statements of five to eight.
+
+    A statement that another one is put before or behind keeps its own, so padding hides nothing.
+    """
     tree = ast.parse(source)
     own = _made_here(tree)
     found: set[int] = set()
-    for statement in tree.body:
-        if not isinstance(statement, ast.Import | ast.ImportFrom):
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.stmt) and not isinstance(statement, ast.Import | ast.ImportFrom):
             words = tuple(_tokens(statement, own))
-            found.update(hash(words[k : k + LONG]) for k in range(len(words) - LONG + 1))
+            if len(words) >= SHORT:
+                found.update(hash(words[k : k + LONG]) for k in range(max(len(words) - LONG, 0) + 1))
     return frozenset(found)
 
 
@@ -112,13 +116,13 @@ LEFT_OUT = {"annotation", "returns", "ctx", "type_comment", "type_params", "deco
 
 
 def _tokens(node: ast.AST, own: set[str]) -> Iterator[str]:
-    """A node and what is below it, in the order of the text."""
+    """A node and what is below it, in the order of the text; statements below it speak for themselves."""
     yield _token(node, own)
     for name, value in ast.iter_fields(node):
         if name in LEFT_OUT:
             continue
         for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, ast.AST) and not _is_docstring(one):
+            if isinstance(one, ast.AST) and not isinstance(one, ast.stmt):
                 yield from _tokens(one, own)
 
 
@@ -128,11 +132,6 @@ def _token(node: ast.AST, own: set[str]) -> str:
     if isinstance(node, ast.Constant):
         return "number" if isinstance(node.value, int | float | complex) else type(node.value).__name__
     return type(node).__name__
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    """A text that stands alone does nothing."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def hides(source: str) -> list[str]:

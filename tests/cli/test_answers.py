@@ -1,4 +1,4 @@
-"""With --json standard output is one object, whatever happens; it says what the exit code says, and all else is apart."""
+"""With --json standard output is one object, whatever happens, and says what the exit code says; all else is apart."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_whatever_is_wrong_with_the_command_line_is_an_object_too(said):
         (["check", "--json", "--runz", "3"], "--runz"),
         (["check", "nowhere.py", "--json"], "nowhere"),
         (["grade", "--json"], "name what to grade"),
-        (["grade", "fanchuan", "--json", "--runs", "x"], "x is not"),
+        (["grade", "fanchuan", "--json", "--runs", "x"], "invalid int"),
         (["grade", "fanchuan", "--json", "--runs", "3"], "too few"),
         (["grade", "fanchuan", "--json", "--task"], "expected one argument"),
         (["check", "fanchuan", "--json", "--task", "nothing"], "no task"),
