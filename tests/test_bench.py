@@ -21,6 +21,7 @@ def short(monkeypatch):
         monkeypatch.setattr(bench, name, value)
 
 
+@pytest.mark.slow
 def test_every_part_prints_its_ratio_and_writes_it(tmp_path, submission, capsys):
     out, mine = tmp_path / "bench.json", submission()
     parts = ["--parts", "metric", "loader", "oracles", "runs", "pools"]

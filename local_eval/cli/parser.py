@@ -96,6 +96,8 @@ def add_changes(sub: Parser) -> None:
         "--net", metavar="NAME", help="another network: a name of torchvision's, timm:NAME, or FILE.py:function"
     )
     changes.add_argument("--start", metavar="FILE", help="pretrained weights that original and oracles start from")
+    choices = "another forget set: random:SEED, class:3, person:17, a file of ids; or vulnerable, protected, mixed"
+    changes.add_argument("--forget", metavar="WHAT", help=choices)
     changes.add_argument("--epochs", type=int, metavar="N", help="of the recipe")
     changes.add_argument("--lr", type=float, metavar="X", help="of the recipe")
     changes.add_argument(

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from local_eval.commands import RESULTS as OUTPUTS
 from local_eval.commands import command
 from local_eval.isolation.pool import default_workers, in_words
 from local_eval.methods.points import points_of
@@ -37,8 +38,10 @@ from local_eval.store.errors import InputError
 from local_eval.store.files import KIT, is_for_others
 from local_eval.store.lines import terminal_width, wrapped
 from local_eval.tasks.names import (
+    FORGET,
     OPTIONS,
     ORIGINAL,
+    RANKED,
     read_fields,
     split_changes,
     split_spec,
@@ -106,7 +109,13 @@ def _task(given: Mapping[str, Any]) -> dict[str, Any]:
         task = with_changes(f"{spec}:{given['data_dir']}", changes)
     changes = {name: given[name] for name in OPTIONS if given.get(name) is not None}
     changes |= read_fields(given.get("recipe") or [])
-    return {"task": with_changes(task, whole_paths(changes)) if changes else task}
+    choice = changes.pop(FORGET) if changes.get(FORGET) in RANKED else None
+    task = with_changes(task, whole_paths(changes)) if changes else task
+    if choice:
+        from local_eval.memorised import forget_file  # here, since it loads torch, which nothing else here needs
+
+        task = with_changes(task, {FORGET: str(forget_file(task, given.get("out") or OUTPUTS, choice))})
+    return {"task": task}
 
 
 def _submissions(given: Mapping[str, Any]) -> dict[str, Any]:

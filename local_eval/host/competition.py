@@ -44,13 +44,13 @@ from local_eval.isolation.sandbox import LEVELS
 from local_eval.store.errors import InputError
 from local_eval.store.files import user_path, write_atomically
 from local_eval.store.provenance import VERSION
-from local_eval.tasks.names import TASKS, split_changes, split_spec, with_changes
+from local_eval.tasks.names import FORGET, TASKS, split_changes, split_spec, with_changes
 
 RULES, LOG, KIT_FOLDER, PRIVATE_FOLDER = "competition.json", "log.jsonl", "starter_kit", "private"
+DRAWN = "random:"  # how a forget set is drawn by a seed
 KEY, HEAD, FORMAT = "key", "log_head.json", 1
 PUBLIC, PRIVATE, FINAL = "public", "private", "final"
 STARTER, WINNER = "baseline_finetune", "fanchuan"
-FORGET = "forget"  # the change of a task that draws another forget set
 LARGEST_FILE = 100_000  # bytes of a submission; the largest of the winners' has a fifth of that
 KEY_BYTES = 32
 
@@ -204,7 +204,17 @@ class Competition:
 
 def other_forget_set(task: str, seed: int) -> str:
     """The spec of the same task with another forget set of the same size, drawn from its training examples."""
-    return with_changes(task, {FORGET: f"random:{seed}"})
+    return with_changes(task, {FORGET: f"{DRAWN}{seed}"})
+
+
+def check_forget_set(task: str) -> None:
+    """Raise HostError for a task whose forget set is of a chosen kind: there are no others of that kind to draw."""
+    chosen = split_changes(task)[1].get(FORGET)
+    if chosen is not None and not str(chosen).startswith(DRAWN):
+        raise HostError(
+            f"--forget {chosen}: the private parts forget examples drawn at random, which are of another kind; leave "
+            f"it out, or give --forget {DRAWN}7"
+        )
 
 
 def signed(key: bytes, content: bytes) -> str:
@@ -242,6 +252,7 @@ def founded(folder: Path, wanted: Mapping[str, Any]) -> Competition:
         HostError: there is one with other rules, or something else.
         OutputError: the folder cannot be written.
     """
+    check_forget_set(wanted["task"] or "")
     if (folder / RULES).exists():
         there = opened(folder, ready=False)
         _same_rules(there, wanted)

@@ -1,8 +1,8 @@
 """Whom an entry resembles: the shipped methods, and what others have handed in.
 
 A file is read as the tokens of its syntax tree. What a copyist changes at no cost is left out: names, numbers, texts,
-comments, docstrings, annotations, imports, the order of statements. What a call of a library is made of stays. Eight
-tokens in a row of one statement are a shingle. Shingles that three or more of the shipped methods have, and those of what the starter
+comments, docstrings, annotations, imports, the order of functions. What a call of a library is made of stays. Some
+tokens in a row are a shingle. Shingles that three or more of the shipped methods have, and those of what the starter
 kit gives away, are everybody's and do not count. What remains of two files is compared by the share of the smaller one
 that the other has, too: so a copy that hides in a longer file shows.
 
@@ -24,12 +24,13 @@ from pathlib import Path
 
 from local_eval.methods.submission import SUBMISSIONS, Submission, submission_names, submission_path
 
-LONG, SHORT = 8, 5  # tokens of a shingle, and of the shortest statement that counts
+LONG, SHORT = 8, 5  # tokens of a shingle, within a function and within a statement
 COMMON = 3  # shipped methods that have a shingle which is everybody's
 FEWEST = 30  # shingles of its own; a file with fewer resembles nothing that could be told
-SHARED = 0.4  # of the smaller one's shingles, from which on two files are flagged; see tests/host/test_similarity.py
+SHARED = 1 / 3  # of the smaller one's shingles, from which on two files are flagged; see tests/host/test_similarity.py
 LONG_TEXT, LONG_LIST = 1000, 200  # characters, elements: stored weights have more
-RUNS_TEXT = {"exec", "eval", "compile", "__import__", "loads", "b64decode", "a85decode", "b85decode", "decompress"}
+RUNS_TEXT = {"exec", "eval", "compile", "__import__"}  # functions of Python; net.eval() is none of them
+UNPACKS = {"loads", "b64decode", "a85decode", "b85decode", "decompress", "fromhex", "import_module"}
 LOOKS_ABOUT = {
     "gc", "ctypes", "inspect", "importlib", "marshal", "pickle", "base64", "zlib", "socket", "mmap", "local_eval",
 }  # fmt: skip
@@ -90,18 +91,20 @@ def _shipped() -> dict[str, str]:
 
 
 def shingles(source: str) -> Shingles:
-    """Hashes of all eight tokens in a row within a statement, and of whole statements of five to eight.
+    """Hashes of eight tokens in a row within a function, and of five in a row within a statement of one line.
 
-    A statement that another one is put before or behind keeps its own, so padding hides nothing.
+    The first know how a method goes on, the second survive it when statements are put in between.
     """
     tree = ast.parse(source)
     own = _made_here(tree)
     found: set[int] = set()
-    for statement in ast.walk(tree):
-        if isinstance(statement, ast.stmt) and not isinstance(statement, ast.Import | ast.ImportFrom):
-            words = tuple(_tokens(statement, own))
-            if len(words) >= SHORT:
-                found.update(hash(words[k : k + LONG]) for k in range(max(len(words) - LONG, 0) + 1))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and not isinstance(node, ast.Import | ast.ImportFrom):
+            alone = tuple(_tokens(node, own, whole=False))
+            found.update(hash(("alone", *alone[k : k + SHORT])) for k in range(len(alone) - SHORT + 1))
+    for node in tree.body:
+        whole = tuple(_tokens(node, own, whole=True))
+        found.update(hash(whole[k : k + LONG]) for k in range(len(whole) - LONG + 1))
     return frozenset(found)
 
 
@@ -115,15 +118,20 @@ def _made_here(tree: ast.Module) -> set[str]:
 LEFT_OUT = {"annotation", "returns", "ctx", "type_comment", "type_params", "decorator_list"}
 
 
-def _tokens(node: ast.AST, own: set[str]) -> Iterator[str]:
-    """A node and what is below it, in the order of the text; statements below it speak for themselves."""
+def _tokens(node: ast.AST, own: set[str], whole: bool) -> Iterator[str]:
+    """A node and what is below it, in the order of the text; statements below it only if it is to be `whole`."""
     yield _token(node, own)
     for name, value in ast.iter_fields(node):
         if name in LEFT_OUT:
             continue
         for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, ast.AST) and not isinstance(one, ast.stmt):
-                yield from _tokens(one, own)
+            if isinstance(one, ast.AST) and (whole or not isinstance(one, ast.stmt)) and not _is_docstring(one):
+                yield from _tokens(one, own, whole)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    """A text that stands alone does nothing."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _token(node: ast.AST, own: set[str]) -> str:
@@ -145,8 +153,9 @@ def hides(source: str) -> list[str]:
 
 def _hidden(node: ast.AST) -> Iterable[str]:
     if isinstance(node, ast.Call):
-        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        yield from [f"calls {name}"] if name in RUNS_TEXT else []
+        of_python, of_module = getattr(node.func, "id", ""), getattr(node.func, "attr", "")
+        name = of_python if of_python in RUNS_TEXT else of_module if of_module in UNPACKS else ""
+        yield from [f"calls {name}"] if name else []
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         yield from (f"imports {name}" for name in names if name.split(".")[0] in LOOKS_ABOUT)

@@ -24,7 +24,7 @@ from local_eval.shared.contents import METHOD, Shared
 from local_eval.shared.verifying import FACTS, bits_differ
 from local_eval.store.errors import WorkError
 from local_eval.store.for_others import SharedError
-from local_eval.tasks.names import FILES, NET, split_changes, task_names
+from local_eval.tasks.names import NET, files_in, split_changes, task_names
 
 
 def task_of(shared: Shared, named: str | None) -> str:
@@ -38,7 +38,7 @@ def task_of(shared: Shared, named: str | None) -> str:
     spec = shared.result["task_spec"]
     bare, changes = split_changes(spec)
     network = str(changes.get(NET, ""))
-    if bare in task_names() and not changes.keys() & set(FILES) and not {":", "/", "\\"} & set(network):
+    if bare in task_names() and not files_in(changes) and not {":", "/", "\\"} & set(network):
         return spec
     raise SharedError(f"{shared.path} was graded on {spec}, which does not come with the kit; name it with --task")
 

@@ -34,7 +34,7 @@ from local_eval.shared.verifying import COMPUTED, FACTS, differences, drawn_with
 from local_eval.store.for_others import CONTENTS, Private, SharedError, check_silent, pack
 from local_eval.store.records import SPLITS, Record
 from local_eval.store.sealed import seal
-from local_eval.tasks.names import FILES, NET, split_changes, with_changes
+from local_eval.tasks.names import NET, files_in, split_changes, with_changes
 
 READ_ME = """\
 One method for the NeurIPS 2023 Machine Unlearning competition, graded on somebody's own machine.
@@ -150,5 +150,6 @@ def for_others(result: Result, private: Private) -> Result:
 def spec_for_others(spec: str) -> str:
     """A task's spec without the folders of this machine."""
     bare, changes = split_changes(spec)
-    shorter = {key: PurePosixPath(str(value)).name if key in (*FILES, NET) else value for key, value in changes.items()}
+    named = (*files_in(changes), NET)
+    shorter = {key: PurePosixPath(str(value)).name if key in named else value for key, value in changes.items()}
     return with_changes(task_words(bare, whole=False)[1], shorter)

@@ -26,15 +26,17 @@ from local_eval.store.errors import InputError
 from local_eval.store.files import user_path
 from local_eval.tasks.check import check_task, said
 from local_eval.tasks.data.images import hashes
-from local_eval.tasks.names import NET, OF_RECIPE, ORIGINAL, START, TaskError, split_changes, split_spec
+from local_eval.tasks.forget_set import with_forget_set
+from local_eval.tasks.names import FORGET, NET, OF_RECIPE, ORIGINAL, START, TaskError, split_changes, split_spec
 from local_eval.tasks.networks import network
 from local_eval.tasks.own_code import Coded, builtins_for, forget_modules_of, is_own
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import name_of, original_state, read_given, start_state
 
-# What a spec's brackets change in a task: its network, what it starts from, its recipe, its original model.
+# What brackets in a spec change in a task: network, starting weights, recipe, original model, and the forget set.
 #
 #     --net resnet34    --start weights.pth    --epochs 3    --lr 0.01    --recipe optimizer=sgd    --original model.pth
+#     --forget class:3
 #
 # The task's own original model and oracles belong to its own network and recipe. Where these change, both are left
 # out, and trained as the changed task says; an original that is given beside the change stays.
@@ -58,7 +60,7 @@ def changed(task: Task, changes: Mapping[str, object]) -> Task:
         task = _without_its_own(task, changes)
     if ORIGINAL in changes:
         task = replace(task, original=_file(changes[ORIGINAL]))
-    return task
+    return with_forget_set(task, changes[FORGET]) if FORGET in changes else task
 
 
 def _file(given: object) -> Path:

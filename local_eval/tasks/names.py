@@ -25,14 +25,23 @@ TABLES = (".csv", ".tsv")
 WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".json")
 
 
-NET, START, ORIGINAL = "net", "start", "original"
+NET, START, ORIGINAL, FORGET = "net", "start", "original", "forget"
 FILES = (START, ORIGINAL)  # changes whose value is a file of weights
+CHOICES = ("random", "class", "person")  # of a forget set, each with what follows it: "class:3"; or it is a file
+RANKED = ("vulnerable", "protected", "mixed")  # choices that are measured first, and then are a file
 OF_RECIPE = (
     "epochs", "lr", "weight_decay", "batch_size", "class_weighted", "optimizer", "momentum", "nesterov", "schedule",
     "milestones", "gamma", "warmup", "flip", "crop", "clip", "label_smoothing",
 )  # fmt: skip
-CHANGES = (NET, START, *OF_RECIPE, ORIGINAL)  # in the order in which a spec has them
-OPTIONS = (NET, START, ORIGINAL, "epochs", "lr")  # those with an option of their own; the others go with --recipe
+CHANGES = (NET, START, *OF_RECIPE, ORIGINAL, FORGET)  # in the order in which a spec has them
+OPTIONS = (
+    NET,
+    START,
+    ORIGINAL,
+    FORGET,
+    "epochs",
+    "lr",
+)  # those with an option of their own; the others go with --recipe
 
 
 class TaskError(InputError):
@@ -114,7 +123,20 @@ def whole_paths(changes: Mapping[str, object]) -> dict[str, object]:
         if not path.is_file():
             raise TaskError(f"--net {whole[NET]}: there is no file {file}")
         whole[NET] = f"{path}:{function}"
+    if FORGET in files_in(whole):
+        path = user_path(str(whole[FORGET])).absolute()
+        if not path.is_file():
+            meant = nearest(str(whole[FORGET]), (*RANKED, *(f"{one}:..." for one in CHOICES)))
+            raise TaskError(f"--forget {whole[FORGET]}: there is no such file{meant}")
+        whole[FORGET] = str(path)
     return whole
+
+
+def files_in(changes: Mapping[str, object]) -> tuple[str, ...]:
+    """Which changes name a file of data: weights, or the examples to be forgotten."""
+    choice = str(changes.get(FORGET, RANKED[0]))
+    listed = choice not in RANKED and choice.partition(":")[0] not in CHOICES
+    return tuple(name for name in FILES if name in changes) + ((FORGET,) if listed else ())
 
 
 def without_original(spec: str) -> str:
@@ -128,7 +150,7 @@ def files_of(spec: str) -> list[Path]:
     """The files that the changes of a spec name: weights, and the code of a network."""
     changes = split_changes(spec)[1]
     code = str(changes.get(NET, "")).rpartition(":")[0]
-    files = [user_path(str(changes[name])) for name in FILES if name in changes]
+    files = [user_path(str(changes[name])) for name in files_in(changes)]
     return files + ([user_path(code)] if code.endswith(".py") else [])
 
 
@@ -138,9 +160,9 @@ def option_words(spec: str, whole: bool = False) -> list[str]:
     Args:
         whole: whether files keep their folders.
     """
-    words = []
-    for name, value in split_changes(spec)[1].items():
-        is_file = name in FILES or name == NET and str(value).rpartition(":")[0].endswith(".py")
+    words, changes = [], split_changes(spec)[1]
+    for name, value in changes.items():
+        is_file = name in files_in(changes) or name == NET and str(value).rpartition(":")[0].endswith(".py")
         if name in OPTIONS:
             words += [f"--{name}", Path(str(value)).name if is_file and not whole else str(value)]
         else:

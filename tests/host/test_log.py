@@ -31,7 +31,7 @@ def test_it_is_read_as_it_was_written_and_grows(log):
 def test_whatever_is_done_to_a_line_shows_and_names_the_place(log):
     whole = lines_of(log)
     forged = json.loads(whole[1]) | {"entrant": "me"}
-    own_hash = Log(log.path, log.head, b"other key" * 4, "rules")._hash_of({k: v for k, v in forged.items()})
+    own_hash = Log(log.path, log.head, b"other key" * 4, "rules")._hash_of(forged)
     for what, changed, named in (
         ("a figure", [whole[0], whole[1].replace("0.1", "0.9"), *whole[2:]], "line 2 was changed"),
         ("a name", [whole[0], json.dumps(forged) + "\n", *whole[2:]], "line 2 was changed"),

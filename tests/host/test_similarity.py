@@ -5,7 +5,7 @@ import itertools
 import random
 
 from local_eval.host import similarity
-from local_eval.host.similarity import FEWEST, SHARED, hides, own_shingles, resemblances
+from local_eval.host.similarity import SHARED, hides, own_shingles, resemblances
 from local_eval.methods.submission import Submission, submission_names
 from tests.conftest import GOOD
 
@@ -78,13 +78,10 @@ def test_every_winner_is_recognised_under_every_cheap_disguise():
             assert name in flagged(disguise(source)), (name, disguise)
 
 
-def test_no_shipped_method_is_flagged_for_another_and_the_margin_is_wide():
+def test_no_winner_is_flagged_for_another_and_the_margin_is_wide():
     known = similarity.shipped_shingles()
-    for one, other in itertools.combinations(known, 2):
-        found = similarity._alike(other, known[one], known[other])
-        assert not found.is_flagged, (one, other)
-        assert found.share < SHARED / 1.5 or found.shingles < FEWEST / 2, (one, other, found)
-    assert len(known) > 10
+    for one, other in itertools.combinations(WINNERS, 2):
+        assert similarity._alike(other, known[one], known[other]).share < SHARED / 2, (one, other)
 
 
 def test_what_the_starter_kit_gives_away_is_nobodys():
@@ -96,8 +93,9 @@ def test_what_the_starter_kit_gives_away_is_nobodys():
 
 def test_entries_are_compared_with_each_other():
     theirs = Submission.find("salun").source().replace("mask", "gate") + "\ndef more(x):\n    return x.sum() + 1\n"
-    found = resemblances(renamed(theirs), {"anna (1234)": theirs})
-    assert found[0].other in ("anna (1234)", "salun") and {"anna (1234)", "salun"} <= flagged(theirs, {"anna (1234)": theirs})
+    assert {"anna (1234)", "salun"} <= flagged(renamed(theirs), {"anna (1234)": theirs})
+    own = "\n".join(f"def step_{k}(net, x):\n    return net.part{k}(x.mul(x).relu_()).sum().sqrt()\n" for k in range(9))
+    assert flagged(renamed(own), {"anna (1234)": own}) == {"anna (1234)"}
 
 
 def test_what_keeps_a_reader_from_understanding_is_named_with_its_line():

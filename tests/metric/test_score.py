@@ -130,16 +130,25 @@ def pool(models: int, seed: int, shift: float = 0.0, ra: float = 0.9, ta: float 
     return [replace(r.evaluation, retain_accuracy=ra + a, test_accuracy=ta + b) for r, (a, b) in zip(made, noise)]
 
 
-def test_pools_of_one_kind_are_rarely_told_apart_and_others_by_what_differs(monkeypatch):
+def few(evaluations):
+    return [replace(e, forget_logits=e.forget_logits[:6]) for e in evaluations]
+
+
+@pytest.mark.slow
+def test_pools_of_one_kind_are_rarely_told_apart(monkeypatch):
     """Of a hundred draws of one kind each chance is below 0.2 about twenty times."""
     monkeypatch.setattr("local_eval.metric.score.KIND_DRAWS", 49)
     labels = LABELS[:6]
-    few = lambda evaluations: [replace(e, forget_logits=e.forget_logits[:6]) for e in evaluations]  # noqa: E731
     alike = [chances_of_one_kind(few(pool(24, seed)), few(pool(24, 500 + seed)), labels) for seed in range(100)]
     for name in ("forgetting quality", "retain accuracy", "test accuracy"):
         chances = np.array([one[name] for one in alike])
         assert 8 <= (chances <= 0.2).sum() <= 34, (name, chances)
         assert chances.min() >= 1 / 50 and chances.max() <= 1.0
+
+
+def test_pools_of_two_kinds_are_told_apart_by_what_differs(monkeypatch):
+    monkeypatch.setattr("local_eval.metric.score.KIND_DRAWS", 49)
+    labels = LABELS[:6]
     for changes, name in (({"shift": 2.0}, "forgetting quality"), ({"ra": 0.88}, "retain accuracy"),
                           ({"ta": 0.82}, "test accuracy")):  # fmt: skip
         found = chances_of_one_kind(few(pool(24, 1)), few(pool(24, 2, **changes)), labels)

@@ -64,6 +64,7 @@ def test_replayed_steps_are_the_eager_ones_and_never_make_the_cpu_wait(card, tin
     assert replays == 10 and waits == 0 and apart < 1e-5
 
 
+@pytest.mark.slow
 def test_memory_that_is_full_while_a_graph_is_recorded_halves_the_layout_and_loses_no_network(card, tiny):
     def work(layout):
         task = epochs(tiny, 4)

@@ -206,7 +206,7 @@ def asks_for_a_card(_: None, index: int) -> str | None:
     return os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_grading_goes_on_and_gives_the_same_runs(tmp_path, body, how):
     path = body("import time; time.sleep(0.4)")
     grader = Grader(TINY, tmp_path / "out", runs=16)

@@ -101,6 +101,7 @@ def test_the_command_of_a_row_gives_its_score_alone(board, capsys, tmp_path):
     assert f"= score{float(line['measured']):>26.4f}" in capsys.readouterr().out
 
 
+@pytest.mark.studies
 def test_a_variant_with_more_finished_runs_is_scored_with_all_of_them(board, tmp_path):
     _, (_, line) = board(THREE[::2])
     more = ["--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "1", "--runs", "20"]
