@@ -159,8 +159,10 @@ def _hidden(node: ast.AST) -> Iterable[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         yield from (f"imports {name}" for name in names if name.split(".")[0] in LOOKS_ABOUT)
-    if isinstance(node, ast.Attribute) and node.attr in ("modules", "__globals__", "f_back", "__subclasses__"):
+    if isinstance(node, ast.Attribute) and node.attr in ("__globals__", "f_back", "__subclasses__"):
         yield f"looks at {node.attr}"
+    if isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys":
+        yield "looks at sys.modules"
     if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and len(node.value) > LONG_TEXT:
         yield from [] if _is_text(node.value) else [f"has a text of {len(node.value)} characters that is no prose"]
     if isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.Set):

@@ -88,7 +88,8 @@ def test_what_the_starter_kit_gives_away_is_nobodys():
     for name in ("_template", "baseline_finetune"):
         path = Submission.find(str(similarity.SUBMISSIONS / f"{name}.py"))
         assert own_shingles(path.source()) == frozenset() and not flagged(path.source(), {"a": path.source()})
-    assert not flagged(GOOD, {"other": GOOD}), "nine lines resemble nothing that could be told"
+    few = GOOD.replace("            weight += 0.01 * torch.randn_like(weight)\n", "            weight.mul_(0.9)\n")
+    assert not flagged(few, {"other": few}), "eight lines resemble nothing that could be told"
 
 
 def test_entries_are_compared_with_each_other():
@@ -103,7 +104,7 @@ def test_what_keeps_a_reader_from_understanding_is_named_with_its_line():
         ("x = exec('y = 1')", "line 1: calls exec"),
         ("import base64\nx = base64.b64decode('')", "line 2: calls b64decode"),
         ("\nimport gc", "line 2: imports gc"),
-        ("import sys\nx = sys.modules", "line 2: looks at modules"),
+        ("import sys\nx = sys.modules", "line 2: looks at sys.modules"),
         (f"W = '{'QUJD' * 400}'", "a text of 1600 characters"),
         (f"W = {list(range(300))}", "a list of 300 values"),
         (f"W = {{{', '.join(f'{k}: {k}' for k in range(300))}}}", "a list of 300 values"),
