@@ -28,6 +28,7 @@ from local_eval.host.competition import (
 )
 from local_eval.host.ranking import Board
 from local_eval.isolation.cards import kind_of, usable_device
+from local_eval.methods.submission import Submission
 from local_eval.store.lines import terminal_width
 
 CODES = {
@@ -51,11 +52,10 @@ def init(request: Request) -> int:
         "runs": request.runs,
         "hours": request.hours,
         "looks": request.looks,
-        "methods": request.anchors and tuple(map(making.own_path, request.anchors)),
     }
     if is_new:
         wanted["device"] = kind_of(device_of(request))
-    begun = founded(folder, wanted)
+    begun = founded(folder, wanted, [Submission.find(name) for name in request.anchors or ()])
     how = How(device or begun.rules.device, request.workers, None)
     competition = making.make(begun, checked_how(begun, how), _tell)
     rules = competition.rules

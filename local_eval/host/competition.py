@@ -7,6 +7,7 @@
              private/           the host's alone, mode 0700
                  key            256 random bits, from which all seeds come
                  log_head.json  how long the log was last, and its last hash
+                 anchors/       methods of the scale that are the host's own
                  parts/         originals, oracles and runs of each part, as `grade` keeps them
                  entries/       what was handed in, by its hash
                  judged/        what a judging found on the private part, and whom the entry resembles
@@ -41,12 +42,14 @@ import torchvision
 from local_eval.grader import Grader
 from local_eval.isolation.cards import kind_of
 from local_eval.isolation.sandbox import LEVELS
+from local_eval.methods.submission import Submission
 from local_eval.store.errors import InputError
 from local_eval.store.files import user_path, write_atomically
 from local_eval.store.provenance import VERSION
 from local_eval.tasks.names import FORGET, TASKS, split_changes, split_spec, with_changes
 
 RULES, LOG, KIT_FOLDER, PRIVATE_FOLDER = "competition.json", "log.jsonl", "starter_kit", "private"
+ANCHORS = "anchors"  # folder in private/
 DRAWN = "random:"  # how a forget set is drawn by a seed
 KEY, HEAD, FORMAT = "key", "log_head.json", 1
 PUBLIC, PRIVATE, FINAL = "public", "private", "final"
@@ -102,7 +105,7 @@ class Rules:
     device: str  # kind: cpu or cuda
     hours: float | None  # for the official 512 runs; None: by what the anchors take
     looks: int | None  # at most so many judgings of an entrant's different versions; None for any number
-    methods: tuple[str, str]  # the anchors' names
+    methods: tuple[str, str]  # the anchors' names; files of the host's own are in private/anchors/
     key_sha256: str
     versions: Mapping[str, str]
     largest_file: int = LARGEST_FILE
@@ -187,6 +190,11 @@ class Competition:
             task = other_forget_set(task, self.secret(f"{name} forget set"))
         return Part(name, task, self.secret(f"{name} runs"))
 
+    def anchors(self) -> tuple[str, ...]:
+        """The methods of the scale, as a grader takes them: the kit's by name, the host's own by their copies here."""
+        kept = [self.private / ANCHORS / f"{name}.py" for name in self.rules.methods]
+        return tuple(str(path) if path.exists() else name for path, name in zip(kept, self.rules.methods))
+
     def grader(self, name: str, how: How, runs: int | None = None, timeout: float = Grader.timeout) -> Grader:
         """A grader of a part, whose results lie in the host's folder."""
         part = self.part(name)
@@ -243,16 +251,18 @@ def versions_here() -> dict[str, str]:
     }
 
 
-def founded(folder: Path, wanted: Mapping[str, Any]) -> Competition:
+def founded(folder: Path, wanted: Mapping[str, Any], anchors: Sequence[Submission] = ()) -> Competition:
     """The competition in a folder, which is begun there unless it is there.
 
     Args:
-        wanted: task, device, runs, hours, looks, methods; None for what was not asked for.
+        wanted: task, device, runs, hours, looks; None for what was not asked for.
+        anchors: the methods at 0 and at 100; empty for the usual ones.
     Raises:
         HostError: there is one with other rules, or something else.
         OutputError: the folder cannot be written.
     """
     check_forget_set(wanted["task"] or "")
+    wanted = {**wanted, "methods": _names(anchors) if anchors else None}
     if (folder / RULES).exists():
         there = opened(folder, ready=False)
         _same_rules(there, wanted)
@@ -267,8 +277,19 @@ def founded(folder: Path, wanted: Mapping[str, Any]) -> Competition:
         key_sha256=hashlib.sha256(key).hexdigest(),
         versions=versions_here(),
     )
+    for anchor in (one for one in anchors if not one.is_own):
+        place = folder / PRIVATE_FOLDER / ANCHORS / f"{anchor.path.stem}.py"
+        write_atomically(place, anchor.source().encode())
     write_atomically(folder / RULES, rules.as_json())
     return Competition(folder, rules, key)
+
+
+def _names(anchors: Sequence[Submission]) -> tuple[str, ...]:
+    """What the rules call them. Raises HostError."""
+    names = tuple(one.label if one.is_own else one.path.stem for one in anchors)
+    if len(set(names)) < len(names):
+        raise HostError(f"--anchors {' '.join(names)}: the scale needs two methods, of two names")
+    return names
 
 
 def _key_in(private: Path) -> bytes:

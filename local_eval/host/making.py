@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from local_eval.grader import Grader
 from local_eval.host.competition import (
@@ -86,8 +85,8 @@ def scale_of(competition: Competition, part: str, how: How, tell: Tell, runs: in
     grader = competition.grader(part, replace(how, sandbox=None), runs)
     oracles = grader.finish_oracles()
     tell(f"{part} part: {many(len(oracles), 'oracle')} in {grader.workspace.oracles}")
-    results = [_graded(grader, name, tell) for name in competition.rules.methods]
-    return Scale(*map(_anchor, results), _told_apart(grader, competition.rules.methods, results))
+    results = [_graded(grader, name, tell) for name in competition.anchors()]
+    return Scale(*map(_anchor, results), _told_apart(grader, competition.anchors(), results))
 
 
 def _anchor(result: Result) -> Anchor:
@@ -105,7 +104,7 @@ def _graded(grader: Grader, name: str, tell: Tell) -> Result:
     return result
 
 
-def _told_apart(grader: Grader, methods: tuple[str, str], results: list[Result]) -> bool:
+def _told_apart(grader: Grader, methods: Sequence[str], results: list[Result]) -> bool:
     """Is the winner better than the starter, by a paired test of their runs?"""
     starter, winner = (graded_confidences(grader, name) for name in methods)
     labels, persons = grader.labels_and_persons
@@ -153,9 +152,3 @@ def private_scale(competition: Competition) -> Scale | None:
         return Scale.from_json(json.loads((competition.private / SCALE).read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def own_path(name: str) -> str:
-    """An anchor's name as it works from any folder: a file's whole path."""
-    found = Submission.find(name)
-    return name if found.is_own else str(Path(found.path).resolve())

@@ -26,12 +26,12 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
             module.reset_parameters()
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.0)
     net.train()
+    weights = list(net.parameters())
     for batch in retain_loader:
-        optimizer.zero_grad()
-        F.cross_entropy(net(batch["image"]), batch["age_group"]).backward()
-        optimizer.step()
+        loss = F.cross_entropy(net(batch["image"]), batch["age_group"])
+        for weight, slope in zip(weights, torch.autograd.grad(loss, weights)):
+            weight.data -= 0.01 * slope.sign()  # as AdamW's first steps, without the time that it takes to import
     net.eval()
 """
 
@@ -43,7 +43,7 @@ def quickly():
     with pytest.MonkeyPatch.context() as patch, projecting(False):
         patch.setattr(pool, "_Spawning", Forking)
         unmeasured(patch)
-        yield
+        yield patch
 
 
 def make_course(folder: Path) -> None:
@@ -52,7 +52,8 @@ def make_course(folder: Path) -> None:
     (folder / "hundred.py").write_text(HUNDRED)
     anchors = [str(folder / f"{name}.py") for name in ("zero", "hundred")]
     asked = ["--task", TINY, "--runs", "16", "--anchors", *anchors, "--hours", "1.5", "--looks", "3"]
-    with quickly(), open(folder / "said.txt", "w") as said, contextlib.redirect_stdout(said):
+    with quickly() as patch, open(folder / "said.txt", "w") as said, contextlib.redirect_stdout(said):
+        patch.setattr("secrets.token_hex", lambda count: "5a" * count)  # the same parts each time that tests run
         assert main(["host", "init", str(folder / "course"), *asked, *WHERE]) == 0
 
 

@@ -3,18 +3,22 @@
 import contextlib
 import io
 import json
+import shutil
 
 import pytest
 
 from local_eval.__main__ import main
 from local_eval.host import ranking
-from local_eval.host.competition import FINAL, PRIVATE, HostError, opened
+from local_eval.host.competition import PRIVATE, HostError, opened
 from local_eval.host.log import Log
 from local_eval.report.columns import Row
 from local_eval.report.leaderboard import Leaderboard
 from tests.conftest import GOOD
 from tests.host.conftest import HUNDRED, ZERO, judged, quickly
 from tests.host.test_cheats import needs_sandbox
+from tests.host.test_similarity import renamed
+
+COPY = renamed(HUNDRED).replace("def unlearning", "def forget")  # which is not what is asked for
 
 
 def asked(*words):
@@ -25,14 +29,23 @@ def asked(*words):
     return code, json.loads(out.getvalue()), err.getvalue()
 
 
-@pytest.fixture
-def judged_course(course, tmp_path):
+@pytest.fixture(scope="module")
+def judged_once(course_made, tmp_path_factory):
     """A course in which two have handed in the anchors under their names, so that no run has to be made; one failed."""
-    for name, source in (("zero", ZERO), ("hundred", HUNDRED), ("carla", "x = 1\n")):
-        (tmp_path / f"{name}.py").write_text(source)
-        judged(course, str(tmp_path / f"{name}.py"), name)
-    judged(course, str(tmp_path / "carla.py"), "hundred")
-    return course
+    folder = tmp_path_factory.mktemp("judged")
+    shutil.copytree(course_made / "course", folder / "course")
+    for name, source in (("zero", ZERO), ("hundred", HUNDRED), ("carla", COPY)):
+        (folder / f"{name}.py").write_text(source)
+        judged(folder / "course", str(folder / f"{name}.py"), name)
+    judged(folder / "course", str(folder / "carla.py"), "hundred")
+    return folder
+
+
+@pytest.fixture
+def judged_course(judged_once, tmp_path):
+    """A copy of it."""
+    shutil.copy(judged_once / "zero.py", tmp_path)
+    return shutil.copytree(judged_once / "course", tmp_path / "course")
 
 
 @needs_sandbox
@@ -58,7 +71,7 @@ def test_the_public_board_ranks_best_valid_entries_and_keeps_the_hosts_secrets(j
         assert not [one for one in [*private, *secrets] if one in text], name
         assert str(judged_course.parent) not in text, name
     assert "kept secret" in pages["board.html"] and "<td" in pages["board.html"] and "relative" in pages["board.html"]
-    assert "resembles" in host, "both have handed in what the other has not, but carla's file was handed in twice"
+    assert "carla: resembles hundred" in host and "resembles" not in pages["board.md"] + pages["log.jsonl"]
 
 
 @needs_sandbox
@@ -72,7 +85,7 @@ def test_the_final_ranking_opens_what_was_private_and_ends_the_competition(judge
     assert told["rows"] == found["rows"] and told["key"] == competition.key.hex()
     assert told["rows"][0]["public_score"] == competition.rules.scale.hundred.score
     assert told["rows"][0]["private_score"] == told["rows"][0]["score"] != told["rows"][0]["public_score"]
-    assert told["parts"]["final"]["seed"] == competition.part(FINAL).seed
+    assert told["parts"][PRIVATE]["seed"] == competition.part(PRIVATE).seed
     assert (judged_course / "final.md").read_text().startswith("# Final ranking") and (
         judged_course / "final.html"
     ).exists()
@@ -108,8 +121,8 @@ def test_a_board_before_anybody_was_judged_says_so_and_a_changed_log_stops_every
 def test_a_whole_competition_with_an_honest_one_a_copy_and_one_that_changes_nothing(course, tmp_path):
     """As a host and three entrants: nothing is patched, workers are started as for a user."""
     entries = {
-        "honest": HUNDRED.replace("lr=1e-2", "lr=8e-3"),
-        "copy": HUNDRED.replace("optimizer", "opt").replace("module", "layer") + "\n\ndef unused():\n    return 1\n",
+        "honest": HUNDRED.replace("0.01 *", "0.012 *"),
+        "copy": HUNDRED.replace("slope", "direction").replace("loss", "error") + "\n\ndef unused():\n    return 1\n",
         "nothing": GOOD.replace("0.01 *", "0.0 *"),
     }
     answers = {}
