@@ -18,6 +18,7 @@ from local_eval.store.errors import InputError, WorkError, missing_packages, pri
 if packages := missing_packages():  # before what follows stops at the first of them
     sys.exit(f"error: packages are missing: {', '.join(packages)}; python -m pip install {' '.join(packages)}")
 
+from local_eval.cli.answers import answering, wants_object
 from local_eval.cli.arguments import CONSOLE, MODULE, Exit
 from local_eval.cli.parser import make_parser
 from local_eval.cli.request import Request, announce, resolved
@@ -37,9 +38,19 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
         arguments: of the command line; None for this process's.
         signals: told when the command begins; None if whoever calls this deals with signals.
     """
+    words = sys.argv[1:] if arguments is None else arguments
+    if not wants_object(words):
+        return _done(words, signals, {})
+    if signals is not None:
+        signals.from_now_on_unwind()  # else an early Ctrl-C would leave a program without its answer
+    return answering(lambda answer: _done(words, signals, answer))
+
+
+def _done(arguments: list[str], signals: EndsOnSignals | None, answer: dict) -> int:
+    """As `main`; what the command found, or why it failed, is left in `answer`."""
     options = make_parser(called()).parse_args(arguments)
     try:
-        request = resolved(options)
+        request = resolved(options, answer)
         if request.graded:
             announce(request)
         function = _function(request.command)
@@ -48,21 +59,26 @@ def main(arguments: list[str] | None = None, signals: EndsOnSignals | None = Non
         _download(request)
         return function(request)
     except InputError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return Exit.BAD_INPUT
+        return _told(str(error), answer, Exit.BAD_INPUT)
     except WorkError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return Exit.FAILED
+        return _told(str(error), answer, Exit.FAILED)
     except OSError as error:  # after WorkError: some are both
         if (text := said_by_the_machine(error)) is None:
             raise
-        print(f"error: {text}", file=sys.stderr)
-        return Exit.FAILED
+        return _told(text, answer, Exit.FAILED)
     except Stopped:  # told and ended where it comes from
         raise
     except KeyboardInterrupt:
-        print(how_to_go_on(arguments), file=sys.stderr)
+        answer["error"] = how_to_go_on(arguments)
+        print(answer["error"], file=sys.stderr)
         return Exit.INTERRUPTED
+
+
+def _told(text: str, answer: dict, code: Exit) -> Exit:
+    """The exit code of a command that ends with this error, which is told here."""
+    print(f"error: {printable(text)}", file=sys.stderr)
+    answer["error"] = text
+    return code
 
 
 def called() -> str:

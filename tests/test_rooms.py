@@ -6,8 +6,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "local_eval"
 ORDER = (
     ("store",), ("isolation",), ("cluster",), ("tasks",), ("methods", "metric", "oracles"), ("commands",),
-    ("report", "runs"), ("kaggle", "grader"), ("grade_given", "memorised", "on_disk", "shared", "sweep"), ("bench",),
-    ("card",), ("cli",), ("api",), ("__main__",),
+    ("report", "runs"), ("kaggle", "grader"), ("grade_given", "memorised", "on_disk", "shared", "sweep"),
+    ("bench", "host"), ("card",), ("cli",), ("api",), ("__main__",),
 )  # fmt: skip
 OUTSIDE = {"task", "__init__"}  # old addresses; what `import local_eval` offers
 

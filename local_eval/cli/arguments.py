@@ -40,6 +40,14 @@ class Exit(IntEnum):
     TERMINATED = 143, "ended by SIGTERM; the same command goes on from there"
 
 
+class Refused(SystemExit):
+    """A command line that cannot be understood; it has been told on standard error. `message` says why."""
+
+    def __init__(self, message: str):
+        super().__init__(int(Exit.BAD_INPUT))
+        self.message = message
+
+
 def exit_codes() -> str:
     """The list, for --help."""
     return "\n".join(["exit codes:", *(f"  {code.value:<5}{code.meaning}" for code in Exit)])
@@ -96,6 +104,9 @@ class Parser(argparse.ArgumentParser):
         if first not in self.commands:
             self.error(f"there is no command {first!r}{self._meant(first)}")
         command = self.commands[first]
+        if command.commands and words[1:] and not _is_option(words[1]):
+            command._check(words[1:])  # commands below a command
+            return
         for word in words[1 : words.index("--") if "--" in words else None]:
             name = word.partition("=")[0]
             if _is_option(word) and name not in command.options:
@@ -135,7 +146,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the message, and where to read on, in place of a usage of many lines."""
-        self.exit(Exit.BAD_INPUT, f"error: {message}\n{self.prog} --help lists what there is\n")
+        print(f"error: {message}\n{self.prog} --help lists what there is", file=sys.stderr)
+        raise Refused(message)
 
 
 def _is_option(word: str) -> bool:

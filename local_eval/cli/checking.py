@@ -18,6 +18,7 @@ from local_eval.isolation.sandbox import LEVELS, landlock_abi, no_seccomp, probe
 from local_eval.runs.check import check_submission
 from local_eval.runs.plan import Sandbox
 from local_eval.tasks.loading import load_task, overview
+from local_eval.tasks.task import Task
 
 
 def device_of(request: Request) -> str:
@@ -33,16 +34,28 @@ def check(request: Request) -> int:
     if alone:
         torch.set_num_threads(1)  # so that the dry run's process can be a copy of this one, which saves its loading
     task = _timed(spent, "for the task", lambda: load_task(request.task))  # a wrong one is not the submission's fault
+    request.answer["task"] = facts_of(task)
     if request.submission is None:
         print(overview(task))
     else:
         sandbox = Sandbox(request.sandbox) if request.sandbox else None
         given = request.submission, request.task, device, sandbox, request.batches_on, alone
-        for remark in _timed(spent, "for the dry runs", lambda: check_submission(*given)):
+        request.answer.update(submission=request.submission, keeps_the_contract=False)  # unless nothing is raised
+        remarks = _timed(spent, "for the dry runs", lambda: check_submission(*given))
+        for remark in remarks:
             print(f"check: {remark}")
         print(f"{request.submission} keeps the contract")
+        request.answer.update(keeps_the_contract=True, remarks=remarks)
+    request.answer["seconds"] = time.monotonic() - request.began
     print(f"checked in {time.monotonic() - request.began:.1f} s: {', '.join(f'{s:.1f} s {what}' for what, s in spent)}")
     return 0
+
+
+def facts_of(task: Task) -> dict:
+    """What `check --json` says of a task: name, classes, sizes, fingerprint, notes."""
+    sizes = {name: len(split) for name, split in task.splits.items()}
+    about = {"name": task.name, "fingerprint": task.fingerprint(), "classes": task.num_classes}
+    return about | {"examples": sizes, "notes": list(task.notes)}
 
 
 def _timed(spent, what, work):

@@ -140,7 +140,10 @@ def make_runs(grader: Grader, submission: Submission, request: Request) -> bool:
         print(f"originals: {grader.disk_of_originals()}", flush=True)
     keep = request.keep_checkpoints and not isinstance(grader, SeveralOriginals)
     for one in with_seeds(grader, request.seeds):
-        failed = tell_failures(one.finish_runs(submission, keep=keep)[1], one, submission, request.seeds)
+        _, failures = one.finish_runs(submission, keep=keep)
+        failed = tell_failures(failures, one, submission, request.seeds)
+        if failed:
+            request.answer["failed_runs"] = {index: why.reason for index, why in sorted(failures.items())}
         if keep and not failed:
             print(f"checkpoints: {one.zip_checkpoints(submission)}")
         if failed and not request.allow_missing:
@@ -442,10 +445,29 @@ def grade(request: Request) -> int:
     grade_one = partial(_grade_checked, grader, request)
     if len(names) > 1:
         _ = grader.task  # a wrong task should not be named once for every submission
-        return grade_several(names, check_one, grade_one)
+        answers = request.answer["results"] = {}
+        return grade_several(names, *(partial(_answered_each, request, answers, one) for one in (check_one, grade_one)))
     if not looks_like_checkpoints(names[0]):
         check_one(names[0])
     return grade_one(names[0])[0]
+
+
+def _answered_each(request: Request, answers: dict[str, dict], work: Callable[[str], object], name: str) -> object:
+    """What `work(name)` returns; what it leaves in the answer, or raises, is put under the submission's name."""
+    try:
+        return work(name)
+    except (InputError, WorkError) as error:
+        request.answer["error"] = str(error)
+        raise
+    finally:
+        found = {key: request.answer.pop(key) for key in list(request.answer) if key != "results"}
+        answers.setdefault(name, {}).update(found)
+
+
+def answer_of(path: Path) -> dict:
+    """What `grade --json` says of a score: the fields of its score.json, but not every example's epsilon."""
+    fields = {key: value for key, value in Result.read(path).items() if key not in ("epsilons", "sha256")}
+    return fields | {"file": str(path)}
 
 
 def _refuse_idle(request: Request, given: list[str]) -> None:
@@ -488,8 +510,11 @@ def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Sc
     print(f"oracles: {len(oracles)} in {grader.workspace.oracles}", flush=True)
     graders = with_originals(grader, request)
     if not all(make_runs(each, submission, request) for each in graders):
+        request.answer["error"] = f"runs failed: {next(iter(request.answer['failed_runs'].values()))}"
         return 1, None
     code, found = score_all(graders, submission, request)
+    place = grader.score_folder(grader.run_plan(submission).folder_name)
+    request.answer.update(answer_of(kept_at(place, found.runs, len(found.missing))[0]))
     if not request.no_report:
         report_after_grading(grader, submission, found)
     return code, found
@@ -498,6 +523,7 @@ def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Sc
 def _grade_checkpoints(grader: Grader, request: Request, path: Path) -> tuple[int, Score]:
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
+    request.answer.update(answer_of(Path(found[1])))
     if not request.no_report:
         report_after_grading(grader, path, found[0])
     return code, found[0]

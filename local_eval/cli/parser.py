@@ -122,6 +122,12 @@ def add_sides(sub: Parser, both: bool = False) -> None:
         )
 
 
+def add_json(sub: Parser) -> None:
+    """An answer for programs."""
+    text = "for programs: one JSON object on standard output, all else on standard error"
+    sub.group(USUAL).add_argument("--json", action="store_true", help=text)
+
+
 def add_sandbox(sub: Parser) -> None:
     """Whether runs are confined."""
     sub.group(RARE).add_argument(
@@ -381,6 +387,61 @@ def _add_submit(commands: argparse._SubParsersAction) -> None:
     rare.add_argument("--wait-hours", type=above_zero, default=12, help="for the notebook to finish (%(default)s)")
 
 
+# The commands of a competition of one's own. Imports nothing heavy.
+
+
+def add_host_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `host` with its own commands to the command line's list."""
+    text = "Hold a competition of your own: make it, judge entries, show a board, rank at the end."
+    host = commands.add_parser("host", help=text, description=text)
+    below = host.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="what")
+    _add_host_init(below)
+    text = "Judge a file: validity, public score, time, as one JSON object on standard output."
+    judge = _host_command(below, "judge", text)
+    judge.add_argument("file", metavar="FILE", help="what was handed in, .py or .ipynb").complete = FILES
+    judge.group(USUAL).add_argument("--as", dest="entrant", required=True, metavar="NAME", help="whose it is")
+    board = _host_command(below, "board", "Show the public board, and write it beside the host's own.")
+    finish = _host_command(below, "finish", "Rank all entries on a part that no judging has used, and open the rest.")
+    text = "models on each side of the final ranking (as in the rules)"
+    finish.group(USUAL).add_argument("--runs", type=at_least_one, metavar="N", help=text)
+    finish.set_defaults(fewest=FEWEST)
+    for sub in (judge, finish):
+        rare, levels = sub.group(RARE), tuple(LEVELS)
+        text = "level of the sandbox in which entries run (%(default)s; refused where that cannot be had)"
+        rare.add_argument("--sandbox", choices=levels, default="full", help=text)
+        text = "run entries without one: they can then read the key; the log says so"
+        rare.add_argument("--without-sandbox", action="store_true", help=text)
+        sub.group(USUAL).add_argument("--workers", type=at_least_one, help="processes (as in grade)")
+    for sub in (judge, board, finish):
+        sub.group(USUAL).add_argument("--device", help="one of the kind that the rules name, such as cuda:1")
+
+
+def _add_host_init(below: argparse._SubParsersAction) -> None:
+    init = _host_command(below, "init", "Make a competition: rules, secret parts, oracles, anchors, a starter kit.")
+    usual, rare = init.group(USUAL), init.group(RARE)
+    usual.add_argument("--task", help="as in grade; its forget set is the public part's").complete = FILES
+    usual.add_argument("--runs", type=at_least_one, metavar="N", help="models on each side (64)")
+    init.set_defaults(fewest=FEWEST)
+    text = "for 512 runs, as Kaggle's 8; without it, by what the starter and the winner take here"
+    usual.add_argument("--hours", type=above_zero, metavar="H", help=text)
+    text = "how many versions of an entrant are judged at most (any number)"
+    usual.add_argument("--looks", type=at_least_one, metavar="L", help=text)
+    text = "methods at 0 and 100 of the relative scale (baseline_finetune fanchuan)"
+    usual.add_argument("--anchors", nargs=2, metavar="NAME", help=text).complete = NAMES_AND_FILES
+    usual.add_argument("--device", help=DEVICE)
+    usual.add_argument("--workers", type=at_least_one, help="processes (as in grade)")
+    rare.add_argument("--data-dir", metavar="DIR", help="where the task's data is; the same as --task NAME:DIR")
+    add_changes(init)
+
+
+def _host_command(below: argparse._SubParsersAction, name: str, text: str) -> Parser:
+    sub = below.add_parser(name, help=text, description=text)
+    sub.set_defaults(command=f"hosting:{name}")
+    sub.add_argument("folder", metavar="FOLDER", help="of the competition").complete = FILES
+    add_json(sub)
+    return sub
+
+
 EXAMPLES = """\
 examples:
   python -m local_eval grade baseline_finetune            grade the official starter on the embedded task
@@ -396,6 +457,7 @@ examples:
   python -m local_eval budget my_method.py                will 512 models fit into 8 hours on Kaggle?
   python -m local_eval export my_method.py                a notebook that runs alone on Kaggle
   python -m local_eval grade submission.zip               score checkpoints that were made elsewhere
+  python -m local_eval host init course --task digits     a competition of your own (docs/hosting.md)
 
 The contract that a submission keeps is written in local_eval/methods/contract.py.
 """
@@ -429,6 +491,8 @@ def make_parser(prog: str = MODULE) -> Parser:
     add_set(check)
     for sub in (graders["grade"], graders["run"], graders["sweep"], check):
         add_sandbox(sub)
+    for sub in (graders["grade"], check):
+        add_json(sub)
     for sub in (*(graders[name] for name in ("grade", "run", "quick", "score", "sweep")), compare, check):
         add_batches(sub)
     text = "Which layers of the sandbox for strangers' submissions does this machine have?"
@@ -448,6 +512,7 @@ def make_parser(prog: str = MODULE) -> Parser:
     opened.set_defaults(command="sharing:open_shared")
     add_options_of_sharing(share, opened)
     add_kaggle_commands(commands)
+    add_host_commands(commands)
     return parser
 
 

@@ -59,7 +59,8 @@ class Request:
 
     Beside what the parser has: `began`, when the command did, by time.monotonic; `found`, the submissions as they were
     found, by the names that they were given by; and for GRADE and COMPARE `graded`, the names of what is graded: all
-    of submissions/ if `compare` names none; for SWEEP `points`, what is tried, as `Points`.
+    of submissions/ if `compare` names none; for SWEEP `points`, what is tried, as `Points`. `answer` is what is said
+    with --json, which the command fills.
     """
 
     def __init__(self, given: Mapping[str, Any]):
@@ -70,14 +71,16 @@ class Request:
         raise AttributeError(f"{name} is what the command line says, and stays so")
 
 
-def resolved(options: argparse.Namespace) -> Request:
+def resolved(options: argparse.Namespace, answer: dict | None = None) -> Request:
     """The request that parsed options make.
 
+    Args:
+        answer: for what the command says with --json; None where nobody reads it.
     Raises:
         InputError: options that contradict each other, names that do not exist, seeds that make no sense.
         TaskError: the same of a task.
     """
-    given = {**vars(options), "began": time.monotonic()}
+    given = {**vars(options), "began": time.monotonic(), "answer": {} if answer is None else answer}
     for part in (_card, _runs, _task, _submissions, _names_with_settings, _seeds, _found, _points):
         given |= part(given)
     return Request(given)
@@ -91,7 +94,7 @@ def _card(given: Mapping[str, Any]) -> dict[str, Any]:
 def _runs(given: Mapping[str, Any]) -> dict[str, Any]:
     """Raises InputError for fewer runs than the command makes sense with."""
     fewest, reason = given.get("fewest", (0, ""))
-    if fewest and given["runs"] < fewest:
+    if fewest and given["runs"] is not None and given["runs"] < fewest:
         raise InputError(f"--runs {given['runs']} is too few for {given['verb']}: below {fewest} {reason}")
     return {}
 

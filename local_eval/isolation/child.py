@@ -48,6 +48,7 @@ from local_eval.store.files import WORK, own_folder
 
 FIRST_LINES, LONGEST = 5, 200  # of what it printed, and characters of each
 MARK = b"failure:"
+STILL_RUNNING = "still running after its limit"  # how the reason begins of what was stopped for its time
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Watch:
                 if taken := too_much(self.child):
                     return Failure(f"it held {taken / 1e9:.1f} GB when the memory was nearly full; it was stopped")
             if end is not None and now > end:
-                return Failure(f"still running after its limit of {timeout:g} s; it was stopped")
+                return Failure(f"{STILL_RUNNING} of {timeout:g} s; it was stopped")
 
     def _has_answered(self) -> bool:
         self.heard += self._read(self.marks)[: SECONDS.size + 1]

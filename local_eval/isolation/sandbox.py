@@ -446,8 +446,9 @@ _TRY = {"files": _try_files, "network": _try_network, "processes": _try_processe
 
 def hides(readable: Iterable[str], hidden: Iterable[str]) -> tuple[str, str] | None:
     """None if none of `hidden` is one of `readable` or below one; else the first such pair, (readable, hidden)."""
+    paths = [os.path.realpath(path) for path in readable]
     for secret in map(os.path.realpath, hidden):
-        for path in map(os.path.realpath, readable):
+        for path in paths:
             if os.path.commonpath([secret, path]) == path:
                 return path, secret
     return None

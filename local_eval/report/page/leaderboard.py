@@ -33,15 +33,22 @@ LONGEST = 28  # letters of a name
 NARROWEST = 1e-4  # length of the axis where all scores are 0
 
 
-def page(leaderboard: Leaderboard, beside: Path | None = None) -> str:
+def page(
+    leaderboard: Leaderboard,
+    beside: Path | None = None,
+    columns: Sequence[Column] = ranking.SHOWN,
+    said: Sequence[str] = (),
+) -> str:
     """The page. Everything is escaped but the SVG, in which matplotlib has escaped every text.
 
     Args:
         beside: the folder that the page will lie in; names link to reports that lie in it or below. To others they do
             not: such a link would break on another machine, and tell where things lie on this one.
+        columns: of the table.
+        said: sentences before those that say how to read it.
     """
     level = f"{100 * LEVEL:.0f} %"
-    columns = [column.titled(f"{level} interval") if column is INTERVAL else column for column in ranking.SHOWN]
+    columns = [column.titled(f"{level} interval") if column is INTERVAL else column for column in columns]
     return (
         environment()
         .get_template("leaderboard.html")
@@ -51,7 +58,7 @@ def page(leaderboard: Leaderboard, beside: Path | None = None) -> str:
             columns=columns,
             explained=[column for column in columns if column.hint],
             heading=ranking.heading(leaderboard),
-            said=ranking.said(leaderboard),
+            said=[*said, *ranking.said(leaderboard)],
             drawing=_as_svg(leaderboard),
             drawn=DRAWN,
             links={row.name: _link(row, beside) for row in leaderboard.rows},
