@@ -32,11 +32,12 @@ class Beside:
     high: float  # to here
 
     @classmethod
-    def of(cls, unlearned: np.ndarray, oracles: np.ndarray) -> Beside:
-        """From a number for each model, [K] of either side, K >= 2."""
+    def of(cls, unlearned: np.ndarray, oracles: np.ndarray, spread: float | None = None) -> Beside:
+        """From a number for each model, [K] of either side, K >= 2; `spread` is the oracles', if better known."""
         count, mean = len(oracles), float(oracles.mean())
+        spread = oracles.std(ddof=1) if spread is None else spread
         # of the difference of two means of K, whose spread is known from K values
-        reach = float(stdtrit(count - 1, (1 + LEVEL) / 2) * oracles.std(ddof=1) * np.sqrt(2 / count))
+        reach = float(stdtrit(count - 1, (1 + LEVEL) / 2) * spread * np.sqrt(2 / count))
         return cls(float(unlearned.mean()), mean, mean - reach, mean + reach)
 
     @property
@@ -66,8 +67,9 @@ class Relearned:
         return self.oracles.shape[1] - 1
 
     def after(self, epoch: int, what: str = "accuracy") -> Beside:
-        """Both sides after an epoch; 0 is before the first."""
-        return Beside.of(*(side[:, epoch, SEEN.index(what)] for side in (self.unlearned, self.oracles)))
+        """Both sides after an epoch; 0 is before the first. The spread is that of all epochs: few models may agree."""
+        spread = float(np.sqrt(self.oracles[:, :, SEEN.index(what)].var(axis=0, ddof=1).mean()))
+        return Beside.of(*(side[:, epoch, SEEN.index(what)] for side in (self.unlearned, self.oracles)), spread)
 
     def on_average(self, what: str = "accuracy") -> Beside:
         """Both sides' means over all epochs but the start, which stand for the whole curve."""

@@ -78,9 +78,10 @@ def relearned_text(found: Relearned, submission: str, task: str, on: str, width:
             f"  {f'epoch {epoch}':<8}{right.unlearned:>17.3f}{right.oracles:>10.3f}  {span:<18}{sure.unlearned:>12.2f}"
             f"{sure.oracles:>10.2f}"
         )
-    whole, rise = found.on_average(), found.rise()
-    text = f"  over the epochs: {whole.words}; {_spelled(whole)}; above its start {_spelled(rise, '+')}"
-    return "\n".join(lines + wrapped(text, width, 4))
+    whole = found.on_average()
+    texts = [f"  over the epochs: {whole.words}; accuracy {_spelled(whole)}"]
+    texts.append("  gained on average: " + "; ".join(f"{what} {_spelled(found.rise(what), '+')}" for what in SEEN[:2]))
+    return "\n".join(lines + [line for text in texts for line in wrapped(text, width, 4)])
 
 
 def _spelled(one: Beside, sign: str = "") -> str:
@@ -95,7 +96,8 @@ def relearned_json(found: Relearned, about: Mapping[str, object]) -> str:
         for epoch in range(found.epochs + 1)
     ]
     verdict = {"words": found.on_average().words}
-    verdict |= {what: asdict(found.on_average(what)) for what in SEEN} | {"rise": asdict(found.rise())}
+    verdict |= {what: asdict(found.on_average(what)) for what in SEEN}
+    verdict |= {"gained": {what: asdict(found.rise(what)) for what in SEEN}}
     bare = {"seen": list(SEEN), "unlearned": found.unlearned.tolist(), "oracles": found.oracles.tolist()}
     content = dict(about) | {"models": found.models, "on_average": verdict, "epochs": epochs, "curves": bare}
     return json.dumps(content, indent=1) + "\n"

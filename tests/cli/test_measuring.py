@@ -64,7 +64,7 @@ def test_relearning_is_told_written_and_drawn_and_changes_nothing(tiny_graded, c
     assert "epoch 3" in said and "over the epochs:" in said
     found = json.loads((folder / "relearn.json").read_text())
     assert [row["epoch"] for row in found["epochs"]] == [0, 1, 2, 3] and found["learning_rate"] == pytest.approx(1e-3)
-    assert len(found["curves"]["oracles"]) == 2 and set(found["on_average"]) >= {"words", "accuracy", "rise"}
+    assert len(found["curves"]["oracles"]) == 2 and set(found["on_average"]) >= {"words", "accuracy", "gained"}
     assert (folder / "relearn.png").read_bytes() == b"png" and drawn == [2]
     assert written(folder) == before, "neither graded runs nor oracles are written anew"
     assert main(["relearn", path, *how, "--tenth"]) == 0

@@ -24,6 +24,10 @@ def test_a_model_that_starts_where_oracles_do_and_gains_more_is_seen_in_its_rise
     found = Relearned(curves(0.5, 1.0, seed=1), curves(0.5, 0.6))
     assert found.rise().unlearned > found.rise().high and found.after(0).words == PERFECT
     assert (found.models, found.epochs, found.shown()) == (4, 8, [0, 1, 2, 4, 8])
+    agreeing = curves(0.5, 0.6)
+    agreeing[:, 3, 0] = 0.55
+    after = Relearned(agreeing, agreeing).after(3)
+    assert after.low < 0.55 < after.high, "that all agree once does not make the next ones agree"
     assert Relearned(curves(0, 1, epochs=10), curves(0, 1, epochs=10)).shown() == [0, 1, 2, 4, 8, 10]
 
 
