@@ -50,9 +50,10 @@ from local_eval.oracles.original import USUAL, finish_original, original_digest,
 from local_eval.oracles.train_many import networks_per_job, remark_on_training
 from local_eval.report.prediction import FitError, Prediction, as_json, predict, read_fit
 from local_eval.report.result import repeats_fields, save_score
-from local_eval.runs.checkpoints import holds_all_of, zip_checkpoints
+from local_eval.runs.checkpoints import holds_all_of, kept_checkpoints, zip_checkpoints
 from local_eval.runs.one_run import finish_runs, finish_runs_of_all, finished_runs
 from local_eval.runs.plan import RunPlan, Sandbox, disk_needed
+from local_eval.runs.relearn import Relearning, RelearnPlan
 from local_eval.store.errors import many
 from local_eval.store.provenance import made_with
 from local_eval.store.records import Evaluation, Record, RecordError, record_path
@@ -62,7 +63,17 @@ from local_eval.tasks.names import ORIGINAL, split_changes, without_original
 from local_eval.tasks.task import Task
 from local_eval.tasks.weights import digest_of
 
-OF_RUNS = ("grade", "run", "quick", "score", "compare", "check", "report")  # commands that know where batches lie
+OF_RUNS = (
+    "grade",
+    "run",
+    "quick",
+    "score",
+    "compare",
+    "check",
+    "report",
+    "measures",
+    "relearn",
+)  # commands that know where batches lie
 Named = str | Submission  # a submission by name or path, or as it was found
 
 
@@ -298,6 +309,39 @@ class Grader:
         plan = replace(plan, checkpoints=self.workspace.checkpoints(folder) if keep else None, sandbox=sandbox)
         how = (self._shape, self.workers, self.timeout, self.engine, self.workspace)
         return finish_runs(plan, folder, self.runs, *how)
+
+    def kept_runs(self, submission: Named) -> tuple[Path, dict[int, Failure]]:
+        """A folder with the state dicts of the runs 0..runs-1, and why runs failed, if they did.
+
+        They are those that `grade --keep-checkpoints` has kept. If it has not, the runs are made again in a folder of
+        their own, so that graded records stay as they are.
+        """
+        done, plan = self.finished_runs(submission), self.run_plan(submission)
+        folder = self.workspace.of(plan.folder_name)
+        usual = self.workspace.checkpoints(folder)
+        if len(kept_checkpoints(usual, {i: run.facts.get("checkpoint") for i, run in done.items()})) == self.runs:
+            return usual, {}
+        self.finish_originals()
+        sandbox, apart = self.sandbox_of_runs(), self.workspace.relearned(folder)
+        if sandbox is not None:
+            sandbox.check(plan.submission, self.device)
+        plan = replace(plan, checkpoints=self.workspace.checkpoints(apart), sandbox=sandbox)
+        how = (self._shape, self.workers, self.timeout, self.engine, self.workspace)
+        return plan.checkpoints, finish_runs(plan, apart, self.runs, *how)[1]
+
+    def weights_of_oracles(self) -> Path:
+        """The folder with the weights of oracles 0..runs-1; those that are missing are trained, records stay."""
+        self.finish_originals()
+        folder = self.workspace.oracles
+        self._take_the_tasks_own(folder)
+        plan = replace(self._oracle_plan, weights=self.workspace.weights_of_oracles, keep=self.runs)
+        how = (self._shape, self.workers, self.engine, self._tell_if_slow, self.workspace)
+        finish_oracles(plan, folder, self.runs, *how)
+        return plan.weights
+
+    def relearn_plan(self, checkpoints: Path, weights: Path, how: Relearning) -> RelearnPlan:
+        """What it takes to train as many runs and oracles further, from the state dicts in these folders."""
+        return RelearnPlan(self._workers_spec, self.fingerprint, self.device, self.runs, checkpoints, weights, how)
 
     def disk_needed(
         self, submission: Named, keep: bool = False, several: Sequence[int] = (), originals: int | None = None

@@ -290,6 +290,30 @@ def add_options_of_quick(quick: Parser) -> None:
     )
 
 
+def add_options_of_measuring(measures: Parser, relearn: Parser) -> None:
+    """What is measured beyond a grading."""
+    for sub in (measures, relearn):
+        sub.group(USUAL).add_argument("--out", type=Path, default=Path("outputs"), help="folder (%(default)s)")
+        sub.group(RARE).add_argument("--seed", type=not_negative, default=0, help="of the runs (%(default)s)")
+        add_batches(sub)
+    measures.set_defaults(fewest=FEWEST)
+    usual = measures.group(USUAL)
+    usual.add_argument("--runs", type=int, default=64, metavar="N", help="finished runs of each (%(default)s)")
+    text = "retrained models that RMIA and IAM have as references (%(default)s)"
+    usual.add_argument("--references", type=int, choices=(1, 2), default=1, help=text)
+    add_markdown(measures)
+    usual, rare = relearn.group(USUAL), relearn.group(RARE)
+    text = "runs, and as many oracles, to train further (%(default)s)"
+    usual.add_argument("--models", type=at_least_one, default=4, metavar="K", help=text)
+    text = "on the retain set and a tenth of the forget set; what is measured is the rest of it"
+    usual.add_argument("--tenth", action="store_true", help=text)
+    text = "epochs of further training (%(default)s)"
+    usual.add_argument("--relearn-epochs", type=at_least_one, default=10, metavar="E", help=text)
+    usual.add_argument("--workers", type=at_least_one, default=None, help="processes (default: one per core)")
+    rare.add_argument("--timeout", type=above_zero, default=900, help=HANGING)
+    add_sandbox(relearn)
+
+
 def add_options_of_sweep(sweep: Parser) -> None:
     """What is tried, and what choosing the best of it takes."""
     tried = "constants and what is tried of each: a list, or LOW..HIGH for a range, with --points"
@@ -450,6 +474,7 @@ examples:
   python -m local_eval quick my_method.py --watch         look at 8 runs whenever you save the file; no score
   python -m local_eval grade my_method.py --runs 64       screen an idea
   python -m local_eval grade one.py two.py fanchuan       several, with a table at the end
+  python -m local_eval measures my_method.py              more attacks on graded runs; relearn trains a few further
   python -m local_eval sweep my_method.py LR=1e-3,1e-2    try other constants, and judge the best of them fairly
   python -m local_eval report my_method.py                what was graded, as one page with figures
   python -m local_eval share my_method.py                 one file for others, who `open` and verify it
@@ -485,6 +510,7 @@ def make_parser(prog: str = MODULE) -> Parser:
     command = partial(_command, commands)
     graders = _add_grading(command)
     compare = _add_looking(command)
+    _add_measuring(command)
     check = command("check", "checking:check", "Check the contract with a dry run on two batches; or a task.", False)
     text = "as in grade; without one, tell what was understood of the task"
     _add_submission(check, "submission", nargs="?", help=text)
@@ -572,6 +598,16 @@ def _add_grading(command: Command) -> dict[str, Parser]:
     headroom = command("headroom", "grading:headroom", text, False)
     named = {"grade": grade, "run": run, "score": score, "quick": quick, "sweep": sweep}
     return named | {"oracles": oracles, "headroom": headroom}
+
+
+def _add_measuring(command: Command) -> None:
+    """The commands for what no grading pays for."""
+    text = "Measure graded runs by more attacks than `grade` does: RMIA, IAM, RULI, U-LiRA and KLoM as published."
+    measures = command("measures", "measuring:measures", text, False)
+    _add_submission(measures, "names", nargs="+", help=SUBMISSION)
+    add_set(measures)
+    text = "Train a few runs and oracles further on the retain set: does the forget set come back?"
+    add_options_of_measuring(measures, command("relearn", "measuring:relearn", text))
 
 
 def _add_looking(command: Command) -> Parser:

@@ -1,4 +1,4 @@
-"""What a handful of runs can tell: accuracies, the starting kit's attack, shift and spread. No score.
+"""What a handful of runs can tell: accuracies, attacks that need few models, shift and spread. No score.
 
 Shift and spread ratio are taken over all forget examples together, with the noise of so few runs taken out of them, and
 come with the standard error that leaving out one run at a time shows.
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import digamma
 
+from local_eval.metric.few_models import OFFLINE_A, attacked_auc, can_be_attacked, iam, rmia, tuned_a
 from local_eval.metric.measures import Labels, ModelOutputs, attacked
 from local_eval.metric.score import ScoreError
 from local_eval.store.errors import many
@@ -27,12 +29,14 @@ SHIFTED, NARROW, WIDE = 0.3, 0.85, 1.15  # beyond these a third of the points is
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of models: mean accuracies as shares, and the attack's, None where no test examples are kept."""
+    """One kind of models: mean accuracies as shares, and what attacks get, None where no test examples are kept."""
 
     retain: float
     forget: float
     test: float
     attack: float | None
+    rmia: float | None = None  # AUC with one retrained model as reference, forget against test examples
+    iam: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,16 @@ def quick_look(runs: Sequence[Record], oracles: Sequence[Record], original: Reco
             f"{many(min(len(runs), len(oracles)), 'run')} cannot show a spread: give at least --runs {FEWEST}"
         )
     ours, theirs, start = (ModelOutputs.of(records, labels) for records in (runs, oracles, [original]))
+    next_ones = theirs[np.roll(np.arange(len(theirs)), -1)]  # no oracle is its own reference
+    again = start[np.zeros(min(len(theirs), ATTACKED), np.int64)]  # the original, with one reference after the other
+    a = tuned_a(start, theirs) if can_be_attacked(start) and can_be_attacked(theirs) else OFFLINE_A
     every = shift_and_ratio(ours.forget, theirs.forget)
     without = np.array([shift_and_ratio(np.delete(ours.forget, k, axis=0), theirs.forget) for k in range(len(ours))])
     errors = without.std(axis=0) * np.sqrt(len(ours) - 1)  # jackknife
     shift, ratio = zip(every, errors.tolist())
     seconds = float(np.median([run.facts["seconds"] for run in runs]))
-    return QuickLook(_column(ours), _column(theirs), _column(start), shift, ratio, seconds)
+    columns = (_column(ours, theirs, a), _column(theirs, next_ones, a), _column(again, theirs, a))
+    return QuickLook(*columns, shift, ratio, seconds)
 
 
 def shift_and_ratio(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[float, float]:
@@ -94,6 +102,11 @@ def _log_bias(count: int) -> float:
     return (digamma((count - 1) / 2) - np.log((count - 1) / 2)) / 2
 
 
-def _column(models: ModelOutputs) -> Column:
-    attack = float(attacked(models[:ATTACKED]).mean()) if models.has_controls else None
-    return Column(*(float(share) for share in models.accuracies.mean(axis=0)), attack)
+def _column(models: ModelOutputs, references: ModelOutputs, a: float) -> Column:
+    """Of models, each with a reference of its own; `a` is RMIA's share of what a reference says."""
+    some = models[:ATTACKED]
+    attack = float(attacked(some).mean()) if models.has_controls else None
+    few = [None, None]
+    if can_be_attacked(models) and can_be_attacked(references):
+        few = [attacked_auc(one, some, references) for one in (partial(rmia, a=a), iam)]
+    return Column(*(float(share) for share in models.accuracies.mean(axis=0)), attack, *few)

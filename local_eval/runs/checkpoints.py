@@ -198,7 +198,7 @@ class Checkpoints:
         Raises:
             CheckpointError: anything but N regular files of plausible size, numbered 0..N-1.
         """
-        limit = 2 * sum(value.numel() * max(value.element_size(), 4) for value in net.state_dict().values()) + OVERHEAD
+        limit = _limit(net)
         entries = _folder_entries(path) if path.is_dir() else _zip_entries(path)
         names = sorted_out([name for name, _, _ in entries], path, retrained)
         sha, taken = hashlib.sha256(), set(names.found.values())
@@ -210,6 +210,11 @@ class Checkpoints:
             sha.update(f"{name} {size} {mark}\n".encode(errors="surrogateescape"))
         _check_numbers(path, set(names.found))
         return cls(path, tuple(names.found[k] for k in range(len(taken))), limit, sha.hexdigest()[:12], names.said)
+
+    @classmethod
+    def left_by_runs(cls, folder: Path, count: int, net: nn.Module) -> Checkpoints:
+        """Those that runs 0..count-1 have left in a folder, whatever else lies there; `load` checks what they hold."""
+        return cls(folder, tuple(map(checkpoint_name, range(count))), _limit(net), digest="")
 
     def load(self, index: int, net: nn.Module) -> tuple[str, str]:
         """Load checkpoint `index` into a net of the task.
@@ -249,6 +254,11 @@ class Checkpoints:
         if len(content) > self.limit:
             raise CheckpointError(f"{self.path}: {name} is longer than it says")
         return content
+
+
+def _limit(net: nn.Module) -> int:
+    """Bytes of a checkpoint of this network, at most."""
+    return 2 * sum(value.numel() * max(value.element_size(), 4) for value in net.state_dict().values()) + OVERHEAD
 
 
 def _check_numbers(path: Path, found: set[int]) -> None:

@@ -1,11 +1,12 @@
 """Where everything about one task lies on disk, by name; and its records, each of which a command reads once.
 
     <out>/<task>-<fingerprint>/original.npz                        the original model; original-<hash>.npz another one
-                               oracles/0000.npz ...               retrained models, shared by all submissions
+                               oracles/0000.npz ... weights/       retrained models, shared by all submissions
                                originals/0000.npz ... weights/     further original models, where they are asked for
                                <submission>-<hash>-seed0/0000.npz ... score.json epsilons.npy report.html
                                                          NNNN.failed.txt  why a run gave no result
                                                          checkpoints/ submission.zip, where they are kept
+                                                         relearn/     what `relearn` trains further, and its curves
 
 How it is used: `Workspace(folder)`, held by the grader, which hands it to the stages.
 """
@@ -35,6 +36,11 @@ class Workspace:
         return self.folder / "oracles"
 
     @property
+    def weights_of_oracles(self) -> Path:
+        """The folder of retrained models' weights, of the few that are trained further."""
+        return self.oracles / "weights"
+
+    @property
     def originals(self) -> Path:
         """The folder of further original models' evaluations."""
         return self.folder / "originals"
@@ -57,6 +63,11 @@ class Workspace:
     def zipped(runs: Path) -> Path:
         """The zip of these, as the competition takes it."""
         return runs / "submission.zip"
+
+    @staticmethod
+    def relearned(folder: Path) -> Path:
+        """The folder of what is known of the models of another one after each epoch of further training."""
+        return folder / "relearn"
 
     @staticmethod
     def score(runs: Path) -> Path:
