@@ -61,7 +61,7 @@ def test_every_method_leaves_a_changed_and_finite_net_that_loads(kind, few):
         assert (kind, method) not in REFUSED, f"{method} on {kind}"
         make().load_state_dict(state, strict=True)
         assert all(value.isfinite().all() for value in state.values() if value.is_floating_point()), method
-        assert any(not torch.equal(state[name], before[name]) for name in state), method
+        assert method in MAY_LEAVE_ALL or any(not torch.equal(state[name], before[name]) for name in state), method
         assert not net.training and not any(p._backward_hooks for p in net.parameters())
         assert fixed == [p for p in net.parameters() if not p.requires_grad], method
         if method == "oleszko":  # which ends in half precision
@@ -69,6 +69,7 @@ def test_every_method_leaves_a_changed_and_finite_net_that_loads(kind, few):
         assert all(torch.equal(p, before[name]) for name, p in net.named_parameters() if not p.requires_grad), method
 
 
+MAY_LEAVE_ALL = {"ssd"}  # where no weight matters ten times as much for the forget set
 REFUSED = {("Fixed", "seif_achour"), ("Fixed", "jiaxi_sun"), ("Fixed", "amnesiacs")}
 STEMS = {"vit": "conv_proj", "convnext": "features.0.0", "mobilenet": "features.0.0", "vgg": "features.0"}
 HEADS = {"vit": "heads.head", "convnext": "classifier.2", "mobilenet": "classifier.1", "vgg": "classifier.3"}
