@@ -39,7 +39,8 @@ WEIGHT_DECAY = 5e-4
 
 def unlearning(net, retain_loader, forget_loader, val_loader):
     """Edit `net` in place; forget and retain steps share one optimiser and its momentum."""
-    retain, forget = rebatch(retain_loader, BATCH), rebatch(forget_loader, BATCH)
+    retain = rebatch(retain_loader, BATCH)
+    forget = rebatch(forget_loader, min(BATCH, len(forget_loader.dataset)))  # of one example too there is a batch
     masks = salient_weights(squared_gradients(net, forget), squared_gradients(net, retain))
     steps = max(1, round(EPOCHS * len(retain)))
     optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)

@@ -152,6 +152,14 @@ def test_sfr_on_climbs_before_every_fifth_step_with_less_and_less_weight(tiny):
     assert {size for _, size in reads} == {16, 96}
 
 
+def test_of_one_forget_image_there_are_steps_too():
+    retain, forget = examples(*[([0.0, 1.0], 1)] * 10), examples(([1.0, 0.0], 0))
+    for method in ("ssd", "bad_teacher", "sfr_on", "amun", "lotus"):
+        net = linear([3.0, 5.0], [3.0, 5.0])
+        names_of(method)["unlearning"](net, retain, forget, retain)
+        assert net[1].weight.isfinite().all() and not torch.equal(net[1].weight, torch.tensor([[3.0, 5.0]] * 2)), method
+
+
 # AMUN
 
 
