@@ -123,8 +123,8 @@ def table(found: QuickLook, submission: str, task: str, runs: int, score: str) -
     columns = (found.unlearned, found.retrained, found.original)
     rows = [(f"{key} accuracy", *(f"{getattr(c, key):.3f}" for c in columns)) for key in ("retain", "forget", "test")]
     for name, key in (("starting kit's attack", "attack"), ("RMIA AUC", "rmia"), ("IAM AUC", "iam")):
-        found = (getattr(c, key) for c in columns)
-        rows.append((name, *("unknown" if one is None else f"{one:.3f}" for one in found)))
+        values = (getattr(c, key) for c in columns)
+        rows.append((name, *("unknown" if one is None else f"{one:.3f}" for one in values)))
     rows.append(("shift, in sd", f"{found.shift[0]:.2f}", "0", f"  standard error {found.shift[1]:.2f}"))
     rows.append(("spread ratio", f"{found.ratio[0]:.2f}", "1", f"  standard error {found.ratio[1]:.2f}"))
     lines = [f"quick look at {submission} on {task}, {runs} runs: no score"]

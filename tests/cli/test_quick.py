@@ -30,7 +30,15 @@ def test_it_tells_what_a_few_runs_show_and_its_runs_are_those_of_a_grading(grade
         record_path(folder, index).unlink()
     assert main(arguments(out, path, "--runs", "4")) == 0
     said = capsys.readouterr().out
-    for text in ("4 runs: no score", "retain accuracy", "forget accuracy", "starting kit's attack", "shift", "spread"):
+    for text in (
+        "4 runs: no score",
+        "retain accuracy",
+        "forget accuracy",
+        "starting kit's attack",
+        "RMIA AUC",
+        "IAM AUC",
+        "shift",
+    ):
         assert text in said
     assert "unknown" not in said
     assert not (folder / "score.json").exists()
