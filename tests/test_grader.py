@@ -118,7 +118,7 @@ def test_too_few_runs_are_bad_input(submission, capsys):
 
 def test_unknown_names_are_bad_input_and_list_what_there_is(capsys):
     assert main(["grade", "nobody", "--task", TINY]) == 2
-    assert "there are amnesiacs, baseline_finetune" in capsys.readouterr().err
+    assert "there are amnesiacs, amun, bad_teacher" in capsys.readouterr().err
     for command in ("grade", "check"):
         assert main([command, "fanchuan", "--task", "nothing"]) == 2
         said = capsys.readouterr().err
