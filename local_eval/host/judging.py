@@ -44,6 +44,7 @@ from local_eval.runs.one_run import Batch, limit_of, one_run
 from local_eval.runs.plan import Sandbox
 from local_eval.store.errors import WorkError, many
 from local_eval.store.files import locked, write_atomically
+from local_eval.store.for_others import Private
 from local_eval.store.records import record_path
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", re.ASCII)
@@ -286,10 +287,8 @@ def _in_time_alone(grader: Grader, found: Submission, index: int, allowed: float
 
 
 def _for_entrants(competition: Competition, entry: Entry, text: str) -> str:
-    """A reason as its entrant may read it: without the host's folders, and not longer than a reason is."""
-    for place in (str(entry.path), entry.path.as_posix()):
-        text = text.replace(place, entry.path.name)
-    text = text.replace(str(competition.folder.resolve()), "...").replace(str(competition.folder), "...")
+    """A reason as its entrant may read it: without the host's folders and names, and not longer than a reason is."""
+    text = Private.here(competition.folder).without(text.replace(str(entry.path), entry.path.name))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
 
 

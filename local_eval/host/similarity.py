@@ -67,8 +67,11 @@ def _alike(name: str, ours: Shingles, theirs: Shingles) -> Likeness:
 
 
 def own_shingles(source: str) -> Shingles:
-    """The shingles of a source that are not everybody's."""
-    return shingles(source) - everybodys()
+    """The shingles of a source that are not everybody's; none of one that nests too deeply to be read."""
+    try:
+        return shingles(source) - everybodys()
+    except RecursionError:  # a file that cannot be compared must not keep others from being judged
+        return frozenset()
 
 
 @lru_cache(maxsize=1)
@@ -144,7 +147,7 @@ def _token(node: ast.AST, own: set[str]) -> str:
 
 def hides(source: str) -> list[str]:
     """What in a source keeps a reader from seeing what it does, or looks where a method has nothing to look for."""
-    found = []
+    found = [] if own_shingles(source) or len(source) < LONG_TEXT else ["nothing in it can be compared"]
     for node in ast.walk(ast.parse(source)):
         for what in _hidden(node):
             found.append(f"line {getattr(node, 'lineno', '?')}: {what}")

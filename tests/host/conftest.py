@@ -1,6 +1,7 @@
 """A competition on the tiny task, made once as a host makes it; tests take copies."""
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -15,6 +16,7 @@ from tests.conftest import GOOD, TINY, Forking, made_once, unmeasured
 from tests.report.page.simulated import projecting
 
 WHERE = ["--workers", "1", "--device", "cpu"]
+KEY = hashlib.sha256(b"the key of the tests").hexdigest()
 ZERO = GOOD  # hardly forgets
 HUNDRED = """
 import torch
@@ -38,10 +40,13 @@ def unlearning(net, retain_loader, forget_loader, val_loader):
 
 @contextlib.contextmanager
 def quickly():
-    """Workers are forked, and scores have neither projections nor further measures."""
+    """Workers are forked, and nothing is done that only tells more: projections, further measures, proofs of speed."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, projecting(False):
         patch.setattr(pool, "_Spawning", Forking)
+        patch.setattr("local_eval.grader.networks_per_job", lambda *_: 1)  # several at once would be proven first
+        patch.setattr("local_eval.grader.remark_on_training", lambda *_: "")
+        patch.setattr("local_eval.tasks.check.check_network", lambda *_: None)  # the session has tried the tiny one
         unmeasured(patch)
         yield patch
 
@@ -53,7 +58,7 @@ def make_course(folder: Path) -> None:
     anchors = [str(folder / f"{name}.py") for name in ("zero", "hundred")]
     asked = ["--task", TINY, "--runs", "16", "--anchors", *anchors, "--hours", "1.5", "--looks", "3"]
     with quickly() as patch, open(folder / "said.txt", "w") as said, contextlib.redirect_stdout(said):
-        patch.setattr("secrets.token_hex", lambda count: "5a" * count)  # the same parts each time that tests run
+        patch.setattr("secrets.token_hex", lambda count: KEY[: 2 * count])  # the same parts each time that tests run
         assert main(["host", "init", str(folder / "course"), *asked, *WHERE]) == 0
 
 

@@ -99,6 +99,13 @@ def test_entries_are_compared_with_each_other():
     assert flagged(renamed(own), {"anna (1234)": own}) == {"anna (1234)"}
 
 
+def test_a_file_that_nests_too_deeply_to_be_compared_is_named_and_stops_nothing():
+    deep = f"X = {'-' * 2000}1\n"
+    assert own_shingles(deep) == frozenset() and hides(deep) == ["nothing in it can be compared"]
+    assert all(one.other != "deep" for one in resemblances(Submission.find("salun").source(), {"deep": deep}))
+    assert own_shingles("X = " + "f(" * 150 + ")" * 150)
+
+
 def test_what_keeps_a_reader_from_understanding_is_named_with_its_line():
     for source, named in (
         ("x = exec('y = 1')", "line 1: calls exec"),
