@@ -513,8 +513,9 @@ def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Sc
         request.answer["error"] = f"runs failed: {next(iter(request.answer['failed_runs'].values()))}"
         return 1, None
     code, found = score_all(graders, submission, request)
-    place = grader.score_folder(grader.run_plan(submission).folder_name)
-    request.answer.update(answer_of(kept_at(place, found.runs, len(found.missing))[0]))
+    if request.json:
+        place = grader.score_folder(grader.run_plan(submission).folder_name)
+        request.answer.update(answer_of(kept_at(place, found.runs, len(found.missing))[0]))
     if not request.no_report:
         report_after_grading(grader, submission, found)
     return code, found
@@ -523,7 +524,8 @@ def _grade_checked(grader: Grader, request: Request, name: str) -> tuple[int, Sc
 def _grade_checkpoints(grader: Grader, request: Request, path: Path) -> tuple[int, Score]:
     found = grade_given(grader, path)
     code = tell_score(*found, path.name, grader)
-    request.answer.update(answer_of(Path(found[1])))
+    if request.json:
+        request.answer.update(answer_of(Path(found[1])))
     if not request.no_report:
         report_after_grading(grader, path, found[0])
     return code, found[0]
