@@ -13,10 +13,12 @@ How it is used: `board(competition, How("cpu"))`, `finish(competition, How("cpu"
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from local_eval.commands import START
 from local_eval.grader import Grader
 from local_eval.host.competition import FINAL, KEY, PRIVATE, PUBLIC, Competition, How, Scale
 from local_eval.host.judging import (
@@ -230,7 +232,7 @@ def board(competition: Competition, how: How) -> Board:
     by_name = {one.entrant: one for one in found}
     entries = {one.entrant: entry_of(competition, one.best) for one in found if one.best}
     out = [LeftOut(one.entrant, _why(one)) for one in found if not one.best]
-    facts = {"seed": SECRET, "command": f"python -m local_eval host board {competition.folder.name}"}
+    facts = {"seed": SECRET, "command": shlex.join([*START, "host", "board", competition.folder.name])}
     public = board_of(competition, grader, entries, competition.rules.scale, [_looks(by_name)], out, facts)
     write_board(public, competition.folder / BOARD, f"Public board: {grader.task.name}, N = {grader.runs}")
     host = replace(public, columns=(*public.columns, *_of_host(competition, by_name)))
@@ -316,7 +318,7 @@ def _final_board(
     out += [LeftOut(n, f"{one.verdict}: {'; '.join(one.reasons)}") for n, one in made.items() if one.verdict != VALID]
     valid = {name: entries[name] for name, one in made.items() if one.verdict == VALID}
     part = competition.part(FINAL)
-    facts = {"seed": part.seed, "command": f"python -m local_eval host finish {competition.folder.name}"}
+    facts = {"seed": part.seed, "command": shlex.join([*START, "host", "finish", competition.folder.name])}
     said = ["Forget examples, oracles and random numbers are others than those of any judging."]
     grader = competition.grader(FINAL, replace(how, sandbox=None), runs)
     return board_of(competition, grader, valid, scale, _before(by_name), out, facts, said)
