@@ -1,6 +1,6 @@
 """Weight distortion: Gaussian noise on all weights, then careful fine-tuning on the retain set.
 
-Team:     none; Siddiqui, Gao, Rajeswaran and others 2025
+Team:     none; Siddiqui and others 2025, who say "tamper-resistant unlearning"
 Rank:     none
 Scores:   no competition score known
 Source:   arXiv 2505.22310; github.com/shoaibahmed/vision_relearning
