@@ -11,6 +11,12 @@ Uncertain: the constants are the code's for forgetting at random. As in the code
           a squared mean gradient; the paper's formula has single examples. Batches are drawn at random here; the
           code takes them in order, so that there all runs would be equal to the bit.
 Budget:   two passes over the data forwards and backwards without a step; nothing was cut.
+Runs:     from one original differ only by which examples share a batch, so a forget example's confidences spread a
+          quarter as much as those of retrained models on competition_small and a third on digits. An interval around
+          them is then an attack: at N = 16 half of all examples have an epsilon above 2.5 on the first, and 86 % are
+          told apart without error on digits. There the 7 % of all weights that are selected destroy the network; on
+          competition_small they are 0.6 %, and it hardly changes. Grade it with --originals, too.
+Variants: BATCH = 1 is the paper's importance of single examples; it takes 24,000 passes at the competition's size.
 """
 
 import torch
