@@ -16,7 +16,10 @@ from pathlib import Path
 from local_eval.store.errors import InputError, WorkError, missing_packages, printable, said_by_the_machine
 
 if packages := missing_packages():  # before what follows stops at the first of them
-    sys.exit(f"error: packages are missing: {', '.join(packages)}; python -m pip install {' '.join(packages)}")
+    own = Path(__file__).resolve().parents[1] / ".venv" / "bin" / "python"  # as `make` sets it up
+    cure = f"they are in {own.parents[1]}: source {own.with_name('activate')}" if own.exists() else ""
+    cure = cure or f"python -m pip install {' '.join(packages)}"
+    sys.exit(f"error: packages are missing: {', '.join(packages)}; {cure}")
 
 from local_eval.cli.answers import answering, wants_object
 from local_eval.cli.arguments import CONSOLE, MODULE, Exit

@@ -9,6 +9,7 @@ How to see it: python -m local_eval leaderboard --task digits --runs 64
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -95,11 +96,22 @@ def oracles_there(grader: Grader) -> list[Record]:
 
 def _nothing(grader: Grader, left_out: list[LeftOut]) -> str:
     reported = "".join(f"\n  {one.name}: {one.reason}" for one in left_out)
+    there = sorted(set(_graded_with(grader)), reverse=True)
+    others = ", ".join(f"--runs {runs}" + (f" --seed {seed}" if seed else "") for runs, seed in there[:5])
     return (
         f"nothing in {grader.folder} has been graded at N = {grader.runs} with seed {grader.seed}; "
-        "give another --runs or --seed, or grade something: "
+        f"{f'there is {others}' if others else 'give another --runs or --seed'}, or grade something: "
         f"{grader.command('grade', 'baseline_finetune', runs=grader.runs)}{reported}"
     )
+
+
+def _graded_with(grader: Grader) -> Iterator[tuple[int, int]]:
+    """N and seed of each score of the task; damaged ones are told of elsewhere."""
+    for path in grader.folder.glob("*/score.json"):
+        with contextlib.suppress(RecordError):
+            found = read_score(path)
+            if found.get("runs"):
+                yield found["runs"], found.get("seed") or 0
 
 
 def _look(grader: Grader) -> Iterator[Found]:

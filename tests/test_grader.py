@@ -93,7 +93,7 @@ def test_a_score_needs_all_runs_unless_told(tiny_graded, capsys, monkeypatch):
     with pytest.raises(ScoreError, match="1 of 17 runs is missing .16.;"):
         Grader(TINY, tiny_graded / "out", runs=17).score(mine)
     assert main(["grade", mine, *where, "--allow-missing"]) == 0
-    assert "1 failed run is left out of this score: 16" in capsys.readouterr().out
+    assert "1 run that failed or was not made is left out of this score: 16" in capsys.readouterr().out
 
 
 def test_a_resumed_grading_gives_the_score_of_an_undisturbed_one(tiny_graded):

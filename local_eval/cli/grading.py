@@ -72,8 +72,9 @@ def tell_score(found: Score, path: Path, shown: str, grader: Grader, submission:
     print(f"written to {path}")
     folder = result_folder(Path(path))
     if folder != Path(path).parent:
-        larger = Result.read(folder / SCORE)["runs"]
-        print(f"the larger grading, N = {larger}, stays as it is, and is what {folder / SCORE} and its page show")
+        kept = Result.read(folder / SCORE)["runs"]
+        which = "larger" if kept > found.runs else "whole"
+        print(f"the {which} grading, N = {kept}, stays as it is, and is what {folder / SCORE} and its page show")
     published = rank_and_official_score(submission)[1] if published_name(submission) else UNSTATED
     print(*wrapped(in_words(grader.predicted(found, submission), published), width, 2), sep="\n")
     return Exit.OVER_BUDGET if found.within_budget is False else 0
@@ -531,16 +532,24 @@ def _grade_checkpoints(grader: Grader, request: Request, path: Path) -> tuple[in
     return code, found[0]
 
 
+def _of_code(request: Request) -> Submission:
+    """The submission that is named. Raises InputError for finished models, which neither run nor wait for it."""
+    if looks_like_checkpoints(request.submission):
+        graded = command("grade", [request.submission], task=request.task)
+        raise InputError(f"{request.submission} is no submission; if it holds finished models, grade them: {graded}")
+    return Submission.find(request.found[request.submission])
+
+
 def run(request: Request) -> int:
     """Only the runs."""
-    submission = Submission.find(request.found[request.submission])
+    submission = _of_code(request)
     grader = _grader(request)
     return 1 if tell_failures(grader.finish_runs(submission)[1], grader, submission, [request.seed]) else 0
 
 
 def score(request: Request) -> int:
     """Only the score of what is on disk."""
-    submission = Submission.find(request.found[request.submission])
+    submission = _of_code(request)
     return score_all(with_originals(_grader(request), request), submission, request)[0]
 
 

@@ -29,7 +29,7 @@ from local_eval.on_disk import entries
 from local_eval.report.leaderboard import Entry, Leaderboard, as_csv, as_json, as_markdown, as_text, make_leaderboard
 from local_eval.report.result import kept
 from local_eval.store.errors import InputError, WorkError
-from local_eval.store.files import write_atomically
+from local_eval.store.files import is_for_others, write_atomically
 from local_eval.store.lines import terminal_width
 from local_eval.store.provenance import provenance
 
@@ -164,6 +164,8 @@ def leaderboard_of(grader: Grader, shared: Sequence[Path] = ()) -> Leaderboard:
     Args:
         shared: files that others have made with `share`, which stand on it too.
     """
+    if odd := next((path for path in shared if not is_for_others(path)), None):
+        raise ScoreError(f"{odd} was not made by `share`; what is graded here stands on the board without being named")
     rows = shared_rows(grader, shared).items()
     more = [Entry(f"{row.shared.label} ({Path(name).name})", row.result(), row.confidences) for name, row in rows]
     found, left_out, oracles = entries(grader, more)

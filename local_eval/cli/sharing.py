@@ -33,8 +33,8 @@ ENDING = ".zip"
 OPENED = "-opened"  # what is behind the file's name in that of the folder into which it is unpacked
 NO_SANDBOX = "none"
 NO_PROOF = (
-    "A checksum shows damage, not who made a file. That its runs come from this source shows when one is made again. "
-    "That runs its source, which is foreign code, in the sandbox"
+    "A checksum shows damage, not who made a file. To see whether its runs come from this source, make one again, "
+    "which runs foreign code, in the sandbox"
 )
 
 

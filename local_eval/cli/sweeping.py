@@ -6,6 +6,7 @@ How to run it: python -m local_eval sweep my_method.py NOISE=0.1,0.2,0.4 LR=1e-3
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from local_eval.cli.checking import device_of
 from local_eval.cli.grading import engine_of
@@ -16,7 +17,7 @@ from local_eval.metric.score import OFFICIAL_RUNS
 from local_eval.report.swept import as_text
 from local_eval.runs.check import check_submission
 from local_eval.store.lines import terminal_width
-from local_eval.sweep import Plan
+from local_eval.sweep import AGAIN, Plan
 from local_eval.sweep import sweep as sweep_points
 
 
@@ -36,7 +37,8 @@ def sweep(request: Request) -> int:
     print(f"\n{as_text(swept, terminal_width())}\n\nwritten to {folder}: sweep.json, sweep.csv, sweep.png")
     if swept.rows:
         (best,) = (point for point in points if point.label == swept.rows[0].name)
-        print(f"with the official number of models: {grader.command('grade', best, runs=OFFICIAL_RUNS)}")
+        other = replace(grader, seed=swept.again.seed if swept.again else grader.seed + AGAIN)  # which chose nothing
+        print(f"with the official number of models: {other.command('grade', best, runs=OFFICIAL_RUNS)}")
     for name, reason in swept.failed.items():
         print(f"{name} is not in the table: {reason}", file=sys.stderr)
     return 1 if swept.failed or not swept.rows or plan.again and swept.again is None else 0

@@ -319,6 +319,8 @@ def lines_for(tree: ast.Module) -> str:
     found = sorted((e for e in found if scores[e.name] > 0), key=lambda entry: -scores[entry.name])
     if not found:
         return ""
+    if _is_ours(found[0].node) and found[0].name != "unlearning":
+        return f"the function {found[0].name} takes what it should; call it unlearning"
     return f"{_sentence(found[0], [entry.name for entry in found[1:]])}\n\n{_text(found[0], read)}"
 
 

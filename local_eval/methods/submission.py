@@ -151,7 +151,12 @@ def is_notebook(path: Path) -> bool:
 
 
 def looks_like_checkpoints(name: str) -> bool:
-    """Is an argument of `grade` the name of checkpoints, of whatever kind, rather than of a submission?"""
+    """Is an argument of `grade` the name of checkpoints, of whatever kind, rather than of a submission?
+
+    A bare name of one that comes with the kit is that, wherever the command stands: notebooks/ has a folder for each.
+    """
+    if name in submission_names():
+        return False
     return name.lower().endswith(CHECKPOINTS) or Path(name).is_dir()
 
 

@@ -137,7 +137,7 @@ def make_leaderboard(
         waiting = [k for k in range(len(order)) if k not in place]
         anchor = order[waiting[0]]
         place[waiting[0]] = tier, None
-        progress(f"tier {tier}: {anchor.name}; {len(waiting) - 1} methods are held against it")
+        progress(f"tier {tier}: {anchor.name}; {many(len(waiting) - 1, 'method')} beside it")
         for k in waiting[1:]:
             found = _beside(order[k], anchor, oracles, persons)
             if found.verdict == "cannot tell":
@@ -190,7 +190,7 @@ def said(leaderboard: Leaderboard) -> list[str]:
     if leaderboard.needed is not None:
         best, (low, _) = leaderboard.rows[0].result["score"], leaderboard.needed
         text = f"At N = {leaderboard.facts['runs']} a method must score below {low:.4f} to be told from the best,"
-        lines.insert(0, f"{text} {best:.4f}: by {best - low:.4f}.")
+        lines[:0] = [f"{text} {best:.4f}: by {best - low:.4f}."] if low < best else []
     if any(row.official_private.startswith(ABOUT) for row in leaderboard.rows):
         lines.append(ABOUT_IN_WORDS)
     return lines

@@ -220,8 +220,9 @@ def notes(score: Score) -> list[str]:
     if score.forgotten is not None:
         found.append(_about_forgotten(score.forgotten))
     if score.missing:
-        failed = f"{many(len(score.missing), 'failed run')} {'is' if len(score.missing) == 1 else 'are'}"
-        found.append(f"{failed} left out of this score: {', '.join(map(str, score.missing[:8]))}")
+        numbers = ", ".join(map(str, score.missing[:8])) + (" ..." if len(score.missing) > 8 else "")
+        lacking = "run that failed or was not made is", "runs that failed or were not made are"
+        found.append(f"{many(len(score.missing), *lacking)} left out of this score: {numbers}")
     if score.within_budget is False:
         found.append(
             f"{NOT_VALID}: {OFFICIAL_RUNS} such runs take longer than the limit, by the seconds of this machine"

@@ -7,7 +7,6 @@ import math
 from local_eval.metric.measures import shown_in_table
 from local_eval.metric.score import BUDGET_SECONDS, OFFICIAL_RUNS, Repeats, Score
 from local_eval.report.result import at_official_n, notes
-from local_eval.store.errors import many
 from local_eval.store.lines import wrapped
 
 Row = tuple[str, str, str]  # name, value, what to make of it
@@ -101,7 +100,7 @@ def measure_rows(score: Score) -> list[Row]:
     if "test_control" not in found:
         text = "not kept: models given as numbers, or of an earlier version (deleted, they are made again with them)"
         rows.append(("controls", "none", text))
-    rows.append((many(len(found), "further measure"), "", "in score.json; docs/scores.md says what each is"))
+    rows.append(("all further measures", str(len(found)), "in score.json; docs/scores.md says what each is"))
     return rows
 
 

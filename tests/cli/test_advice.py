@@ -118,7 +118,7 @@ def test_a_score_of_what_is_not_there_names_the_commands_that_make_it_or_do_with
     record_path(place.runs(), 2).unlink()
     said = place.said("score", place.mine, *place.options, "--runs", "17", code=2)
     without = printed(said)[1]
-    assert without[0] == "score" and "1 failed run is left out" in place.said(*without)
+    assert without[0] == "score" and "1 run that failed or was not made is left out" in place.said(*without)
     for index in (14, 15, 16):
         record_path(place.grader.workspace.oracles, index).unlink()
     end = [*place.options, "--runs", "17", "--allow-missing"]
@@ -134,7 +134,7 @@ def test_runs_that_fail_name_the_command_that_scores_the_others(place, monkeypat
     end = [*place.options, "--runs", "17"]
     for verb in ("grade", "run"):
         said = place.said(verb, place.mine, *end, code=1)
-        assert "1 failed run is left out" in place.follow(said, ["score"])[0], verb
+        assert "1 run that failed or was not made is left out" in place.follow(said, ["score"])[0], verb
     said = place.said("quick", place.mine, *place.options, "--runs", "4", "--seed", "5", code=1)
     assert printed(said) == [], "too few to be scored"
     said = place.said("grade", place.mine, *place.options, "--runs", "17", "--seeds", "0", "6", code=1)

@@ -60,7 +60,7 @@ def test_fewer_than_16_runs_are_refused():
 def test_missing_runs_are_told_on_the_score_and_too_few_oracles_are_refused(score_alone):
     found = score(missing=(3, 7))
     assert (found.runs, found.missing) == (30, (3, 7))
-    assert "2 failed runs are left out of this score: 3, 7" in table(found, "m", "t")
+    assert "2 runs that failed or were not made are left out of this score: 3, 7" in table(found, "m", "t")
     with pytest.raises(ScoreError, match="32 runs need as many oracles, and there are 20"):
         compute_score(dict(enumerate(records(32, 1))), records(20, 2), LABELS, PERSONS)
 
