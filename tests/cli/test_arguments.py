@@ -9,7 +9,9 @@ from local_eval.__main__ import main
 from local_eval.cli import parser
 from local_eval.cli.arguments import CHANGES, CLUSTER, ELSEWHERE, RARE, USUAL, Exit, near_names
 from local_eval.cli.parser import make_parser
+from local_eval.methods.submission import looks_like_checkpoints
 from local_eval.metric import quick, score
+from tests.conftest import TINY
 
 
 def said(words, capsys):
@@ -136,3 +138,23 @@ def test_completion_knows_commands_options_and_names(capsys, tmp_path):
             path.write_text(f"{script}\n{asked}\n")
             done = subprocess.run(["bash", path], capture_output=True, text=True, cwd=tmp_path)
             assert done.stdout.strip() == "fanchuan", done.stderr
+
+
+def test_a_folder_is_taken_for_models_only_where_no_submission_has_its_name(tmp_path, monkeypatch, capsys):
+    """notebooks/ has a folder for every submission, and a notebook starts there."""
+    for name in ("fanchuan", "results"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not looks_like_checkpoints("fanchuan") and looks_like_checkpoints("./fanchuan")
+    for verb in ("run", "score"):
+        assert main([verb, "results", "--task", TINY]) == 2
+        assert "results is no submission; if it holds finished models, grade them: python -m" in capsys.readouterr().err
+        assert main([verb, "fanchuan", "--task", "nowhere"]) == 2, "the submission, on a task that does not exist"
+        assert "no task 'nowhere'" in capsys.readouterr().err
+
+
+def test_only_shared_files_are_put_on_a_leaderboard_by_name(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("x = 1")
+    for path in (tmp_path / "mine.py", tmp_path, tmp_path / "none.zip"):
+        assert main(["leaderboard", str(path), "--task", TINY, "--out", str(tmp_path / "out")]) == 2
+        assert f"{path} was not made by `share`" in capsys.readouterr().err

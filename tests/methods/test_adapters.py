@@ -300,3 +300,9 @@ def test_nothing_is_printed_for_what_is_no_method_or_only_misplaced():
         "def unlearning(net, forget_loader, retain_loader, val_loader): pass",
     ):
         assert lines_for(ast.parse(source)) == "", source
+
+
+def test_what_has_the_right_parameters_under_another_name_is_to_be_called_unlearning():
+    for parameters in ("net, retain_loader, forget_loader, val_loader", "model, retain, forget, val"):
+        said = lines_for(ast.parse(f"def unlearn({parameters}):\n    return None"))
+        assert said == "the function unlearn takes what it should; call it unlearning"
