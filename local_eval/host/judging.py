@@ -18,9 +18,11 @@ import ast
 import contextlib
 import hashlib
 import json
+import os
 import re
 import stat
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -128,6 +130,12 @@ def taken(competition: Competition, path: Path, entrant: str) -> Entry:
     """The host's copy of a file. Raises HostError for a name or a file that cannot be taken."""
     if not NAME.fullmatch(entrant):
         raise HostError(f"--as {entrant!r} is no name: give letters, digits, - and _, at most 40, such as --as team-3")
+    folders = {os.getcwd(), *map(os.path.realpath, sys.path)}
+    if path.stem in sys.stdlib_module_names or str(path.parent.resolve()) in folders:
+        raise HostError(
+            f"{path}: a Python that is started in this folder could take it for a module, and run it outside of the "
+            f"sandbox; keep what is handed in in a folder of its own, under a name such as {entrant}-1.py"
+        )
     if path.suffix.lower() not in CODE:
         raise HostError(f"{path}: hand in one file, .py or .ipynb; constants stand in it as they are to be")
     try:
