@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from local_eval.grader import Grader
-from local_eval.host.competition import PRIVATE, PUBLIC, Competition, HostError, How, Scale
+from local_eval.host.competition import ANCHORS, PRIVATE, PUBLIC, Competition, HostError, How, Scale
 from local_eval.host.log import Log
 from local_eval.host.similarity import hides, resemblances
 from local_eval.isolation.cards import kind_of
@@ -295,7 +295,8 @@ def _in_time_alone(grader: Grader, found: Submission, index: int, allowed: float
 
 
 def _for_entrants(competition: Competition, entry: Entry, text: str) -> str:
-    """A reason as its entrant may read it: without the host's folders and names, and not longer than a reason is."""
+    """A reason as its entrant may read it: no traceback, no folders or names of the host's, and not too long."""
+    text = text.partition("\n\n")[0]
     text = Private.here(competition.folder).without(text.replace(str(entry.path), entry.path.name))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
 
@@ -343,8 +344,8 @@ def _beside_others(competition: Competition, entry: Entry, code: str) -> dict:
 
 
 def others_sources(competition: Competition, entry: Entry) -> dict[str, str]:
-    """Sources of the last version of every other entrant, and of earlier ones, by entrant and hash."""
-    found = {}
+    """Sources of all that others have handed in, by entrant and hash, and of anchors that are the host's own."""
+    found = {f"{path.stem} (anchor)": path.read_text() for path in (competition.private / ANCHORS).glob("*.py")}
     for path in sorted((competition.private / "entries").glob("*/*")):
         if path.stem != entry.entrant and path.suffix in CODE:
             with contextlib.suppress(SubmissionError):  # what is no Python resembles nothing
