@@ -5,11 +5,18 @@ Exit codes: `Exit` in cli/arguments.py, which --help shows.
 
 from __future__ import annotations
 
-import importlib
 import os
+import sys
+
+if sys.argv[1:2] == ["host"]:  # before anything else is imported: the current folder may hold what strangers handed in
+    os.environ["PYTHONSAFEPATH"] = "1"  # for the workers, which would look there first, too
+    here, kit = os.getcwd(), os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    others = [place for place in sys.path if os.path.realpath(place or here) != here]
+    sys.path[:] = [*others, *([here] if here == kit else [])]
+
+import importlib
 import select
 import shlex
-import sys
 import traceback
 from pathlib import Path
 

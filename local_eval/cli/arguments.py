@@ -33,7 +33,7 @@ class Exit(IntEnum):
     DONE = 0, "done"
     FAILED = 1, "the work failed or is not complete; what was finished is kept"
     BAD_INPUT = 2, "what was given cannot be used; the message says what to change"
-    OVER_BUDGET = 3, "over the time budget (grade --budget-hours, budget)"
+    OVER_BUDGET = 3, "over the time budget (grade --budget-hours, budget, host judge)"
     CANNOT_TELL = 4, "budget cannot tell whether it fits"
     INTERRUPTED = 130, "ended by Ctrl-C; the same command goes on from there"
     NOBODY_READS = 141, "whoever read the output has gone, as after `| head`"

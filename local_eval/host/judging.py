@@ -18,16 +18,18 @@ import ast
 import contextlib
 import hashlib
 import json
+import os
 import re
 import stat
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from local_eval.grader import Grader
-from local_eval.host.competition import PRIVATE, PUBLIC, Competition, HostError, How, Scale
+from local_eval.host.competition import ANCHORS, PRIVATE, PUBLIC, Competition, HostError, How, Scale
 from local_eval.host.log import Log
 from local_eval.host.similarity import hides, resemblances
 from local_eval.isolation.cards import kind_of
@@ -128,6 +130,12 @@ def taken(competition: Competition, path: Path, entrant: str) -> Entry:
     """The host's copy of a file. Raises HostError for a name or a file that cannot be taken."""
     if not NAME.fullmatch(entrant):
         raise HostError(f"--as {entrant!r} is no name: give letters, digits, - and _, at most 40, such as --as team-3")
+    folders = {os.getcwd(), *map(os.path.realpath, sys.path)}
+    if path.stem in sys.stdlib_module_names or str(path.parent.resolve()) in folders:
+        raise HostError(
+            f"{path}: a Python that is started in this folder could take it for a module, and run it outside of the "
+            f"sandbox; keep what is handed in in a folder of its own, under a name such as {entrant}-1.py"
+        )
     if path.suffix.lower() not in CODE:
         raise HostError(f"{path}: hand in one file, .py or .ipynb; constants stand in it as they are to be")
     try:
@@ -287,7 +295,8 @@ def _in_time_alone(grader: Grader, found: Submission, index: int, allowed: float
 
 
 def _for_entrants(competition: Competition, entry: Entry, text: str) -> str:
-    """A reason as its entrant may read it: without the host's folders and names, and not longer than a reason is."""
+    """A reason as its entrant may read it: no traceback, no folders or names of the host's, and not too long."""
+    text = text.partition("\n\n")[0]
     text = Private.here(competition.folder).without(text.replace(str(entry.path), entry.path.name))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
 
@@ -335,8 +344,8 @@ def _beside_others(competition: Competition, entry: Entry, code: str) -> dict:
 
 
 def others_sources(competition: Competition, entry: Entry) -> dict[str, str]:
-    """Sources of the last version of every other entrant, and of earlier ones, by entrant and hash."""
-    found = {}
+    """Sources of all that others have handed in, by entrant and hash, and of anchors that are the host's own."""
+    found = {f"{path.stem} (anchor)": path.read_text() for path in (competition.private / ANCHORS).glob("*.py")}
     for path in sorted((competition.private / "entries").glob("*/*")):
         if path.stem != entry.entrant and path.suffix in CODE:
             with contextlib.suppress(SubmissionError):  # what is no Python resembles nothing

@@ -5,6 +5,9 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -138,12 +141,29 @@ def test_names_and_files_that_cannot_be_taken_are_refused_and_cost_no_look(cours
         ([str(tmp_path / "pipe.py"), "--as", "me"], "is no file"),
         ([str(tmp_path / "folder.py"), "--as", "me"], "is no file"),
         ([str(tmp_path / "none.py"), "--as", "me"], "cannot be read"),
+        ([str(tmp_path / "copy.py"), "--as", "me"], "take it for a module"),
+        ([str(Path(main.__code__.co_filename).parents[1] / "mine.py"), "--as", "me"], "take it for a module"),
         ([good, "--as", "me", "--device", "cuda"], "cuda"),
     ):
         assert main(["host", "judge", str(course), *words]) == 2, words
         out, err = capsys.readouterr()
         assert named in json.loads(out)["error"] and named in err, words
     assert not (course / "log.jsonl").exists()
+
+
+def test_what_lies_in_the_current_folder_is_not_taken_for_pythons_own_modules(tmp_path):
+    """A file that is handed in as copy.py must not run as the host, only because Python was started beside it."""
+    planted = {"argparse", "copy", "json", "logging", "multiprocessing", "pickle", "random", "select", "shlex"}
+    for name in planted | {"socket", "tempfile", "threading", "torch", "numpy", "ray", "opt_einsum"}:
+        (tmp_path / f"{name}.py").write_text(f"print('RAN {name}')\n")
+    kit = str(Path(main.__code__.co_filename).parents[1])
+    words = [sys.executable, "-m", "local_eval", "host", "board", "nowhere"]
+    done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": kit}, capture_output=True, text=True)
+    assert done.returncode == 2 and "make a competition first" in done.stderr and "RAN" not in done.stdout + done.stderr
+    worker = "import multiprocessing.spawn, random, pickle; print('clean')"
+    safe = {**os.environ, "PYTHONPATH": kit, "PYTHONSAFEPATH": "1"}
+    done = subprocess.run([sys.executable, "-c", worker], cwd=tmp_path, env=safe, capture_output=True, text=True)
+    assert done.stdout == "clean\n", "as the workers are started"
 
 
 def test_looks_are_counted_by_version_and_end(course, tmp_path, monkeypatch):
