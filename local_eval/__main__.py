@@ -24,9 +24,9 @@ from local_eval.store.errors import InputError, WorkError, missing_packages, pri
 
 if packages := missing_packages():  # before what follows stops at the first of them
     own = Path(__file__).resolve().parents[1] / ".venv" / "bin" / "python"  # as `make` sets it up
-    cure = f"they are in {own.parents[1]}: source {own.with_name('activate')}" if own.exists() else ""
-    cure = cure or f"python -m pip install {' '.join(packages)}"
-    sys.exit(f"error: packages are missing: {', '.join(packages)}; {cure}")
+    there = f"source {own.with_name('activate')}, where `make` has put them, or " if own.exists() else ""
+    install = f"python -m pip install {' '.join(packages)}"
+    sys.exit(f"error: packages are missing: {', '.join(packages)}; {there}{install}")
 
 from local_eval.cli.answers import answering, wants_object
 from local_eval.cli.arguments import CONSOLE, MODULE, Exit
