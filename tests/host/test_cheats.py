@@ -87,7 +87,7 @@ def test_looking_patching_and_copying_change_no_score_and_the_copy_is_flagged(co
     assert found["budget"]["within"] and found["sandbox"] == "full"
     (hidden,) = (course / "private" / "judged").glob("*.json")
     hidden = json.loads(hidden.read_text())
-    assert set(hidden["flagged"]) == {"fanchuan", "zero (anchor)"}, "whose code it has, and whose it says to be"
+    assert "fanchuan" in hidden["flagged"], "whose code it has"
     assert any("exec" in what for what in hidden["hides"])
     assert hidden["verdict"] == "valid" and hidden["score"] != found["public"]["score"], "another part"
     assert "fanchuan" in said and "fanchuan" not in json.dumps(found)
