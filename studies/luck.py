@@ -4,7 +4,8 @@ Finished runs of one method are dealt into groups of N, and every group is score
 own: eight versions of one method that differ in nothing but their random numbers. Their spread is the noise of a
 grading, and the best of the eight less their mean is what somebody gains who hands the same method in eight times.
 Groups share no run, so nothing has to be corrected; dealing anew many times makes the means steadier, not the groups
-more. The scale is the mean score of one method less that of another, at the same N, as on a host's board.
+more. The scale is the mean score of one method less that of another, at the same N, as on a host's board. Scores are
+those of metric/fast_points.py, which are nearly the official ones: there are some ten thousand of them.
 
 How to run it: python -m studies.luck outputs digits baseline_finetune fanchuan
 """
@@ -56,7 +57,7 @@ class Luck:
 
 
 def score_of(runs: Side, oracles: Side) -> float:
-    """The score of N runs against N oracles, by fast_points: nearly the official one, and for its spread only."""
+    """The score of N runs against N oracles, nearly the official one."""
     ratios = runs.accuracies.mean(axis=0) / oracles.accuracies.mean(axis=0)
     return float(fast_points(runs.confidences.T, oracles.confidences.T).mean() * ratios.prod())
 
